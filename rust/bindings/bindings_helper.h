@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the kernel's own bindings crate lacks, for bindgen: macros that bindgen
+ * cannot evaluate (given a type and a value here), functions that no header in
+ * rust/bindings/bindings_helper.h of the kernel brings in, and our helpers.
+ */
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/uio.h>
+
+#include "../helpers/helpers.h"
+
+const iov_iter_extraction_t P2PDMA_CONST_ITER_ALLOW_P2PDMA = ITER_ALLOW_P2PDMA;
+const blk_features_t P2PDMA_CONST_BLK_FEAT_PCI_P2PDMA = BLK_FEAT_PCI_P2PDMA;
+const blk_opf_t P2PDMA_CONST_REQ_NOMERGE = REQ_NOMERGE;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI peer-to-peer DMA.
+//!
+//! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+//!
+//! With peer-to-peer DMA one PCI device reads and writes memory of another without a detour
+//! through system memory. Three roles take part, named as in
+//! [`Documentation/driver-api/pci/p2pdma.rst`](srctree/Documentation/driver-api/pci/p2pdma.rst):
+//!
+//! - A *provider* offers a BAR, or a part of one, as memory: [`provider`], [`range`](mod@range),
+//!   and for NVMe controllers [`cmb`].
+//! - A *client* does DMA to and from it.
+//! - An *orchestrator* pairs them ([`distance`]) and hands memory out of the provider's [`pool`].
+//!
+//! # Lifetimes
+//!
+//! Everything in this crate rests on one argument, which `SAFETY` comments point to.
+//!
+//! 1. The pages of a provider are a managed resource of its device (`devm_memremap_pages()`). They
+//!    are unmapped when the driver is unbound: by hand through sysfs, because the device is
+//!    unplugged, or because the driver's module is removed. These three take the same path,
+//!    `device_unbind_cleanup()`.
+//! 2. Each allocation holds a reference to these pages (`pci_alloc_p2pmem()` takes
+//!    `pgmap->ref`), and so does each page that user space has mapped or the kernel has pinned.
+//!    `memunmap_pages()` first refuses new references and then waits, uninterruptibly, until all
+//!    are gone. While an allocation exists its pages are mapped.
+//! 3. The pool was made before the pages, so it is destroyed after them (managed resources are
+//!    released in reverse order). While an allocation exists, there is a pool that it can be given
+//!    back to, and `pdev->p2pdma` is not NULL.
+//! 4. The `struct pci_dev` is counted: a borrow or an [`ARef`](kernel::sync::aref::ARef) keeps it,
+//!    also when the device is gone from the bus. Reads of a device that is gone return all ones.
+//!
+//! From 2 to 4 follows that an allocation can be used and dropped at any time without touching
+//! memory that is not its own. What types have to prevent is the opposite: a device that can never
+//! be unbound, because the last allocation would be dropped only after the wait in 2. Hence:
+//!
+//! 5. Kernel crate drivers are unbound in the order `unbind()`, then drop of the driver's private
+//!    data, then release of managed resources. A [`Provider`](provider::Provider) lives in the
+//!    private data, at most for `'bound`, and what it allocates borrows from it: so it is dropped
+//!    before the wait.
+//! 6. An orchestrator holds a counted reference, and no lifetime ties it to the provider's driver.
+//!    It must have a reason of its own to drop its allocations in bounded time.
+
+#[path = "../bindings/lib.rs"]
+mod bindings;
+mod raw;
+
+pub mod cmb;
+pub mod distance;
+pub mod pool;
+pub mod provider;
+pub mod range;

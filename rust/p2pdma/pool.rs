@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pool of a provider's memory, and what is allocated from it.
+//!
+//! Peer-to-peer memory is MMIO. The CPU reaches it only through the io accessors that
+//! [`Memory::io()`] hands out: there is no slice, and so nothing that `memcpy()` could be called
+//! on.
+//!
+//! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+
+use crate::raw;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    io::{
+        Mmio,
+        MmioRaw,
+        Region, //
+    },
+    page::page_align,
+    pci,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// An address on the PCI bus (`pci_bus_addr_t`): what a peer below the same switch uses.
+pub type BusAddress = bindings::pci_bus_addr_t;
+
+/// How an allocation holds on to the device that it came from.
+///
+/// Either a borrow (`&pci::Device`), so that the allocation cannot outlive the
+/// [`Provider`](crate::provider::Provider) or the reference that it was made through; or a counted
+/// reference (`ARef<pci::Device>`), for orchestrators that keep allocations in structures of their
+/// own.
+pub trait Holder: Deref<Target = pci::Device> + private::Sealed {}
+
+impl Holder for &pci::Device {}
+impl Holder for ARef<pci::Device> {}
+
+mod private {
+    use super::*;
+
+    pub trait Sealed {}
+
+    impl Sealed for &pci::Device {}
+    impl Sealed for ARef<pci::Device> {}
+}
+
+/// The pool of a provider (`pdev->p2pdma->pool`).
+///
+/// From [`Provider::pool()`](crate::provider::Provider::pool) or
+/// [`Found::pool()`](crate::distance::Found::pool).
+///
+/// # Invariants
+///
+/// `dev` has, or had when it was last bound, a pool of peer-to-peer memory.
+#[derive(Clone, Copy)]
+pub struct Pool<'a> {
+    dev: &'a pci::Device,
+}
+
+impl<'a> Pool<'a> {
+    /// # Invariants
+    ///
+    /// The caller has seen to it that `dev` has a pool.
+    pub(crate) fn new(dev: &'a pci::Device) -> Self {
+        // INVARIANT: By the condition above.
+        Self { dev }
+    }
+
+    /// The device that provides the memory.
+    pub fn device(&self) -> &'a pci::Device {
+        self.dev
+    }
+
+    /// Allocates `size` bytes, rounded up to whole pages, that borrow from where `self` came from.
+    ///
+    /// C: `pci_alloc_p2pmem()`. Any context: takes an RCU read lock, and no memory but the pool's.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `size` is 0, or wraps when it is rounded up.
+    /// - [`ENOMEM`] if the pool has no such contiguous piece left, or the provider is being
+    ///   unbound.
+    #[doc(alias = "pci_alloc_p2pmem")]
+    #[inline]
+    pub fn alloc(&self, size: usize) -> Result<Memory<&'a pci::Device>> {
+        Memory::new(self.dev, size)
+    }
+
+    /// The same, holding a counted reference to the provider.
+    ///
+    /// Unbinding the provider's driver waits until the memory is dropped: whoever keeps it has to
+    /// have a reason to drop it in bounded time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::alloc()`].
+    #[inline]
+    pub fn alloc_owned(&self, size: usize) -> Result<Memory<ARef<pci::Device>>> {
+        Memory::new(self.dev.into(), size)
+    }
+}
+
+/// Contiguous peer-to-peer memory, given back to its pool when dropped.
+///
+/// C: what `pci_alloc_p2pmem()` returns, freed with `pci_free_p2pmem()`.
+///
+/// # Invariants
+///
+/// `region` is the kernel address and the size, whole pages, of memory that `pci_alloc_p2pmem()`
+/// took out of `dev`'s pool and that was not freed.
+pub struct Memory<D: Holder> {
+    dev: D,
+    region: MmioRaw<Region>,
+}
+
+// SAFETY: The memory belongs to no thread, `pci_free_p2pmem()` may be called from any context, and
+// a reference to a `pci::Device` may be dropped on any thread.
+unsafe impl<D: Holder> Send for Memory<D> {}
+
+// SAFETY: Through a shared reference only io accessors can be reached, which may race with each
+// other as they may with the device.
+unsafe impl<D: Holder> Sync for Memory<D> {}
+
+impl<D: Holder> Memory<D> {
+    #[inline]
+    fn new(dev: D, size: usize) -> Result<Self> {
+        if size == 0 {
+            return Err(EINVAL);
+        }
+        let size = page_align(size).ok_or(EINVAL)?;
+        let addr = alloc(&dev, size)?;
+        // Does not fail: whole pages are a multiple of four bytes, and aligned to as many.
+        let region = MmioRaw::new_region(addr.addr().get(), size)?;
+
+        // INVARIANT: `alloc()` just took `size` bytes, whole pages, out of the pool of `dev`.
+        Ok(Self { dev, region })
+    }
+
+    /// Size in bytes: what was asked for, rounded up to whole pages.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.region.size()
+    }
+
+    /// The device that provides the memory.
+    #[inline]
+    pub fn device(&self) -> &pci::Device {
+        &self.dev
+    }
+
+    /// The address that peers below the same switch use.
+    ///
+    /// A driver maps the memory for its device instead, with
+    /// [`SgTable::map()`](crate::sg::SgTable::map), which also handles peers behind a host bridge.
+    ///
+    /// C: `pci_p2pmem_virt_to_bus()`. Any context.
+    #[doc(alias = "pci_p2pmem_virt_to_bus")]
+    pub fn bus_address(&self) -> BusAddress {
+        // SAFETY: By the type invariant this is memory of the pool of `self.dev`, which cannot go
+        // while the memory is allocated (see the lifetime argument in the crate's documentation).
+        unsafe { bindings::pci_p2pmem_virt_to_bus(raw::pci_dev(&*self.dev), self.as_ptr()) }
+    }
+
+    /// The io accessors of the memory: all the access that the CPU gets.
+    ///
+    /// See [`kernel::io::Io`] for `try_read64()`, `try_write64()` and the like; offsets are in
+    /// bytes from the start of the memory.
+    #[inline]
+    pub fn io(&self) -> Mmio<'_, Region> {
+        // SAFETY: By the type invariant the memory is page aligned, and mapped uncached by
+        // `memremap_pages()`. It stays so while `self` is borrowed: it is not freed before, and
+        // pages that are allocated are not unmapped (see the lifetime argument in the crate's
+        // documentation).
+        unsafe { Mmio::from_raw(self.region) }
+    }
+
+    /// Kernel address of the first byte.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut c_void {
+        // The pages have `struct page`s and a linear mapping: their addresses are exposed.
+        core::ptr::with_exposed_provenance_mut(self.region.addr())
+    }
+}
+
+impl<D: Holder> Drop for Memory<D> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this is memory of `self.dev`'s pool, of this size, that
+        // was not freed. The pool is there: it is destroyed only after all that was allocated from
+        // it came back (see the lifetime argument in the crate's documentation).
+        unsafe { bindings::pci_free_p2pmem(raw::pci_dev(&*self.dev), self.as_ptr(), self.size()) };
+    }
+}
+
+/// `pci_alloc_p2pmem()` for a `size` of whole pages.
+#[inline]
+fn alloc(dev: &pci::Device, size: usize) -> Result<NonNull<c_void>> {
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. Memory of a device that provides
+    // none, or not any more, is refused with NULL.
+    let addr = unsafe { bindings::pci_alloc_p2pmem(raw::pci_dev(dev), size) };
+
+    NonNull::new(addr).ok_or(ENOMEM)
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ranges of a BAR that can become peer-to-peer memory.
+//!
+//! Pure arithmetic, on [`core`] alone: the same file is compiled into the kernel module and into
+//! the unit tests that run on the host.
+//!
+//! A range reaches the kernel only as a [`BarRange`], and a [`BarRange`] exists only after every
+//! condition was checked that [`pci_p2pdma_add_resource()`] or [`memremap_pages()`] would otherwise
+//! answer with a bare `EINVAL` or with a warning in the kernel log. The caller gets a
+//! [`RangeError`] that says which condition it was.
+//!
+//! [`pci_p2pdma_add_resource()`]: srctree/drivers/pci/p2pdma.c
+//! [`memremap_pages()`]: srctree/mm/memremap.c
+
+use core::{
+    fmt,
+    num::NonZero, //
+};
+
+/// Number of standard BARs of a PCI function (`PCI_STD_NUM_BARS`).
+pub const NUM_BARS: u8 = 6;
+
+/// What a BAR decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarKind {
+    /// Nothing: not implemented, or the upper half of a 64-bit BAR.
+    Absent,
+    /// I/O ports (`IORESOURCE_IO`): no memory, so nothing that a peer could address.
+    IoPort,
+    /// Memory (`IORESOURCE_MEM`).
+    Memory,
+}
+
+/// A BAR, as far as the choice of a range depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    /// Index of the BAR.
+    pub index: u8,
+    /// What it decodes.
+    pub kind: BarKind,
+    /// CPU physical address of its first byte (`pci_resource_start()`).
+    pub start: u64,
+    /// Its size in bytes (`pci_resource_len()`).
+    pub len: u64,
+}
+
+/// What the kernel's memory hotplug asks of a range that gets `struct page`s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Start and size have to be multiples of this (`memremap_compat_align()`; 2 MiB on x86 and on
+    /// arm64 with 4 KiB pages). A power of two.
+    pub align: u64,
+    /// First physical address that the linear map can hold (`mhp_get_pluggable_range()`).
+    pub first: u64,
+    /// Last physical address that the linear map can hold.
+    pub last: u64,
+}
+
+/// Why a range cannot become peer-to-peer memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeError {
+    /// The index is not that of a standard BAR.
+    NoSuchBar {
+        /// The index asked for.
+        bar: u8,
+    },
+    /// The BAR is not implemented.
+    Absent {
+        /// The BAR asked for.
+        bar: u8,
+    },
+    /// The BAR decodes I/O ports.
+    IoPort {
+        /// The BAR asked for.
+        bar: u8,
+    },
+    /// Offset plus size wraps around the address space.
+    Wraps {
+        /// Offset asked for, in bytes.
+        offset: u64,
+        /// Size asked for, in bytes.
+        size: u64,
+    },
+    /// The range ends behind the end of the BAR, or starts there.
+    PastEnd {
+        /// The BAR asked for.
+        bar: u8,
+        /// First byte behind the range, or the offset if nothing is left behind it.
+        end: u64,
+        /// Size of the BAR in bytes.
+        len: u64,
+    },
+    /// The physical start address, or the size, is not a multiple of [`Limits::align`].
+    Misaligned {
+        /// Physical address of the first byte.
+        start: u64,
+        /// Size in bytes.
+        size: u64,
+        /// The alignment asked for.
+        align: u64,
+    },
+    /// The physical addresses are beyond what the linear map can hold.
+    NotPluggable {
+        /// Physical address of the first byte.
+        start: u64,
+        /// Physical address of the last byte.
+        last: u64,
+    },
+    /// No BAR of the device is suitable.
+    NoSuitableBar {
+        /// The alignment asked for, which is also the smallest size.
+        align: u64,
+    },
+}
+
+impl fmt::Display for RangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoSuchBar { bar } => write!(f, "BAR {bar} does not exist, use 0 to 5"),
+            Self::Absent { bar } => write!(f, "BAR {bar} is not implemented by the device"),
+            Self::IoPort { bar } => write!(f, "BAR {bar} decodes I/O ports, not memory"),
+            Self::Wraps { offset, size } => {
+                write!(f, "offset {offset:#x} plus size {size:#x} wraps around")
+            }
+            Self::PastEnd { bar, end, len } => {
+                write!(f, "range up to {end:#x} ends behind BAR {bar} ({len:#x} bytes)")
+            }
+            Self::Misaligned { start, size, align } => write!(
+                f,
+                "start {start:#x} and size {size:#x} must be multiples of {align:#x}"
+            ),
+            Self::NotPluggable { start, last } => write!(
+                f,
+                "addresses {start:#x}-{last:#x} are beyond what the kernel can map"
+            ),
+            Self::NoSuitableBar { align } => {
+                write!(f, "no memory BAR of at least {align:#x} bytes")
+            }
+        }
+    }
+}
+
+/// A range of a memory BAR that can become peer-to-peer memory.
+///
+/// # Invariants
+///
+/// - `bar` is the index of a memory BAR of the device it was made for.
+/// - `offset + size` does not exceed the size of that BAR.
+/// - The physical start address and `size` are multiples of [`Limits::align`].
+/// - All addresses are within [`Limits::first`] and [`Limits::last`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarRange {
+    bar: u8,
+    offset: u64,
+    size: NonZero<u64>,
+    start: u64,
+}
+
+impl BarRange {
+    /// Checks a range of `bar`: `size` bytes from `offset`, or all from `offset` where `size` is
+    /// [`None`].
+    ///
+    /// # Errors
+    ///
+    /// The first condition that does not hold, in the order of [`RangeError`]'s variants.
+    pub fn new(
+        bar: &Bar,
+        offset: u64,
+        size: Option<NonZero<u64>>,
+        limits: &Limits,
+    ) -> Result<Self, RangeError> {
+        let index = bar.index;
+
+        if index >= NUM_BARS {
+            return Err(RangeError::NoSuchBar { bar: index });
+        }
+        match bar.kind {
+            BarKind::Absent => return Err(RangeError::Absent { bar: index }),
+            BarKind::IoPort => return Err(RangeError::IoPort { bar: index }),
+            BarKind::Memory => (),
+        }
+
+        let past_end = |end| RangeError::PastEnd {
+            bar: index,
+            end,
+            len: bar.len,
+        };
+        let rest = bar.len.checked_sub(offset).and_then(NonZero::new);
+        let size = match size {
+            Some(size) => size,
+            None => rest.ok_or(past_end(offset))?,
+        };
+        let end = offset.checked_add(size.get()).ok_or(RangeError::Wraps {
+            offset,
+            size: size.get(),
+        })?;
+        if end > bar.len {
+            return Err(past_end(end));
+        }
+
+        // `end` is at most `bar.len`, so `last` below wraps only where the BAR itself does.
+        let start = bar.start.wrapping_add(offset);
+        if (start | size.get()) & (limits.align - 1) != 0 {
+            return Err(RangeError::Misaligned {
+                start,
+                size: size.get(),
+                align: limits.align,
+            });
+        }
+
+        let last = start.wrapping_add(size.get() - 1);
+        if last < start || start < limits.first || last > limits.last {
+            return Err(RangeError::NotPluggable { start, last });
+        }
+
+        // INVARIANT: All four were checked above.
+        Ok(Self {
+            bar: index,
+            offset,
+            size,
+            start,
+        })
+    }
+
+    /// The whole of the largest BAR that is suitable; of equal ones that with the lowest index.
+    ///
+    /// # Errors
+    ///
+    /// [`RangeError::NoSuitableBar`].
+    pub fn largest(bars: &[Bar], limits: &Limits) -> Result<Self, RangeError> {
+        let mut best: Option<Self> = None;
+
+        for bar in bars {
+            if let Ok(range) = Self::new(bar, 0, None, limits) {
+                if best.is_none_or(|best| range.size > best.size) {
+                    best = Some(range);
+                }
+            }
+        }
+
+        best.ok_or(RangeError::NoSuitableBar {
+            align: limits.align,
+        })
+    }
+
+    /// Index of the BAR, 0 to 5.
+    pub fn bar(&self) -> u8 {
+        self.bar
+    }
+
+    /// Distance of the first byte from the start of the BAR, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> NonZero<u64> {
+        self.size
+    }
+
+    /// CPU physical address of the first byte.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether both ranges have a byte in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        // The sums do not wrap: a range ends within its BAR.
+        self.bar == other.bar
+            && self.offset < other.offset + other.size.get()
+            && other.offset < self.offset + self.size.get()
+    }
+}

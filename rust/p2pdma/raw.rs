@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Raw pointers of the kernel crate's types that the kernel crate keeps to itself.
+
+use kernel::{
+    bindings,
+    device,
+    pci, //
+};
+
+/// `pci::Device::as_raw()`, which is private outside of the kernel crate.
+///
+/// The pointer is valid for as long as `dev` is borrowed.
+#[inline]
+pub(crate) fn pci_dev<Ctx: device::DeviceContext>(
+    dev: &pci::Device<Ctx>,
+) -> *mut bindings::pci_dev {
+    // CAST: `pci::Device` is a transparent wrapper of `Opaque<struct pci_dev>`, which is in turn a
+    // transparent wrapper with interior mutability.
+    core::ptr::from_ref(dev).cast_mut().cast()
+}
+
+/// `device::Device::as_raw()`, likewise.
+#[inline]
+pub(crate) fn device<Ctx: device::DeviceContext>(
+    dev: &device::Device<Ctx>,
+) -> *mut bindings::device {
+    // CAST: As for `pci_dev()`.
+    core::ptr::from_ref(dev).cast_mut().cast()
+}
