@@ -10,11 +10,27 @@
 #include <linux/pci.h>
 #include <linux/types.h>
 
+struct iov_iter;
 struct page;
+struct range;
+struct scatterlist;
 
 bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
-pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
-struct page *p2pdma_helper_virt_to_page(const void *addr);
+
+void p2pdma_helper_device_lock(struct device *dev);
+void p2pdma_helper_device_unlock(struct device *dev);
+bool p2pdma_helper_device_is_bound(struct device *dev);
+
+void *p2pdma_helper_sg_virt(struct scatterlist *sg);
+bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
+
+bool p2pdma_helper_is_p2pdma_page(const struct page *page);
+int p2pdma_helper_page_ref_count(const struct page *page);
+phys_addr_t p2pdma_helper_page_to_phys(const struct page *page);
+void p2pdma_helper_page_range(const struct page *page, struct range *range);
+void p2pdma_helper_put_page(struct page *page);
+
+size_t p2pdma_helper_iov_iter_count(const struct iov_iter *i);
 
 #endif /* _P2PDMA_HELPERS_H */

@@ -115,6 +115,12 @@ pub struct Found {
 }
 
 impl Found {
+    /// `dev` has published memory: the caller's part of the type's invariant.
+    pub(crate) fn new(dev: ARef<pci::Device>) -> Self {
+        // INVARIANT: By the condition above.
+        Self { dev }
+    }
+
     /// The device.
     pub fn device(&self) -> &pci::Device {
         &self.dev
@@ -156,8 +162,8 @@ pub fn find_many(clients: &[&device::Device]) -> Result<Found> {
     // `pci::Device` is a transparent wrapper of `struct pci_dev`.
     let dev = unsafe { ARef::from_raw(pdev.cast()) };
 
-    // INVARIANT: `pci_p2pmem_find_many()` looks at published memory only.
-    Ok(Found { dev })
+    // `pci_p2pmem_find_many()` looks at published memory only.
+    Ok(Found::new(dev))
 }
 
 /// Finds the published provider that is nearest to `client`.

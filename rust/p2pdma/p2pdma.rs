@@ -10,8 +10,12 @@
 //!
 //! - A *provider* offers a BAR, or a part of one, as memory: [`provider`], [`range`](mod@range),
 //!   and for NVMe controllers [`cmb`].
-//! - A *client* does DMA to and from it.
-//! - An *orchestrator* pairs them ([`distance`]) and hands memory out of the provider's [`pool`].
+//! - A *client* does DMA to and from it: [`client`], [`sg`].
+//! - An *orchestrator* pairs them ([`distance`], and what the user chose: [`enable`]) and hands
+//!   memory out of the provider's [`pool`].
+//!
+//! User space gets at the memory by mapping the provider's `p2pmem/allocate`, and hands it to the
+//! kernel as the buffer of an I/O: [`pin`], [`mod@page`].
 //!
 //! # Lifetimes
 //!
@@ -46,8 +50,13 @@
 mod bindings;
 mod raw;
 
+pub mod client;
 pub mod cmb;
 pub mod distance;
+pub mod enable;
+pub mod page;
+pub mod pin;
 pub mod pool;
 pub mod provider;
 pub mod range;
+pub mod sg;

@@ -124,7 +124,10 @@ impl fmt::Display for RangeError {
                 write!(f, "offset {offset:#x} plus size {size:#x} wraps around")
             }
             Self::PastEnd { bar, end, len } => {
-                write!(f, "range up to {end:#x} ends behind BAR {bar} ({len:#x} bytes)")
+                write!(
+                    f,
+                    "range up to {end:#x} ends behind BAR {bar} ({len:#x} bytes)"
+                )
             }
             Self::Misaligned { start, size, align } => write!(
                 f,

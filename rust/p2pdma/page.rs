@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Facts about a page: whether it is peer-to-peer memory, whose, and where in the pool.
+//!
+//! C headers: [`include/linux/memremap.h`](srctree/include/linux/memremap.h),
+//! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
+
+use crate::{
+    bindings as helpers,
+    provider,
+    range::{
+        BarKind,
+        NUM_BARS, //
+    },
+    raw, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    io::PhysAddr,
+    pci,
+    sync::aref::ARef, //
+};
+
+/// A page that somebody else holds a reference to, for `'a`.
+///
+/// # Invariants
+///
+/// `page` is a valid `struct page` with a non-zero reference count, or one of memory that is
+/// allocated from a provider's pool, for `'a`.
+#[derive(Clone, Copy)]
+pub struct PageRef<'a> {
+    page: NonNull<bindings::page>,
+    holder: PhantomData<&'a ()>,
+}
+
+/// Where a page of peer-to-peer memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// CPU physical address of the page.
+    pub phys: PhysAddr,
+    /// Offset of the page in the range that was registered with it, in bytes.
+    pub offset: u64,
+    /// Size of that range in bytes.
+    pub range: u64,
+}
+
+impl<'a> PageRef<'a> {
+    /// # Safety
+    ///
+    /// `page` must be as the type invariant says, for `'a`.
+    #[inline]
+    pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            page,
+            holder: PhantomData,
+        }
+    }
+
+    /// Whether it is a page of peer-to-peer memory.
+    ///
+    /// C: `is_pci_p2pdma_page()`. Any context.
+    #[doc(alias = "is_pci_p2pdma_page")]
+    #[inline]
+    pub fn is_p2pdma(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { helpers::p2pdma_helper_is_p2pdma_page(self.page.as_ptr()) }
+    }
+
+    /// Its reference count. A pin counts as [`PIN_BIAS`](crate::pin::PIN_BIAS) references.
+    ///
+    /// Others may change it at any time: what is asserted on it has to hold for all of them.
+    ///
+    /// C: `page_ref_count()`. Any context.
+    #[doc(alias = "page_ref_count")]
+    #[inline]
+    pub fn ref_count(&self) -> i32 {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { helpers::p2pdma_helper_page_ref_count(self.page.as_ptr()) }
+    }
+
+    /// Its CPU physical address.
+    ///
+    /// C: `page_to_phys()`. Any context.
+    #[doc(alias = "page_to_phys")]
+    #[inline]
+    pub fn phys(&self) -> PhysAddr {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { helpers::p2pdma_helper_page_to_phys(self.page.as_ptr()) }
+    }
+
+    /// Where it is in its provider's memory; [`None`] if it is no peer-to-peer memory.
+    ///
+    /// C: `page_pgmap()` and its range. Any context.
+    #[doc(alias = "page_pgmap")]
+    pub fn location(&self) -> Option<Location> {
+        if !self.is_p2pdma() {
+            return None;
+        }
+
+        let mut range = bindings::range::default();
+        // SAFETY: The page is one of device memory, as just checked, so it has a `pgmap`, which
+        // stays while the page has references or is allocated (the type invariant, and the
+        // lifetime argument in the crate's documentation).
+        unsafe { helpers::p2pdma_helper_page_range(self.page.as_ptr(), &mut range) };
+
+        let phys = self.phys();
+        Some(Location {
+            phys,
+            // The page is within its range.
+            offset: phys - range.start,
+            range: range.end - range.start + 1,
+        })
+    }
+
+    /// Whether it is peer-to-peer memory of `dev`: within one of its BARs.
+    pub fn is_of(&self, dev: &pci::Device) -> bool {
+        let phys = self.phys();
+
+        self.is_p2pdma()
+            && (0..NUM_BARS).any(|index| {
+                let bar = provider::bar(dev, index);
+
+                bar.kind == BarKind::Memory && phys >= bar.start && phys - bar.start < bar.len
+            })
+    }
+
+    /// The device whose memory it is; [`None`] if it is no peer-to-peer memory.
+    ///
+    /// The kernel keeps the owner of a page to itself, so this walks all PCI devices. May sleep.
+    pub fn provider(&self) -> Option<ARef<pci::Device>> {
+        if !self.is_p2pdma() {
+            return None;
+        }
+
+        let mut from = core::ptr::null_mut();
+        loop {
+            // SAFETY: `from` is NULL or a device with a reference taken, which the call drops.
+            from = unsafe {
+                // CAST: PCI_ANY_ID is ~0, an `int` that the function takes as unsigned.
+                bindings::pci_get_device(
+                    bindings::PCI_ANY_ID as u32,
+                    bindings::PCI_ANY_ID as u32,
+                    from,
+                )
+            };
+            let found = NonNull::new(from)?;
+
+            // SAFETY: `found` is valid, with a reference taken. `pci::Device` is a transparent
+            // wrapper of `struct pci_dev`.
+            let dev: &pci::Device = unsafe { found.cast().as_ref() };
+
+            if self.is_of(dev) {
+                // SAFETY: The reference that `pci_get_device()` took passes to the `ARef`.
+                return Some(unsafe { ARef::from_raw(found.cast()) });
+            }
+        }
+    }
+}
+
+/// Whether `dev` provides peer-to-peer memory now, or was set up for it.
+///
+/// C: `pdev->p2pdma` is not NULL.
+pub fn provides(dev: &pci::Device) -> bool {
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`.
+    unsafe { helpers::p2pdma_helper_has_p2pdma(raw::pci_dev(dev)) }
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scatterlists of peer-to-peer memory, and their DMA mapping for a client.
+//!
+//! C headers: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h),
+//! [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
+//!
+//! # Examples
+//!
+//! A page of a provider's memory, mapped for a client's reads and writes:
+//!
+//! ```ignore
+//! let mut table = provider.pool().alloc_sgl(4096)?;
+//! let mapped = table.map(client, DataDirection::Bidirectional)?;
+//!
+//! for entry in mapped.iter() {
+//!     program(entry.dma_address(), entry.dma_len());
+//! }
+//! // Unmapped, then given back to the pool.
+//! ```
+
+use crate::{
+    bindings as helpers,
+    pool::{
+        Holder,
+        Pool, //
+    },
+    raw, //
+};
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DataDirection,
+    error::to_result,
+    io::{
+        Mmio,
+        MmioRaw,
+        Region, //
+    },
+    pci,
+    prelude::*,
+    scatterlist::{
+        SGEntry,
+        SGTable, //
+    },
+    sync::aref::ARef, //
+};
+
+impl<'a> Pool<'a> {
+    /// Allocates `length` bytes as a scatterlist that borrows from where `self` came from.
+    ///
+    /// C: `pci_p2pmem_alloc_sgl()`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`] if `length` is 0 or no multiple of 4.
+    /// - [`ENOMEM`] if the pool has no such contiguous piece left, the provider is being unbound,
+    ///   or there is no memory for the list itself.
+    #[doc(alias = "pci_p2pmem_alloc_sgl")]
+    #[inline]
+    pub fn alloc_sgl(&self, length: u32) -> Result<SgTable<&'a pci::Device>> {
+        SgTable::new(self.device(), length)
+    }
+
+    /// The same, holding a counted reference to the provider; see
+    /// [`Pool::alloc_owned()`](crate::pool::Pool::alloc_owned) for what that asks of the caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::alloc_sgl()`].
+    #[inline]
+    pub fn alloc_sgl_owned(&self, length: u32) -> Result<SgTable<ARef<pci::Device>>> {
+        SgTable::new(self.device().into(), length)
+    }
+}
+
+/// A scatterlist of peer-to-peer memory that is not mapped for any client; [`Self::map()`] does
+/// that. The memory goes back to its pool when this is dropped.
+///
+/// C: what `pci_p2pmem_alloc_sgl()` returns, freed with `pci_p2pmem_free_sgl()`.
+///
+/// # Invariants
+///
+/// `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
+/// `pci_p2pmem_alloc_sgl()` and not freed. It is DMA mapped only while a [`MappedSgTable`] borrows
+/// `self`.
+pub struct SgTable<D: Holder> {
+    dev: D,
+    table: bindings::sg_table,
+}
+
+// SAFETY: The list and its memory belong to no thread; see also `Memory`.
+unsafe impl<D: Holder> Send for SgTable<D> {}
+
+// SAFETY: Through a shared reference only io accessors can be reached, which may race with each
+// other as they may with the device.
+unsafe impl<D: Holder> Sync for SgTable<D> {}
+
+impl<D: Holder> SgTable<D> {
+    #[inline]
+    fn new(dev: D, length: u32) -> Result<Self> {
+        if length == 0 || length % 4 != 0 {
+            return Err(EINVAL);
+        }
+
+        let mut nents = 0;
+        let sgl = alloc_sgl(&dev, &mut nents, length)?;
+        let table = bindings::sg_table {
+            sgl: sgl.as_ptr(),
+            nents,
+            orig_nents: nents,
+        };
+
+        // INVARIANT: Made just now by `alloc_sgl()`; not mapped.
+        Ok(Self { dev, table })
+    }
+
+    /// The device that provides the memory.
+    #[inline]
+    pub fn device(&self) -> &pci::Device {
+        &self.dev
+    }
+
+    /// Number of entries.
+    #[inline]
+    pub fn len(&self) -> usize {
+        // CAST: `unsigned int` to `usize`.
+        self.table.orig_nents as usize
+    }
+
+    /// Always `false`: there is no list without entries.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The io accessors of each entry's memory, in the order of the list.
+    pub fn segments(&self) -> Segments<'_> {
+        Segments {
+            next: NonNull::new(self.table.sgl),
+            left: self.len(),
+            table: core::marker::PhantomData,
+        }
+    }
+
+    /// Maps the list for DMA by `client`.
+    ///
+    /// Whether the addresses are bus addresses, addresses that the host bridge forwards, or I/O
+    /// virtual addresses of the client's IOMMU, is the kernel's choice: see
+    /// [`EntryExt::is_bus_address()`].
+    ///
+    /// C: `dma_map_sgtable()`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EREMOTEIO`](kernel::error::code) if the client cannot reach the memory. The kernel says why in its log, once for
+    ///   each pair.
+    /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
+    #[doc(alias = "dma_map_sgtable")]
+    pub fn map<'a>(
+        &'a mut self,
+        client: &'a Device<Bound>,
+        dir: DataDirection,
+    ) -> Result<MappedSgTable<'a>> {
+        // SAFETY:
+        // - `raw::device()` returns a valid `struct device`, which is bound to a driver.
+        // - `self.table` is a valid list by the type invariant, and not mapped: `self` is borrowed
+        //   mutably.
+        to_result(unsafe {
+            bindings::dma_map_sgtable(raw::device(client), &mut self.table, dir.into(), 0)
+        })?;
+
+        // INVARIANT: Mapped just now.
+        Ok(MappedSgTable {
+            table: &mut self.table,
+            client,
+            dir,
+        })
+    }
+}
+
+impl<D: Holder> Drop for SgTable<D> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the list was made by `pci_p2pmem_alloc_sgl()` for this
+        // device, is not freed, and not mapped: nothing borrows `self`. The pool is there as long
+        // as memory of it is allocated (see the lifetime argument in the crate's documentation).
+        unsafe { bindings::pci_p2pmem_free_sgl(raw::pci_dev(&*self.dev), self.table.sgl) };
+    }
+}
+
+/// `pci_p2pmem_alloc_sgl()`.
+#[inline]
+fn alloc_sgl(
+    dev: &pci::Device,
+    nents: &mut c_uint,
+    length: u32,
+) -> Result<NonNull<bindings::scatterlist>> {
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, and `nents` is written only.
+    let sgl = unsafe { bindings::pci_p2pmem_alloc_sgl(raw::pci_dev(dev), nents, length) };
+
+    NonNull::new(sgl).ok_or(ENOMEM)
+}
+
+/// Iterator over the io accessors of a scatterlist's entries; see [`SgTable::segments()`].
+///
+/// # Invariants
+///
+/// `next` is an entry of a list that is not freed for `'a`, and `left` entries follow from it on,
+/// itself included.
+pub struct Segments<'a> {
+    next: Option<NonNull<bindings::scatterlist>>,
+    left: usize,
+    table: core::marker::PhantomData<&'a ()>,
+}
+
+impl Segments<'_> {
+    /// The next entry as it is in the list.
+    fn next_raw(&mut self) -> Option<NonNull<bindings::scatterlist>> {
+        let entry = self.next.filter(|_| self.left > 0)?;
+
+        // SAFETY: `entry` is a valid entry by the type invariant.
+        let next = unsafe { bindings::sg_next(entry.as_ptr()) };
+
+        // INVARIANT: `sg_next()` returns the entry behind `entry`, or NULL.
+        self.next = NonNull::new(next);
+        self.left -= 1;
+        Some(entry)
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Mmio<'a, Region>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.next_raw()?;
+
+        // SAFETY: `entry` is a valid entry by the type invariant, of memory that has a kernel
+        // address (`memremap_pages()` mapped it).
+        let (addr, len) = unsafe {
+            (
+                helpers::p2pdma_helper_sg_virt(entry.as_ptr()),
+                (*entry.as_ptr()).length,
+            )
+        };
+        // Does not fail: the memory is page aligned and `SgTable::new()` allows multiples of 4 only.
+        let region = MmioRaw::new_region(addr.addr(), len as usize).ok()?;
+
+        // SAFETY: The memory is mapped, and stays so for `'a`: it is allocated while the list
+        // exists (see the lifetime argument in the crate's documentation).
+        Some(unsafe { Mmio::from_raw(region) })
+    }
+}
+
+/// A scatterlist of peer-to-peer memory, mapped for DMA by one client, unmapped when dropped.
+///
+/// It is an [`SGTable`] of the kernel crate: [`SGTable::iter()`] yields its entries, with the
+/// addresses that the client uses.
+///
+/// # Invariants
+///
+/// `table` is mapped for `client` in direction `dir`.
+pub struct MappedSgTable<'a> {
+    table: &'a mut bindings::sg_table,
+    client: &'a Device<Bound>,
+    dir: DataDirection,
+}
+
+impl Deref for MappedSgTable<'_> {
+    type Target = SGTable;
+
+    fn deref(&self) -> &Self::Target {
+        let table = core::ptr::from_ref(self.table).cast_mut();
+
+        // SAFETY: `table` is a valid `struct sg_table`. It is borrowed mutably by `self`, which
+        // does not change it before it is dropped.
+        unsafe { SGTable::from_raw(table) }
+    }
+}
+
+impl Drop for MappedSgTable<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the table is mapped for this client in this direction. The
+        // client is bound, as when it was mapped.
+        unsafe {
+            bindings::dma_unmap_sgtable(raw::device(self.client), self.table, self.dir.into(), 0)
+        };
+    }
+}
+
+/// What [`SGEntry`] lacks for peer-to-peer memory.
+pub trait EntryExt {
+    /// Whether the address is one on the PCI bus, which the client's requests carry unchanged to
+    /// the provider, through neither host bridge nor IOMMU.
+    ///
+    /// C: `sg_dma_is_bus_address()`.
+    #[doc(alias = "sg_dma_is_bus_address")]
+    fn is_bus_address(&self) -> bool;
+}
+
+impl EntryExt for SGEntry {
+    fn is_bus_address(&self) -> bool {
+        // CAST: `SGEntry` is a transparent wrapper of `struct scatterlist`.
+        let entry = core::ptr::from_ref(self).cast_mut().cast();
+
+        // SAFETY: `entry` is a valid entry for as long as `self` is borrowed.
+        unsafe { helpers::p2pdma_helper_sg_is_bus_address(entry) }
+    }
+}
+
+/// How the kernel maps a provider's memory for a client.
+///
+/// C: `enum pci_p2pdma_map_type`. `PCI_P2PDMA_MAP_UNKNOWN` and `PCI_P2PDMA_MAP_NONE` have no
+/// variant: the former is internal to the C code, the latter means that the memory is not
+/// peer-to-peer memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapType {
+    /// `PCI_P2PDMA_MAP_NOT_SUPPORTED`: the traffic would cross a host bridge that is not known to
+    /// forward it.
+    NotSupported,
+    /// `PCI_P2PDMA_MAP_BUS_ADDR`: the traffic stays below a switch (or a multifunction device).
+    BusAddr,
+    /// `PCI_P2PDMA_MAP_THRU_HOST_BRIDGE`: the traffic crosses a host bridge that forwards it.
+    ThruHostBridge,
+}
+
+impl MapType {
+    /// Finds out by mapping one page of `pool` for `client`, and looking at the address.
+    ///
+    /// The kernel does not export `pci_p2pdma_map_type()`, and
+    /// [`distance()`](crate::distance::distance) does not tell the two supported types apart. What
+    /// a mapping says is what counts in the end. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOMEM`] if the pool is exhausted.
+    /// - What `dma_map_sgtable()` returns, but for the error that means
+    ///   [`MapType::NotSupported`].
+    #[doc(alias = "pci_p2pdma_map_type")]
+    pub fn probe(pool: Pool<'_>, client: &Device<Bound>) -> Result<Self> {
+        // CAST: The page size fits.
+        let mut table = pool.alloc_sgl(kernel::page::PAGE_SIZE as u32)?;
+
+        let mapped = match table.map(client, DataDirection::Bidirectional) {
+            Ok(mapped) => mapped,
+            Err(e) if e.to_errno() == -(bindings::EREMOTEIO as c_int) => {
+                return Ok(Self::NotSupported)
+            }
+            Err(e) => return Err(e),
+        };
+        let bus_address = mapped.iter().all(|entry| entry.is_bus_address());
+
+        Ok(if bus_address {
+            Self::BusAddr
+        } else {
+            Self::ThruHostBridge
+        })
+    }
+}
