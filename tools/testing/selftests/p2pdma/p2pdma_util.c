@@ -1,0 +1,791 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the P2PDMA selftests share. See p2pdma_util.h.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <linux/io.h>
+
+#include "kselftest.h"
+#include "p2pdma_util.h"
+
+#define SYS_PCI		"/sys/bus/pci/devices"
+
+struct p2p_world p2p;
+
+/* ---- sysfs ------------------------------------------------------------- */
+
+static bool vpath(char *path, const char *fmt, va_list args)
+{
+	int n = vsnprintf(path, PATH_MAX, fmt, args);
+
+	return n > 0 && n < PATH_MAX;
+}
+
+static ssize_t attr_read(char *buf, size_t len, const char *fmt, ...)
+	__printf(3, 4);
+
+/* The attribute without the white space around it; -1 if it is not there. */
+static ssize_t attr_read(char *buf, size_t len, const char *fmt, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+	ssize_t n;
+	bool ok;
+	int fd;
+
+	va_start(args, fmt);
+	ok = vpath(path, fmt, args);
+	va_end(args);
+	if (!ok)
+		return -1;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = read(fd, buf, len - 1);
+	close(fd);
+	if (n < 0)
+		return -1;
+
+	while (n > 0 && isspace((unsigned char)buf[n - 1]))
+		n--;
+	buf[n] = '\0';
+	return n;
+}
+
+static int64_t attr_number(const char *bdf, const char *attr)
+{
+	char buf[32], *end;
+	long long value;
+
+	if (attr_read(buf, sizeof(buf), SYS_PCI "/%s/%s", bdf, attr) <= 0)
+		return -1;
+	errno = 0;
+	value = strtoll(buf, &end, 0);
+	return errno || *end ? -1 : value;
+}
+
+/* Name of the driver bound to a PCI function, empty if none: 0, or -1. */
+int p2p_driver_link(const char *bdf, char *buf, size_t len)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	const char *base;
+	ssize_t n;
+
+	buf[0] = '\0';
+	snprintf(path, sizeof(path), SYS_PCI "/%s/driver", bdf);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return -1;
+	target[n] = '\0';
+	base = strrchr(target, '/');
+	base = base ? base + 1 : target;
+	return snprintf(buf, len, "%s", base) < (int)len ? 0 : -1;
+}
+
+bool p2p_is_provider(const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/p2pmem/allocate", bdf);
+	return !access(path, F_OK);
+}
+
+/* Write a value to a sysfs file: 0, or -1 with errno set. */
+int p2p_sysfs_write(const char *path, const char *value)
+{
+	size_t len = strlen(value);
+	int fd, saved;
+	ssize_t n;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = write(fd, value, len);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return n == (ssize_t)len ? 0 : -1;
+}
+
+/* ---- discovery --------------------------------------------------------- */
+
+/* A whole PCI address, such as 0000:03:00.0 */
+static bool is_bdf(const char *s)
+{
+	unsigned int domain, bus, slot, function;
+	int n = 0;
+
+	return sscanf(s, "%x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function,
+		      &n) == 4 && !s[n];
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void copy_name(char *dst, size_t len, const char *src)
+{
+	if (snprintf(dst, len, "%s", src) >= (int)len)
+		ksft_exit_fail_msg("name too long: %s\n", src);
+}
+
+static const char *kind_of(const char *bdf)
+{
+	int64_t vendor = attr_number(bdf, "vendor");
+	int64_t device = attr_number(bdf, "device");
+	int64_t class = attr_number(bdf, "class");
+
+	if (vendor == 0x1b36 && device == 0x0005)
+		return "testdev";
+	if (vendor == 0x1af4 && device == 0x1110)
+		return "ivshmem";
+	if (class >> 8 == 0x0108)
+		return "cmb";
+	return "pci";
+}
+
+static void controller_serial(const char *bdf, char *buf, size_t len)
+{
+	struct dirent **entry;
+	char path[PATH_MAX];
+	int n, i;
+
+	buf[0] = '\0';
+	snprintf(path, sizeof(path), SYS_PCI "/%s/nvme", bdf);
+	n = scandir(path, &entry, NULL, by_name);
+	if (n < 0)
+		return;
+	for (i = 0; i < n; i++) {
+		if (!strncmp(entry[i]->d_name, "nvme", 4))
+			attr_read(buf, len, "%s/%s/serial", path,
+				  entry[i]->d_name);
+		free(entry[i]);
+	}
+	free(entry);
+}
+
+static void find_providers(void)
+{
+	struct p2p_provider *p;
+	struct dirent **entry;
+	int n, i;
+
+	n = scandir(SYS_PCI, &entry, NULL, by_name);
+	if (n < 0)
+		ksft_exit_skip("no PCI bus: %s: %s\n", SYS_PCI,
+			       strerror(errno));
+
+	for (i = 0; i < n; i++) {
+		const char *bdf = entry[i]->d_name;
+
+		if (!is_bdf(bdf) || !p2p_is_provider(bdf)) {
+			free(entry[i]);
+			continue;
+		}
+		if (p2p.nr_providers == P2P_MAX_PROVIDERS)
+			ksft_exit_fail_msg("more than %d providers\n",
+					   P2P_MAX_PROVIDERS);
+
+		p = &p2p.provider[p2p.nr_providers++];
+		copy_name(p->bdf, sizeof(p->bdf), bdf);
+		copy_name(p->kind, sizeof(p->kind), kind_of(bdf));
+		p2p_driver_link(bdf, p->driver, sizeof(p->driver));
+		controller_serial(bdf, p->serial, sizeof(p->serial));
+		p->size = p2p_pool_size(p);
+		p->rest = p2p_available(p);
+		if (p->size <= 0 || p->rest < 0)
+			ksft_exit_fail_msg("%s: no size in p2pmem/\n", bdf);
+		free(entry[i]);
+	}
+	free(entry);
+}
+
+static bool scratch_allowed(const struct p2p_client *client)
+{
+	const char *list = getenv("P2PDMA_SCRATCH");
+	char *copy, *word, *save = NULL;
+	bool found = false;
+
+	if (!list)
+		return false;
+	copy = strdup(list);
+	if (!copy)
+		ksft_exit_fail_msg("out of memory\n");
+	for (word = strtok_r(copy, " \t\n", &save); word && !found;
+	     word = strtok_r(NULL, " \t\n", &save))
+		found = !strcmp(word, client->serial) ||
+			!strcmp(word, client->path);
+	free(copy);
+	return found;
+}
+
+/*
+ * The PCI function behind a disk. /sys/block/<disk>/device is the controller,
+ * or with native multipath the subsystem, which has links to its controllers;
+ * the first of them is taken, as any of them may carry the I/O.
+ */
+static bool client_bdf(struct p2p_client *client)
+{
+	char path[PATH_MAX], real[PATH_MAX], *slash;
+	struct dirent **entry;
+	bool found = false;
+	int n, i;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/device", client->name);
+	if (!realpath(path, real))
+		return false;
+
+	if (strstr(real, "/nvme-subsystem/")) {
+		copy_name(path, sizeof(path), real);
+		n = scandir(path, &entry, NULL, by_name);
+		if (n < 0)
+			return false;
+		for (i = 0; i < n; i++) {
+			unsigned int nr;
+			char link[PATH_MAX];
+			int end = 0;
+
+			if (!found &&
+			    sscanf(entry[i]->d_name, "nvme%u%n", &nr, &end) == 1 &&
+			    !entry[i]->d_name[end] &&
+			    snprintf(link, sizeof(link), "%s/%s", path,
+				     entry[i]->d_name) < (int)sizeof(link) &&
+			    realpath(link, real))
+				found = true;
+			free(entry[i]);
+		}
+		free(entry);
+		if (!found)
+			return false;
+	}
+
+	/* .../0000:04:00.0/nvme/nvme1: the last part that is an address */
+	while ((slash = strrchr(real, '/'))) {
+		if (is_bdf(slash + 1)) {
+			copy_name(client->bdf, sizeof(client->bdf), slash + 1);
+			return true;
+		}
+		*slash = '\0';
+	}
+	return false;
+}
+
+/* A name for tests, without what has a meaning in KTAP or splits words. */
+static void make_label(struct p2p_client *client)
+{
+	char nsid[16], *c;
+
+	snprintf(client->label, sizeof(client->label), "%s",
+		 client->serial[0] ? client->serial : client->name);
+	if (client->serial[0] &&
+	    attr_read(nsid, sizeof(nsid), "/sys/block/%s/nsid",
+		      client->name) > 0 &&
+	    strcmp(nsid, "1"))
+		snprintf(client->label, sizeof(client->label), "%s-n%s",
+			 client->serial, nsid);
+	for (c = client->label; *c; c++)
+		if (isspace((unsigned char)*c) || *c == '#')
+			*c = '_';
+}
+
+static bool describe_client(struct p2p_client *client, const char *name)
+{
+	char buf[64];
+
+	memset(client, 0, sizeof(*client));
+	copy_name(client->name, sizeof(client->name), name);
+	snprintf(client->path, sizeof(client->path), "/dev/%s", client->name);
+
+	if (attr_read(buf, sizeof(buf), "/sys/block/%s/hidden", name) > 0 &&
+	    strcmp(buf, "0"))
+		return false;
+	if (!client_bdf(client)) {
+		ksft_print_msg("%s: no PCI controller, left out\n", name);
+		return false;
+	}
+	attr_read(client->serial, sizeof(client->serial),
+		  "/sys/block/%s/device/serial", name);
+	if (attr_read(buf, sizeof(buf), "/sys/block/%s/size", name) > 0)
+		client->size = strtoull(buf, NULL, 10) * 512;
+	if (attr_read(buf, sizeof(buf),
+		      "/sys/block/%s/queue/logical_block_size", name) > 0)
+		client->lba = strtoul(buf, NULL, 10);
+	if (!client->size || !client->lba) {
+		ksft_print_msg("%s: no capacity, left out\n", name);
+		return false;
+	}
+	make_label(client);
+	client->scratch = scratch_allowed(client);
+	return true;
+}
+
+static int by_label(const void *a, const void *b)
+{
+	const struct p2p_client *x = a, *y = b;
+
+	return strcmp(x->label, y->label);
+}
+
+static void find_clients(void)
+{
+	struct p2p_client client;
+	struct dirent **entry;
+	int n, i;
+
+	n = scandir("/sys/block", &entry, NULL, by_name);
+	for (i = 0; i < n; i++) {
+		if (!strncmp(entry[i]->d_name, "nvme", 4) &&
+		    describe_client(&client, entry[i]->d_name)) {
+			if (p2p.nr_clients == P2P_MAX_CLIENTS)
+				ksft_exit_fail_msg("more than %d namespaces\n",
+						   P2P_MAX_CLIENTS);
+			p2p.client[p2p.nr_clients++] = client;
+		}
+		free(entry[i]);
+	}
+	if (n >= 0)
+		free(entry);
+
+	/* the kernel numbers controllers as they answer; serials stay */
+	qsort(p2p.client, p2p.nr_clients, sizeof(p2p.client[0]), by_label);
+}
+
+/* ---- expectations ------------------------------------------------------ */
+
+/* PROVIDER>CLIENT=VERDICT[!DEFECT], taken apart in place */
+struct rule {
+	char *provider, *client, *verdict, *defect;
+	enum p2p_verdict value;
+};
+
+static bool parse_rule(char *word, struct rule *rule)
+{
+	static const struct {
+		const char *name;
+		enum p2p_verdict value;
+	} verdicts[] = {
+		{ "bus-addr", P2P_BUS_ADDR },
+		{ "host-bridge", P2P_HOST_BRIDGE },
+		{ "not-supported", P2P_NOT_SUPPORTED },
+	};
+	size_t i;
+
+	rule->provider = word;
+	rule->client = strchr(word, '>');
+	if (!rule->client)
+		return false;
+	*rule->client++ = '\0';
+	rule->verdict = strrchr(rule->client, '=');
+	if (!rule->verdict)
+		return false;
+	*rule->verdict++ = '\0';
+	rule->defect = strchr(rule->verdict, '!');
+	if (rule->defect) {
+		*rule->defect++ = '\0';
+		if (!*rule->defect)
+			return false;
+	}
+	if (!*rule->provider || !*rule->client)
+		return false;
+	for (i = 0; i < ARRAY_SIZE(verdicts); i++) {
+		if (!strcmp(rule->verdict, verdicts[i].name)) {
+			rule->value = verdicts[i].value;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Call @fn for each rule until it returns true. */
+static void each_rule(bool (*fn)(const struct rule *rule, void *data),
+		      void *data)
+{
+	const char *list = getenv("P2PDMA_EXPECT");
+	char *copy, *word, *save = NULL;
+	struct rule rule;
+
+	if (!list)
+		return;
+	copy = strdup(list);
+	if (!copy)
+		ksft_exit_fail_msg("out of memory\n");
+	for (word = strtok_r(copy, " \t\n", &save); word;
+	     word = strtok_r(NULL, " \t\n", &save)) {
+		char shown[128];
+
+		snprintf(shown, sizeof(shown), "%s", word);
+		if (!parse_rule(word, &rule))
+			ksft_exit_fail_msg("P2PDMA_EXPECT: cannot read '%s', see --help\n",
+					   shown);
+		if (fn(&rule, data))
+			break;
+	}
+	free(copy);
+}
+
+struct lookup {
+	const struct p2p_provider *provider;
+	const struct p2p_client *client;
+	struct p2p_expect result;
+};
+
+static bool names(const char *pattern, const char *name)
+{
+	return !strcmp(pattern, "*") || !strcmp(pattern, name);
+}
+
+static bool match_rule(const struct rule *rule, void *data)
+{
+	struct lookup *l = data;
+
+	if (!names(rule->provider, l->provider->kind) ||
+	    !names(rule->client, l->client->serial))
+		return false;
+	l->result.verdict = rule->value;
+	if (rule->defect)
+		snprintf(l->result.defect, sizeof(l->result.defect), "%s",
+			 rule->defect);
+	return true;
+}
+
+/* What P2PDMA_EXPECT says about a pair; the first rule that fits counts. */
+struct p2p_expect p2p_expect(const struct p2p_provider *provider,
+			     const struct p2p_client *client)
+{
+	struct lookup l = { .provider = provider, .client = client };
+
+	each_rule(match_rule, &l);
+	return l.result;
+}
+
+const char *p2p_verdict_name(enum p2p_verdict verdict)
+{
+	switch (verdict) {
+	case P2P_BUS_ADDR:
+		return "bus-addr";
+	case P2P_HOST_BRIDGE:
+		return "host-bridge";
+	case P2P_NOT_SUPPORTED:
+		return "not-supported";
+	case P2P_UNKNOWN:
+		break;
+	}
+	return "unknown";
+}
+
+struct missing {
+	unsigned int count;
+	char *why;
+	size_t len;
+};
+
+static void add_missing(struct missing *m, const char *what, const char *name)
+{
+	size_t used = strlen(m->why);
+
+	m->count++;
+	snprintf(m->why + used, m->len - used, "%s%s '%s'", used ? ", " : "",
+		 what, name);
+}
+
+static bool rule_present(const struct rule *rule, void *data)
+{
+	struct missing *m = data;
+	bool found;
+	unsigned int i;
+
+	found = !strcmp(rule->provider, "*");
+	for (i = 0; i < p2p.nr_providers; i++)
+		found |= !strcmp(rule->provider, p2p.provider[i].kind);
+	if (!found)
+		add_missing(m, "provider", rule->provider);
+
+	found = !strcmp(rule->client, "*");
+	for (i = 0; i < p2p.nr_clients; i++)
+		found |= !strcmp(rule->client, p2p.client[i].serial);
+	if (!found)
+		add_missing(m, "client", rule->client);
+	return false;
+}
+
+/*
+ * Count what P2PDMA_EXPECT names and the machine does not have, so that a
+ * driver that failed to bind is a failure and not a test less.
+ */
+unsigned int p2p_missing(char *why, size_t len)
+{
+	struct missing m = { .why = why, .len = len };
+
+	why[0] = '\0';
+	each_rule(rule_present, &m);
+	return m.count;
+}
+
+/* True if help is wanted: the harness then prints its options. */
+bool p2p_help(int argc, char **argv, const char *about)
+{
+	if (argc < 2 || (strcmp(argv[1], "-h") && strcmp(argv[1], "--help")))
+		return false;
+	argv[1] = "-h";
+	fprintf(stderr,
+		"%s\n"
+		"\n"
+		"Environment:\n"
+		"  P2PDMA_SCRATCH       serial numbers or device nodes of NVMe namespaces whose\n"
+		"                       content may be destroyed; all others are only read\n"
+		"  P2PDMA_EXPECT        what is expected of each pair: PROVIDER>CLIENT=VERDICT[!DEFECT]\n"
+		"                       PROVIDER  testdev, cmb, ivshmem, pci or *\n"
+		"                       CLIENT    serial number of an NVMe controller, or *\n"
+		"                       VERDICT   bus-addr, host-bridge or not-supported\n"
+		"                       DEFECT    name of what is known to make the data wrong\n"
+		"  P2PDMA_SEED          repeat the run that named this seed\n"
+		"  P2PDMA_TEST_CORRUPT  set to 1 to flip a bit after each transfer: every test that\n"
+		"                       compares data must then fail\n"
+		"\n"
+		"Example:\n"
+		"  P2PDMA_SCRATCH=/dev/nvme1n1 P2PDMA_EXPECT='*>*=bus-addr' %s\n"
+		"\n",
+		about, argv[0]);
+	return true;
+}
+
+/**
+ * p2p_discover - fill in &p2p, or end the program
+ *
+ * Without a provider there is nothing to test: SKIP, unless P2PDMA_EXPECT
+ * says that there should be one.
+ */
+void p2p_discover(void)
+{
+	const char *seed = getenv("P2PDMA_SEED");
+	const char *corrupt = getenv("P2PDMA_TEST_CORRUPT");
+	char why[512];
+
+	/* the header comes first, also when all is skipped; and only once */
+	ksft_print_header();
+	setenv("KSFT_TAP_LEVEL", "1", 0);
+
+	if (seed)
+		p2p.seed = strtoul(seed, NULL, 0);
+	else if (getrandom(&p2p.seed, sizeof(p2p.seed), 0) < 0)
+		ksft_exit_fail_perror("getrandom");
+	p2p.seed &= 0xffff;
+	p2p.corrupt = corrupt && strcmp(corrupt, "0");
+
+	find_providers();
+	find_clients();
+
+	if (!p2p.nr_providers) {
+		if (p2p_missing(why, sizeof(why)))
+			ksft_exit_fail_msg("P2PDMA_EXPECT names what is not there: %s\n",
+					   why);
+		ksft_exit_skip("no PCI device provides peer-to-peer memory\n");
+	}
+	if (geteuid())
+		ksft_exit_skip("needs root, p2pmem/allocate has mode 0660\n");
+}
+
+/* For tests that transfer: without a namespace there is nothing to test. */
+void p2p_require_clients(void)
+{
+	char why[512];
+
+	if (p2p.nr_clients)
+		return;
+	if (p2p_missing(why, sizeof(why)))
+		ksft_exit_fail_msg("P2PDMA_EXPECT names what is not there: %s\n",
+				   why);
+	ksft_exit_skip("no NVMe namespace on a PCI controller\n");
+}
+
+/* ---- the pool ---------------------------------------------------------- */
+
+ssize_t p2p_pool_size(const struct p2p_provider *provider)
+{
+	return attr_number(provider->bdf, "p2pmem/size");
+}
+
+ssize_t p2p_available(const struct p2p_provider *provider)
+{
+	return attr_number(provider->bdf, "p2pmem/available");
+}
+
+int p2p_open_pool(const struct p2p_provider *provider, int flags)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/p2pmem/allocate",
+		 provider->bdf);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* Allocate from the pool: the mapping, or MAP_FAILED with errno set. */
+void *p2p_map(int fd, size_t len)
+{
+	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
+/* ---- pattern ----------------------------------------------------------- */
+
+/*
+ * Each 64-bit word says where it belongs: the seed of the run, whose pattern
+ * it is, and its position, put through a bijection (the finalizer of
+ * splitmix64) so that every bit changes from word to word. A word found in
+ * the wrong place is turned back into what it was, for the message.
+ */
+#define AT_BITS		44
+
+static uint64_t mix(uint64_t z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+static uint64_t unmix(uint64_t z)
+{
+	z = (z ^ (z >> 31) ^ (z >> 62)) * 0x319642b2d24d8ec3ULL;
+	z = (z ^ (z >> 27) ^ (z >> 54)) * 0x96de1b173f119089ULL;
+	return z ^ (z >> 30) ^ (z >> 60);
+}
+
+static uint64_t plain_word(enum p2p_what what, uint64_t at)
+{
+	return (uint64_t)p2p.seed << 48 | (uint64_t)what << AT_BITS |
+	       (at & ((1ULL << AT_BITS) - 1));
+}
+
+/* Tell what a word is that should have been another. */
+static void explain(char *why, size_t len, enum p2p_what what, uint64_t at,
+		    uint64_t base, uint64_t found)
+{
+	static const char * const names[] = {
+		[P2P_DATA] = "the data",
+		[P2P_PRESET] = "the preset content",
+		[P2P_AROUND] = "the content around",
+	};
+	uint64_t word = unmix(found);
+	unsigned int was = (word >> AT_BITS) & 0xf;
+	uint64_t pos = word & ((1ULL << AT_BITS) - 1);
+	char shift[64] = "";
+
+	if (word >> 48 != p2p.seed || was < P2P_DATA || was > P2P_AROUND ||
+	    pos % 8) {
+		snprintf(why, len, "byte %lu: expected %s (%#lx), found %#lx",
+			 at - base, names[what], mix(plain_word(what, at)),
+			 found);
+		return;
+	}
+	if (was == what)
+		snprintf(shift, sizeof(shift), ", shifted by %ld bytes",
+			 (int64_t)(at - pos));
+	snprintf(why, len,
+		 "byte %lu: expected %s for %#lx, found %s for %#lx%s",
+		 at - base, names[what], at, names[was], pos, shift);
+}
+
+/*
+ * Fill memory, which may be a device's, with the pattern of @what. The word
+ * written last is read back, so that posted writes have arrived before a
+ * device is told to fetch them.
+ */
+void p2p_fill(void *mem, size_t len, enum p2p_what what, uint64_t at)
+{
+	size_t i;
+
+	for (i = 0; i < len; i += 8)
+		writeq(mix(plain_word(what, at + i)), mem + i);
+	if (len)
+		readq(mem + len - 8);
+}
+
+/*
+ * Compare memory, which may be a device's, with the pattern of @what: the
+ * number of words that differ. The first of them is explained in @why.
+ */
+size_t p2p_check(const void *mem, size_t len, enum p2p_what what, uint64_t at,
+		 char *why, size_t whylen)
+{
+	size_t i, bad = 0;
+
+	for (i = 0; i < len; i += 8) {
+		uint64_t found = readq(mem + i);
+
+		if (found == mix(plain_word(what, at + i)))
+			continue;
+		if (!bad++)
+			explain(why, whylen, what, at + i, at, found);
+	}
+	return bad;
+}
+
+/* Flip one bit of one byte. */
+void p2p_flip(void *mem, size_t at)
+{
+	writeb(readb(mem + at) ^ 1, mem + at);
+}
+
+/* Copy out of device memory, a word at a time. */
+void p2p_copy_out(void *ram, const void *mem, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i += 8)
+		*(uint64_t *)(ram + i) = readq(mem + i);
+}
+
+/* ---- memory that may fault --------------------------------------------- */
+
+static sigjmp_buf fault_env;
+
+static void on_fault(int sig)
+{
+	siglongjmp(fault_env, sig);
+}
+
+static int try_access(void *mem, uint64_t *value, bool write)
+{
+	struct sigaction action = { .sa_handler = on_fault };
+	struct sigaction old_bus, old_segv;
+	int sig;
+
+	sigaction(SIGBUS, &action, &old_bus);
+	sigaction(SIGSEGV, &action, &old_segv);
+	sig = sigsetjmp(fault_env, 1);
+	if (!sig) {
+		if (write)
+			writeq(*value, mem);
+		else
+			*value = readq(mem);
+	}
+	sigaction(SIGBUS, &old_bus, NULL);
+	sigaction(SIGSEGV, &old_segv, NULL);
+	return sig;
+}
+
+int p2p_try_read(const void *mem, uint64_t *value)
+{
+	uint64_t ignored;
+
+	return try_access((void *)mem, value ? value : &ignored, false);
+}
+
+int p2p_try_write(void *mem, uint64_t value)
+{
+	return try_access(mem, &value, true);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the P2PDMA selftests share: finding providers of peer-to-peer memory
+ * and NVMe namespaces, what is expected of each pair of them, mappings of a
+ * provider's pool, and a pattern that shows which byte landed where.
+ *
+ * A program includes kselftest_harness.h before this file if it wants the
+ * macros at the end.
+ */
+#ifndef _SELFTESTS_P2PDMA_UTIL_H
+#define _SELFTESTS_P2PDMA_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define P2P_MAX_PROVIDERS	16
+#define P2P_MAX_CLIENTS		32
+
+/**
+ * struct p2p_provider - a PCI function that offers peer-to-peer memory
+ * @bdf: PCI address, as in sysfs
+ * @kind: "testdev", "cmb", "ivshmem" or "pci"; the name used in P2PDMA_EXPECT
+ * @driver: name of the driver that registered the memory
+ * @serial: serial number where the provider is an NVMe controller, else empty
+ * @size: size of the pool in bytes
+ * @rest: what of it was available when the program started. A driver may keep
+ *	some for itself: nvme has its submission queues in the CMB.
+ */
+struct p2p_provider {
+	char bdf[16];
+	char kind[16];
+	char driver[64];
+	char serial[32];
+	ssize_t size, rest;
+};
+
+/**
+ * struct p2p_client - an NVMe namespace, whose controller does the DMA
+ * @name: disk name, as in /sys/block
+ * @path: device node
+ * @label: serial number and namespace, stable across boots; for test names
+ * @serial: serial number of the controller
+ * @bdf: PCI address of the controller
+ * @size: size of the namespace in bytes
+ * @lba: logical block size in bytes
+ * @scratch: P2PDMA_SCRATCH allows the content to be destroyed
+ */
+struct p2p_client {
+	char name[32];
+	char path[64];
+	char label[64];
+	char serial[32];
+	char bdf[16];
+	uint64_t size;
+	size_t lba;
+	bool scratch;
+};
+
+enum p2p_verdict {
+	P2P_UNKNOWN,		/* nothing was said about this pair */
+	P2P_BUS_ADDR,
+	P2P_HOST_BRIDGE,
+	P2P_NOT_SUPPORTED,
+};
+
+/**
+ * struct p2p_expect - what P2PDMA_EXPECT says about a pair
+ * @verdict: the mapping type that the kernel should choose
+ * @defect: a known defect that makes the data wrong, or an empty string
+ */
+struct p2p_expect {
+	enum p2p_verdict verdict;
+	char defect[64];
+};
+
+/**
+ * struct p2p_world - all that was found on this machine
+ * @provider: the providers, @nr_providers of them
+ * @client: the namespaces, @nr_clients of them
+ * @seed: drawn anew for every run, or taken from P2PDMA_SEED
+ * @corrupt: P2PDMA_TEST_CORRUPT is set: flip a byte after each transfer
+ */
+struct p2p_world {
+	struct p2p_provider provider[P2P_MAX_PROVIDERS];
+	struct p2p_client client[P2P_MAX_CLIENTS];
+	unsigned int nr_providers;
+	unsigned int nr_clients;
+	uint32_t seed;
+	bool corrupt;
+};
+
+extern struct p2p_world p2p;
+
+bool p2p_help(int argc, char **argv, const char *about);
+void p2p_discover(void);
+void p2p_require_clients(void);
+unsigned int p2p_missing(char *why, size_t len);
+struct p2p_expect p2p_expect(const struct p2p_provider *provider,
+			     const struct p2p_client *client);
+const char *p2p_verdict_name(enum p2p_verdict verdict);
+
+/* sysfs */
+int p2p_sysfs_write(const char *path, const char *value);
+int p2p_driver_link(const char *bdf, char *buf, size_t len);
+bool p2p_is_provider(const char *bdf);
+
+/* the pool */
+int p2p_open_pool(const struct p2p_provider *provider, int flags);
+void *p2p_map(int fd, size_t len);
+ssize_t p2p_pool_size(const struct p2p_provider *provider);
+ssize_t p2p_available(const struct p2p_provider *provider);
+
+/**
+ * enum p2p_what - whose pattern a word of memory carries
+ *
+ * Each use has a pattern of its own, so that data left over from another
+ * step of the test is never taken for the data expected.
+ */
+enum p2p_what {
+	P2P_DATA = 1,		/* what the transfer moves */
+	P2P_PRESET,		/* what the destination held before */
+	P2P_AROUND,		/* what lies on both sides of the destination */
+};
+
+/*
+ * @at is the position that the pattern encodes, in bytes: that of the first
+ * byte of @mem on the medium or in the mapping. All are multiples of 8.
+ */
+void p2p_fill(void *mem, size_t len, enum p2p_what what, uint64_t at);
+size_t p2p_check(const void *mem, size_t len, enum p2p_what what, uint64_t at,
+		 char *why, size_t whylen);
+void p2p_flip(void *mem, size_t at);
+void p2p_copy_out(void *ram, const void *mem, size_t len);
+
+/* Touch memory that may fault: 0, or the signal that the access raised. */
+int p2p_try_read(const void *mem, uint64_t *value);
+int p2p_try_write(void *mem, uint64_t value);
+
+#ifdef __KSELFTEST_HARNESS_H
+
+/*
+ * Providers and namespaces are known at run time only, so the variants of a
+ * fixture are registered by main() instead of by FIXTURE_VARIANT_ADD().
+ */
+#define P2P_VARIANT_ADD(_fixture, _data, ...) do {			\
+	struct __fixture_variant_metadata *__v = calloc(1, sizeof(*__v)); \
+	typeof(FIXTURE_VARIANT(_fixture)) *__data = malloc(sizeof(*__data)); \
+	char *__name;							\
+									\
+	if (!__v || !__data || asprintf(&__name, __VA_ARGS__) < 0)	\
+		ksft_exit_fail_msg("out of memory\n");			\
+	*__data = (_data);						\
+	__v->name = __name;						\
+	__v->data = __data;						\
+	__register_fixture_variant(&_##_fixture##_fixture_object, __v);	\
+} while (0)
+
+/* Report what is wrong because of a defect that is known by name. */
+#define P2P_XFAIL(_fmt, ...) do {					\
+	if (_metadata->exit_code == KSFT_PASS) {			\
+		snprintf(_metadata->results->reason,			\
+			 sizeof(_metadata->results->reason),		\
+			 _fmt, ##__VA_ARGS__);				\
+		_metadata->exit_code = KSFT_XFAIL;			\
+	}								\
+} while (0)
+
+/* Report that a defect known by name did not show itself. */
+#define P2P_XPASS(_fmt, ...) do {					\
+	if (_metadata->exit_code == KSFT_PASS) {			\
+		snprintf(_metadata->results->reason,			\
+			 sizeof(_metadata->results->reason),		\
+			 _fmt, ##__VA_ARGS__);				\
+		_metadata->exit_code = KSFT_XPASS;			\
+	}								\
+} while (0)
+
+/* As EXPECT_EQ() for the result of a system call, naming the error if any. */
+#define EXPECT_RET(_expected, _call) do {				\
+	long __want = (_expected);					\
+	long __got = (long)(_call);					\
+	int __errno = errno;						\
+									\
+	EXPECT_EQ(__want, __got) {					\
+		TH_LOG("%s: %s", #_call,				\
+		       __got == -1 ? strerror(__errno) : "no error");	\
+	}								\
+} while (0)
+
+/* The system call must fail, with this very error. */
+#define EXPECT_ERRNO(_expected, _call) do {				\
+	long __got = (long)(_call);					\
+	int __errno = __got == -1 ? errno : 0;				\
+	int __want = (_expected);					\
+									\
+	EXPECT_EQ(__want, __errno) {					\
+		TH_LOG("%s: expected '%s', got '%s' (returned %ld)",	\
+		       #_call, strerror(__want), strerror(__errno),	\
+		       __got);						\
+	}								\
+} while (0)
+
+#endif /* __KSELFTEST_HARNESS_H */
+
+#endif /* _SELFTESTS_P2PDMA_UTIL_H */
