@@ -5,12 +5,17 @@
  * the modules that use it.
  */
 
+#include <linux/device.h>
 #include <linux/export.h>
+#include <linux/gfp.h>
+#include <linux/kernfs.h>
+#include <linux/kstrtox.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
+#include <linux/sysfs.h>
 #include <linux/uio.h>
 
 #include "helpers.h"
@@ -26,6 +31,49 @@ unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar)
 	return pci_resource_flags(pdev, bar);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_resource_flags);
+
+pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar)
+{
+	return pci_bus_address(pdev, bar);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_bus_address);
+
+/*
+ * Reads p2pmem/@name, a number, as sysfs would show it: the pool is private to
+ * drivers/pci/p2pdma.c, and this is the only way to its accounting.
+ */
+int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value)
+{
+	struct kernfs_node *dir, *file = NULL;
+	struct device_attribute *attr;
+	ssize_t len;
+	char *page;
+	int ret;
+
+	page = (char *)get_zeroed_page(GFP_KERNEL);
+	if (!page)
+		return -ENOMEM;
+
+	dir = sysfs_get_dirent(pdev->dev.kobj.sd, "p2pmem");
+	if (dir)
+		file = sysfs_get_dirent(dir, name);
+	if (!file) {
+		ret = -ENODEV;
+		goto out;
+	}
+
+	/* Of static duration: the attributes are part of the kernel image. */
+	attr = container_of((struct attribute *)file->priv,
+			    struct device_attribute, attr);
+	len = attr->show(&pdev->dev, attr, page);
+	ret = len < 0 ? len : kstrtou64(page, 10, value);
+out:
+	sysfs_put(file);
+	sysfs_put(dir);
+	free_page((unsigned long)page);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_pool_stat);
 
 void p2pdma_helper_device_lock(struct device *dev)
 {
@@ -45,6 +93,18 @@ bool p2pdma_helper_device_is_bound(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_device_is_bound);
 
+int p2pdma_helper_device_node(struct device *dev)
+{
+	return dev_to_node(dev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_device_node);
+
+void p2pdma_helper_sysfs_attr_init(struct attribute *attr)
+{
+	sysfs_attr_init(attr);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sysfs_attr_init);
+
 void *p2pdma_helper_sg_virt(struct scatterlist *sg)
 {
 	return sg_virt(sg);
@@ -56,6 +116,12 @@ bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg)
 	return sg_dma_is_bus_address(sg);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_bus_address);
+
+struct page *p2pdma_helper_phys_to_page(phys_addr_t phys)
+{
+	return phys_to_page(phys);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_phys_to_page);
 
 bool p2pdma_helper_is_p2pdma_page(const struct page *page)
 {

@@ -10,6 +10,7 @@
 #include <linux/pci.h>
 #include <linux/types.h>
 
+struct attribute;
 struct iov_iter;
 struct page;
 struct range;
@@ -17,14 +18,19 @@ struct scatterlist;
 
 bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
+pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
+int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value);
 
 void p2pdma_helper_device_lock(struct device *dev);
 void p2pdma_helper_device_unlock(struct device *dev);
 bool p2pdma_helper_device_is_bound(struct device *dev);
+int p2pdma_helper_device_node(struct device *dev);
+void p2pdma_helper_sysfs_attr_init(struct attribute *attr);
 
 void *p2pdma_helper_sg_virt(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
 
+struct page *p2pdma_helper_phys_to_page(phys_addr_t phys);
 bool p2pdma_helper_is_p2pdma_page(const struct page *page);
 int p2pdma_helper_page_ref_count(const struct page *page);
 phys_addr_t p2pdma_helper_page_to_phys(const struct page *page);

@@ -7,6 +7,13 @@
 //! "Controller Properties"; the C counterpart is `nvme_map_cmb()` in
 //! [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c).
 
+use super::range::{
+    self,
+    Bar,
+    BarRange,
+    Limits,
+    RangeError, //
+};
 use core::{
     fmt,
     num::NonZero, //
@@ -21,6 +28,11 @@ pub const REG_CMBSZ: usize = 0x3c;
 /// Offset of CMBMSC, Controller Memory Buffer Memory Space Control (64 bits).
 pub const REG_CMBMSC: usize = 0x50;
 
+/// Offset of CMBSTS, Controller Memory Buffer Status (32 bits).
+pub const REG_CMBSTS: usize = 0x58;
+/// Size of the properties up to the end of CMBSTS, in bytes.
+pub const REGISTERS_LEN: usize = REG_CMBSTS + 4;
+
 /// CAP.CMBS: the controller has the 1.4 scheme, in which CMBLOC and CMBSZ read as zero until
 /// CMBMSC.CRE is set.
 const CAP_CMBS: u64 = 1 << 57;
@@ -29,6 +41,11 @@ const CMBMSC_CRE: u64 = 1 << 0;
 /// CMBMSC.CMSE, Controller Memory Space Enable.
 const CMBMSC_CMSE: u64 = 1 << 1;
 
+/// CMBSTS.CBAI, Controller Base Address Invalid.
+const CMBSTS_CBAI: u32 = 1 << 0;
+
+/// CMBMSC with everything disabled.
+pub const CMBMSC_DISABLED: u64 = 0;
 /// CMBMSC with the registers visible and the memory space still disabled.
 pub const CMBMSC_REGISTERS_ONLY: u64 = CMBMSC_CRE;
 
@@ -45,6 +62,12 @@ pub fn has_cmbmsc(cap: u64) -> bool {
 /// Bits 11:0 of the controller base address (CBA) do not exist: [`None`] if one of them is set.
 pub fn cmbmsc_enable(bus_address: u64) -> Option<u64> {
     (bus_address & 0xfff == 0).then_some(bus_address | CMBMSC_CRE | CMBMSC_CMSE)
+}
+
+/// Whether CMBSTS says that the controller does not accept the address in CMBMSC
+/// (CMBSTS.CBAI).
+pub fn address_refused(cmbsts: u32) -> bool {
+    cmbsts & CMBSTS_CBAI != 0
 }
 
 /// Where the CMB is and what it may be used for, decoded from CMBLOC and CMBSZ.
@@ -106,7 +129,7 @@ impl Cmb {
     /// # Errors
     ///
     /// See [`CmbError`]. Whether the buffer lies within its BAR is not checked here: that is for
-    /// [`BarRange::new()`](crate::range::BarRange::new).
+    /// [`Self::range()`].
     pub fn decode(cmbloc: u32, cmbsz: u32) -> Result<Self, CmbError> {
         match cmbsz {
             0 => return Err(CmbError::None),
@@ -137,6 +160,35 @@ impl Cmb {
             reads: cmbsz & (1 << 3) != 0,
             writes: cmbsz & (1 << 4) != 0,
         })
+    }
+
+    /// The whole buffer as a range of `bar`.
+    ///
+    /// # Errors
+    ///
+    /// As [`BarRange::new()`].
+    pub fn range(&self, bar: &Bar, limits: &Limits) -> Result<BarRange, RangeError> {
+        BarRange::new(bar, self.offset, Some(self.size), limits)
+    }
+
+    /// A part of the buffer, `size` bytes from `offset`, or all from `offset` where `size` is
+    /// [`None`]; returns its offset in the BAR, and its size.
+    ///
+    /// # Errors
+    ///
+    /// [`RangeError::Wraps`] or [`RangeError::PastCmb`].
+    pub fn part(
+        &self,
+        offset: u64,
+        size: Option<NonZero<u64>>,
+    ) -> Result<(u64, NonZero<u64>), RangeError> {
+        let size = range::part(self.size.get(), offset, size, |end| RangeError::PastCmb {
+            end,
+            len: self.size.get(),
+        })?;
+
+        // At most twenty bits, and twenty bits more, times 2^36: does not wrap.
+        Ok((self.offset + offset, size))
     }
 
     /// Whether the buffer may be published: it takes reads and writes of data.

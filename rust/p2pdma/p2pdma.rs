@@ -48,6 +48,7 @@
 
 #[path = "../bindings/lib.rs"]
 mod bindings;
+mod errno;
 mod raw;
 
 pub mod client;
@@ -60,3 +61,4 @@ pub mod pool;
 pub mod provider;
 pub mod range;
 pub mod sg;
+pub mod sysfs;

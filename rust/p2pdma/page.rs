@@ -25,12 +25,12 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// A page that somebody else holds a reference to, for `'a`.
+/// A page that stays for `'a`.
 ///
 /// # Invariants
 ///
-/// `page` is a valid `struct page` with a non-zero reference count, or one of memory that is
-/// allocated from a provider's pool, for `'a`.
+/// For `'a`, `page` is a valid `struct page`: a reference is held on it, or it is memory that is
+/// allocated from a provider's pool, or it belongs to a provider that is bound.
 #[derive(Clone, Copy)]
 pub struct PageRef<'a> {
     page: NonNull<bindings::page>,
@@ -104,8 +104,7 @@ impl<'a> PageRef<'a> {
 
         let mut range = bindings::range::default();
         // SAFETY: The page is one of device memory, as just checked, so it has a `pgmap`, which
-        // stays while the page has references or is allocated (the type invariant, and the
-        // lifetime argument in the crate's documentation).
+        // stays as long as the page (the lifetime argument in the crate's documentation).
         unsafe { helpers::p2pdma_helper_page_range(self.page.as_ptr(), &mut range) };
 
         let phys = self.phys();

@@ -8,13 +8,17 @@
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
 
-use crate::raw;
+use crate::{
+    bindings as helpers,
+    raw, //
+};
 use core::{
     ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
     bindings,
+    error::to_result,
     io::{
         Mmio,
         MmioRaw,
@@ -74,6 +78,36 @@ impl<'a> Pool<'a> {
     /// The device that provides the memory.
     pub fn device(&self) -> &'a pci::Device {
         self.dev
+    }
+
+    /// Size of the pool in bytes: what `p2pmem/size` in sysfs shows. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`] if the provider's driver was unbound.
+    /// - [`ENOMEM`].
+    pub fn size(&self) -> Result<u64> {
+        self.stat(c"size")
+    }
+
+    /// Bytes that are not allocated: what `p2pmem/available` in sysfs shows. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::size()`].
+    pub fn available(&self) -> Result<u64> {
+        self.stat(c"available")
+    }
+
+    fn stat(&self, name: &CStr) -> Result<u64> {
+        let mut value = 0;
+
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, `name` is a C string, and
+        // `value` is valid for writing.
+        to_result(unsafe {
+            helpers::p2pdma_helper_pool_stat(raw::pci_dev(self.dev), name.as_char_ptr(), &mut value)
+        })?;
+        Ok(value)
     }
 
     /// Allocates `size` bytes, rounded up to whole pages, that borrow from where `self` came from.

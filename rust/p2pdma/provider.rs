@@ -6,7 +6,12 @@
 
 use crate::{
     bindings as helpers,
-    pool::Pool,
+    page::PageRef,
+    pin::PIN_BIAS,
+    pool::{
+        BusAddress,
+        Pool, //
+    },
     range::{
         Bar,
         BarKind,
@@ -16,15 +21,22 @@ use crate::{
     },
     raw, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     device::{
         Bound,
-        Core, //
+        Core,
+        Device, //
     },
     error::to_result,
+    page::PAGE_SIZE,
     pci,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 /// What the kernel asks of a range on this machine: `memremap_compat_align()` and
@@ -87,6 +99,36 @@ pub fn bars(dev: &pci::Device) -> [Bar; NUM_BARS as usize] {
     })
 }
 
+/// Address of BAR `index` of `dev` on the PCI bus.
+///
+/// C: `pci_bus_address()`. Any context.
+///
+/// # Errors
+///
+/// [`EINVAL`] if no standard BAR has that index.
+#[doc(alias = "pci_bus_address")]
+pub fn bus_address(dev: &pci::Device, index: u8) -> Result<BusAddress> {
+    if index >= NUM_BARS {
+        return Err(EINVAL);
+    }
+
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, and `index` is that of a standard
+    // BAR, as just checked.
+    Ok(unsafe { helpers::p2pdma_helper_bus_address(raw::pci_dev(dev), index.into()) })
+}
+
+/// The NUMA node that `dev` is near to; [`None`] if the firmware does not say.
+///
+/// C: `dev_to_node()`.
+#[doc(alias = "dev_to_node")]
+pub fn numa_node(dev: &Device) -> Option<u32> {
+    // SAFETY: `raw::device()` returns a valid `struct device`.
+    let node = unsafe { helpers::p2pdma_helper_device_node(raw::device(dev)) };
+
+    // NUMA_NO_NODE is -1.
+    u32::try_from(node).ok()
+}
+
 /// A device that provides peer-to-peer memory, for as long as it is bound to its driver.
 ///
 /// Made in `probe()` and kept in the driver's private data. There it is dropped after `unbind()`
@@ -98,11 +140,32 @@ pub fn bars(dev: &pci::Device) -> [Bar; NUM_BARS as usize] {
 ///
 /// # Invariants
 ///
-/// At least one range of `dev` was registered by this object, so the device has a pool for as
-/// long as it is bound.
+/// `ranges`, which is not empty, holds ranges of `dev` that this object registered, so the device
+/// has a pool, and each page of them a `struct page`, for as long as it is bound.
 pub struct Provider<'bound> {
     dev: &'bound pci::Device<Bound>,
-    size: u64,
+    ranges: KVec<BarRange>,
+    published: Atomic<bool>,
+}
+
+/// What of a provider's memory is in use, in bytes.
+///
+/// A moment's view: users come and go meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All that is taken out of the pool.
+    pub total: u64,
+    /// Thereof, pages that user space has mapped, or that the kernel holds references to.
+    pub user: u64,
+    /// Thereof, pages that are pinned, as for an I/O: these outlive their mapping.
+    pub pinned: u64,
+}
+
+impl Usage {
+    /// What is allocated by the kernel, without user space: by nvmet, or by drivers for themselves.
+    pub fn kernel(&self) -> u64 {
+        self.total.saturating_sub(self.user)
+    }
 }
 
 impl<'bound> Provider<'bound> {
@@ -125,7 +188,7 @@ impl<'bound> Provider<'bound> {
     #[doc(alias = "pci_p2pdma_add_resource")]
     pub fn register(dev: &'bound pci::Device<Core<'_>>, ranges: &[BarRange]) -> Result<Self> {
         let limits = limits();
-        let mut size = 0u64;
+        let mut registered = KVec::with_capacity(ranges.len(), GFP_KERNEL)?;
 
         for (i, range) in ranges.iter().enumerate() {
             let checked = BarRange::new(
@@ -137,8 +200,7 @@ impl<'bound> Provider<'bound> {
             if checked != Ok(*range) || ranges[..i].iter().any(|other| other.overlaps(range)) {
                 return Err(EINVAL);
             }
-            // Ranges that do not overlap do not wrap when their sizes are added up.
-            size += range.size().get();
+            registered.push(*range, GFP_KERNEL)?;
         }
         if ranges.is_empty() {
             return Err(EINVAL);
@@ -173,7 +235,11 @@ impl<'bound> Provider<'bound> {
         }
 
         // INVARIANT: `ranges` is not empty, and all of them were registered.
-        Ok(Self { dev, size })
+        Ok(Self {
+            dev,
+            ranges: registered,
+            published: Atomic::new(false),
+        })
     }
 
     /// Publishes the memory, so that [`find()`](crate::distance::find) and the configuration of
@@ -186,6 +252,12 @@ impl<'bound> Provider<'bound> {
     pub fn publish(&self, publish: bool) {
         // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`.
         unsafe { bindings::pci_p2pmem_publish(raw::pci_dev(self.dev), publish) };
+        self.published.store(publish, Relaxed);
+    }
+
+    /// Whether the memory is published.
+    pub fn is_published(&self) -> bool {
+        self.published.load(Relaxed)
     }
 
     /// The pool of the device's peer-to-peer memory.
@@ -197,9 +269,74 @@ impl<'bound> Provider<'bound> {
         Pool::new(self.dev)
     }
 
+    /// The registered ranges.
+    pub fn ranges(&self) -> &[BarRange] {
+        &self.ranges
+    }
+
+    /// Address on the PCI bus of the first byte of `range`, which is what peers below the same
+    /// switch use. `range` should be one of [`Self::ranges()`].
+    pub fn bus_address(&self, range: &BarRange) -> BusAddress {
+        // A `BarRange` has the index of a standard BAR, so this does not fail.
+        bus_address(self.dev, range.bar()).map_or(0, |bar| bar.wrapping_add(range.offset()))
+    }
+
     /// Size of all registered ranges together, in bytes.
     pub fn size(&self) -> u64 {
-        self.size
+        // Ranges that do not overlap do not wrap when their sizes are added up.
+        self.ranges.iter().map(|range| range.size().get()).sum()
+    }
+
+    /// What of the memory is in use.
+    ///
+    /// Where something is in use at all, looks at each page: takes time in proportion to the size
+    /// of the memory. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::available()`].
+    pub fn usage(&self) -> Result<Usage> {
+        let pool = self.pool();
+        let mut usage = Usage {
+            total: pool.size()?.saturating_sub(pool.available()?),
+            ..Usage::default()
+        };
+
+        if usage.total == 0 {
+            return Ok(usage);
+        }
+        for range in &self.ranges {
+            for page in self.pages(range) {
+                let count = page.ref_count();
+
+                // CAST: The page size is small.
+                if count > 0 {
+                    usage.user += PAGE_SIZE as u64;
+                }
+                if count >= PIN_BIAS {
+                    usage.pinned += PAGE_SIZE as u64;
+                }
+            }
+        }
+        Ok(usage)
+    }
+
+    /// The pages of `range`.
+    fn pages(&self, range: &BarRange) -> impl Iterator<Item = PageRef<'_>> + '_ {
+        let start = range.start();
+
+        // CAST: The page size is small.
+        (0..range.size().get())
+            .step_by(PAGE_SIZE)
+            .filter_map(move |offset| {
+                // SAFETY: `range` was registered, by the type invariant, so each of its pages has a
+                // `struct page`, as long as the device is bound.
+                let page = unsafe { helpers::p2pdma_helper_phys_to_page(start + offset) };
+
+                // SAFETY: The page belongs to a provider that is bound for longer than `self` is
+                // borrowed.
+                NonNull::new(page).map(|page| unsafe { PageRef::from_raw(page) })
+            })
     }
 
     /// The device.

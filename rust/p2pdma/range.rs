@@ -91,6 +91,13 @@ pub enum RangeError {
         /// Size of the BAR in bytes.
         len: u64,
     },
+    /// The range ends behind the end of a Controller Memory Buffer, or starts there.
+    PastCmb {
+        /// First byte behind the range, or the offset if nothing is left behind it.
+        end: u64,
+        /// Size of the buffer in bytes.
+        len: u64,
+    },
     /// The physical start address, or the size, is not a multiple of [`Limits::align`].
     Misaligned {
         /// Physical address of the first byte.
@@ -129,6 +136,10 @@ impl fmt::Display for RangeError {
                     "range up to {end:#x} ends behind BAR {bar} ({len:#x} bytes)"
                 )
             }
+            Self::PastCmb { end, len } => write!(
+                f,
+                "range up to {end:#x} ends behind the memory buffer ({len:#x} bytes)"
+            ),
             Self::Misaligned { start, size, align } => write!(
                 f,
                 "start {start:#x} and size {size:#x} must be multiples of {align:#x}"
@@ -142,6 +153,30 @@ impl fmt::Display for RangeError {
             }
         }
     }
+}
+
+/// The size of a part of `len` bytes: `size` bytes from `offset`, or all from `offset` where `size`
+/// is [`None`]. `past_end` makes the error for a part that is not within `len` bytes.
+pub(crate) fn part(
+    len: u64,
+    offset: u64,
+    size: Option<NonZero<u64>>,
+    past_end: impl Fn(u64) -> RangeError,
+) -> Result<NonZero<u64>, RangeError> {
+    let rest = len.checked_sub(offset).and_then(NonZero::new);
+    let size = match size {
+        Some(size) => size,
+        None => return rest.ok_or(past_end(offset)),
+    };
+    let end = offset.checked_add(size.get()).ok_or(RangeError::Wraps {
+        offset,
+        size: size.get(),
+    })?;
+
+    if end > len {
+        return Err(past_end(end));
+    }
+    Ok(size)
 }
 
 /// A range of a memory BAR that can become peer-to-peer memory.
@@ -184,25 +219,13 @@ impl BarRange {
             BarKind::Memory => (),
         }
 
-        let past_end = |end| RangeError::PastEnd {
+        let size = part(bar.len, offset, size, |end| RangeError::PastEnd {
             bar: index,
             end,
             len: bar.len,
-        };
-        let rest = bar.len.checked_sub(offset).and_then(NonZero::new);
-        let size = match size {
-            Some(size) => size,
-            None => rest.ok_or(past_end(offset))?,
-        };
-        let end = offset.checked_add(size.get()).ok_or(RangeError::Wraps {
-            offset,
-            size: size.get(),
         })?;
-        if end > bar.len {
-            return Err(past_end(end));
-        }
 
-        // `end` is at most `bar.len`, so `last` below wraps only where the BAR itself does.
+        // The range is within the BAR, so `last` below wraps only where the BAR itself does.
         let start = bar.start.wrapping_add(offset);
         if (start | size.get()) & (limits.align - 1) != 0 {
             return Err(RangeError::Misaligned {

@@ -1,35 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A PCI driver that offers a memory BAR as peer-to-peer memory.
+//! A PCI driver that offers memory of its device as peer-to-peer memory.
 //!
-//! It binds QEMU's `pci-testdev` by id, and any other device through `driver_override`.
+//! It binds QEMU's `pci-testdev` by id, and any other device through `driver_override`. Of an NVMe
+//! controller it offers the Controller Memory Buffer, of anything else the largest memory BAR;
+//! module parameters say otherwise. See `Documentation/p2pdma/provider.rst`.
 
 #![forbid(unsafe_code)]
 
+mod attributes;
+mod choice;
+mod nvme;
+
+use attributes::State;
+use choice::{
+    Choice,
+    Parameters, //
+};
 use kernel::{
     device::Core,
+    error::code::*,
     pci,
     prelude::*, //
 };
 use p2pdma::{
-    provider::{
-        self,
-        Provider, //
-    },
-    range::BarRange, //
+    provider::Provider,
+    sysfs::Group, //
 };
-
-struct ProviderDriver;
-
-struct ProviderData<'bound> {
-    provider: Provider<'bound>,
-}
 
 kernel::pci_device_table!(
     PCI_TABLE,
     <ProviderDriver as pci::Driver>::IdInfo,
-    [(pci::DeviceId::from_id(pci::Vendor::REDHAT, 0x5), ())]
+    [(
+        // QEMU's pci-testdev.
+        pci::DeviceId::from_id(pci::Vendor::REDHAT, 0x5),
+        ()
+    )]
 );
+
+struct ProviderDriver;
+
+/// What a bound device has, dropped from the top.
+struct ProviderData<'bound> {
+    /// First no more reads and writes of attributes, then no more publication.
+    state: Group<'bound, State<'bound>>,
+}
 
 impl pci::Driver for ProviderDriver {
     type IdInfo = ();
@@ -41,22 +56,50 @@ impl pci::Driver for ProviderDriver {
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        let parameters = Parameters::get(pdev)?;
+
         pdev.enable_device_mem()?;
 
-        let limits = provider::limits();
-        let range = BarRange::largest(&provider::bars(pdev), &limits).map_err(|e| {
-            dev_err!(pdev, "cannot provide peer-to-peer memory: {:?}\n", e);
-            ENODEV
+        let choice = Choice::make(pdev, &parameters)?;
+        let ranges = choice.split(pdev, parameters.split)?;
+        let provider = Provider::register(pdev, &ranges).inspect_err(|e| match *e {
+            EBUSY => dev_err!(pdev, "the device provides peer-to-peer memory already\n"),
+            EOPNOTSUPP => dev_err!(pdev, "the BARs of the device must not be mapped\n"),
+            e => dev_err!(pdev, "the kernel refuses the memory: {:?}\n", e),
         })?;
 
-        let provider = Provider::register(pdev, &[range])?;
-        provider.publish(true);
+        provider.publish(parameters.publish.unwrap_or(choice.takes_data));
 
-        Ok(ProviderData { provider })
+        Ok(ProviderData {
+            state: Group::new(
+                pdev.as_ref(),
+                State {
+                    provider,
+                    source: choice.source,
+                },
+            )?,
+        })
     }
 
     fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        dev_dbg!(pdev, "{} bytes withdrawn\n", this.provider.size());
+        let provider = &this.state.provider;
+
+        // No new users, before those that are left are counted.
+        provider.publish(false);
+
+        match provider.usage() {
+            Ok(usage) if usage.total > 0 => dev_info!(
+                pdev,
+                "{} of {} bytes in use, waiting: mapped by user space {} (pinned for I/O {}), allocated in the kernel {}\n",
+                usage.total,
+                provider.size(),
+                usage.user,
+                usage.pinned,
+                usage.kernel()
+            ),
+            Ok(_) => (),
+            Err(e) => dev_warn!(pdev, "cannot tell whether memory is in use: {:?}\n", e),
+        }
     }
 }
 
@@ -66,4 +109,26 @@ kernel::module_pci_driver! {
     authors: ["The p2pdma for Rust-for-Linux authors"],
     description: "PCI peer-to-peer memory provider",
     license: "GPL",
+    params: {
+        bar: i32 {
+            default: -1,
+            description: "BAR to provide, 0 to 5 (default: the CMB of an NVMe controller, else the largest memory BAR)",
+        },
+        offset: u64 {
+            default: 0,
+            description: "First byte to provide, from the start of the BAR or CMB (default 0)",
+        },
+        size: u64 {
+            default: 0,
+            description: "Number of bytes to provide (default 0: all from the offset)",
+        },
+        split: u32 {
+            default: 1,
+            description: "Number of equal ranges to register the memory as, 1 to 64 (default 1)",
+        },
+        publish: i32 {
+            default: -1,
+            description: "Whether to publish the memory, 0 or 1 (default: if it takes reads and writes)",
+        },
+    },
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error numbers of the errors that the pure modules define, and how they are printed.
+
+use crate::{
+    cmb::CmbError,
+    range::RangeError, //
+};
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+impl From<RangeError> for Error {
+    fn from(error: RangeError) -> Self {
+        match error {
+            RangeError::NoSuchBar { .. }
+            | RangeError::Absent { .. }
+            | RangeError::IoPort { .. }
+            | RangeError::Wraps { .. }
+            | RangeError::PastEnd { .. }
+            | RangeError::PastCmb { .. }
+            | RangeError::Misaligned { .. } => EINVAL,
+            RangeError::NotPluggable { .. } => ERANGE,
+            RangeError::NoSuitableBar { .. } => ENODEV,
+        }
+    }
+}
+
+impl From<CmbError> for Error {
+    fn from(error: CmbError) -> Self {
+        match error {
+            CmbError::None => ENODEV,
+            CmbError::NoSize { .. } | CmbError::ReservedUnit { .. } | CmbError::BadBar { .. } => {
+                EINVAL
+            }
+            CmbError::Gone => EIO,
+        }
+    }
+}
+
+impl fmt::Display for RangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for CmbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups of sysfs attributes of a device, for drivers.
+//!
+//! Not about peer-to-peer DMA: here until the kernel crate has an abstraction of its own.
+//!
+//! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! struct Speed(Atomic<u32>);
+//!
+//! impl Attributes for Speed {
+//!     const GROUP: &'static CStr = c"my_driver";
+//!     const ATTRIBUTES: &'static [Attribute] = &[Attribute::rw(c"speed")];
+//!
+//!     fn show(&self, _index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+//!         write!(out, "{}", self.0.load(Relaxed))
+//!     }
+//!
+//!     fn store(&self, _index: usize, value: &str) -> Result {
+//!         self.0.store(value.parse().map_err(|_| EINVAL)?, Relaxed);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // In probe(), kept in the driver's private data:
+//! let group = Group::new(pdev.as_ref(), Speed(Atomic::new(1)))?;
+//! ```
+
+use crate::{
+    bindings as helpers,
+    raw, //
+};
+use core::{
+    fmt::{
+        self,
+        Write as _, //
+    },
+    ops::Deref, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    error::{
+        from_result,
+        to_result, //
+    },
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// An attribute: a file in sysfs that holds one value.
+#[derive(Clone, Copy)]
+pub struct Attribute {
+    name: &'static CStr,
+    mode: bindings::umode_t,
+}
+
+impl Attribute {
+    /// An attribute that everybody may read.
+    #[doc(alias = "DEVICE_ATTR_RO")]
+    pub const fn ro(name: &'static CStr) -> Self {
+        Self { name, mode: 0o444 }
+    }
+
+    /// An attribute that everybody may read and root may write.
+    #[doc(alias = "DEVICE_ATTR_RW")]
+    pub const fn rw(name: &'static CStr) -> Self {
+        Self { name, mode: 0o644 }
+    }
+}
+
+/// Data that are shown, and changed, through a group of attributes.
+pub trait Attributes: Sync {
+    /// Name of the group, which is a directory below the device's.
+    const GROUP: &'static CStr;
+    /// The attributes of the group.
+    const ATTRIBUTES: &'static [Attribute];
+
+    /// Writes the value of `ATTRIBUTES[index]`, without a newline at its end. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Only those of `out`, which takes almost a page. The reader gets `EIO`.
+    fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Takes what was stored to `ATTRIBUTES[index]`, white space around it removed. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// What the writer gets.
+    fn store(&self, index: usize, value: &str) -> Result {
+        let _ = (index, value);
+
+        Err(EPERM)
+    }
+}
+
+/// An attribute as the C code sees it, and the way back to the data.
+///
+/// # Invariants
+///
+/// - `attr` is that of the attribute `T::ATTRIBUTES[index]` of a [`Group`] of `T`.
+/// - `data` points to the data of that group, which stay where they are while it is registered.
+#[repr(C)]
+struct Slot<T> {
+    attr: bindings::device_attribute,
+    index: usize,
+    data: *const T,
+}
+
+/// A group of attributes below a device, registered until it is dropped, with its data.
+///
+/// A driver keeps it in its private data: there it is dropped while the device is still bound.
+/// It dereferences to the data.
+///
+/// # Invariants
+///
+/// `group` refers to `list`, which refers to the attributes in `slots` and ends with NULL. None of
+/// them, nor `data`, is changed or moved while the group is registered, which it is as long as this
+/// exists.
+pub struct Group<'bound, T: Attributes> {
+    dev: &'bound Device<Bound>,
+    group: KBox<bindings::attribute_group>,
+    #[expect(dead_code, reason = "`group` points to it")]
+    list: KVec<*mut bindings::attribute>,
+    #[expect(dead_code, reason = "`list` points to it")]
+    slots: KVec<Slot<T>>,
+    data: KBox<T>,
+}
+
+// SAFETY: A group can be removed on any thread. `T` is shared with the threads that read and write
+// the attributes anyhow, and dropped on the one that drops the group.
+unsafe impl<T: Attributes + Send> Send for Group<'_, T> {}
+
+// SAFETY: A shared reference gives access to the shared data only.
+unsafe impl<T: Attributes> Sync for Group<'_, T> {}
+
+impl<'bound, T: Attributes> Group<'bound, T> {
+    /// Registers the attributes below `dev`. They can be read and written before this returns.
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOMEM`].
+    /// - [`EEXIST`] if the device has a group, or a file, of that name.
+    #[doc(alias = "sysfs_create_group")]
+    pub fn new(dev: &'bound Device<Bound>, data: T) -> Result<Self> {
+        let data = KBox::new(data, GFP_KERNEL)?;
+        let mut slots = KVec::with_capacity(T::ATTRIBUTES.len(), GFP_KERNEL)?;
+        let mut list = KVec::with_capacity(T::ATTRIBUTES.len() + 1, GFP_KERNEL)?;
+
+        for (index, attribute) in T::ATTRIBUTES.iter().enumerate() {
+            let mut attr = bindings::device_attribute::default();
+
+            attr.attr.name = attribute.name.as_char_ptr();
+            attr.attr.mode = attribute.mode;
+            attr.__bindgen_anon_1.show = Some(show::<T>);
+            attr.__bindgen_anon_2.store = Some(store::<T>);
+            // INVARIANT: This becomes part of the group below, and `data` is boxed.
+            slots.push(
+                Slot {
+                    attr,
+                    index,
+                    data: &*data,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        for slot in slots.iter_mut() {
+            // SAFETY: The attribute is not registered yet.
+            unsafe { helpers::p2pdma_helper_sysfs_attr_init(&mut slot.attr.attr) };
+            // A pointer to the whole slot, of which the attribute is the first field: the
+            // trampolines go back from the one to the other.
+            list.push(core::ptr::from_mut(slot).cast(), GFP_KERNEL)?;
+        }
+        list.push(core::ptr::null_mut(), GFP_KERNEL)?;
+
+        let mut group = KBox::new(bindings::attribute_group::default(), GFP_KERNEL)?;
+        group.name = T::GROUP.as_char_ptr();
+        group.__bindgen_anon_2.attrs = list.as_mut_ptr();
+
+        // SAFETY:
+        // - `dev` is a valid device that is bound, so it is in sysfs.
+        // - The group, the list, the slots and the data are on the heap, and are freed only after
+        //   the group was removed: see `drop()`.
+        to_result(unsafe { bindings::sysfs_create_group(kobj(dev), &*group) })?;
+
+        // INVARIANT: As set up above; moving the owners does not move what they own.
+        Ok(Self {
+            dev,
+            group,
+            list,
+            slots,
+            data,
+        })
+    }
+}
+
+impl<T: Attributes> Deref for Group<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.data
+    }
+}
+
+impl<T: Attributes> Drop for Group<'_, T> {
+    fn drop(&mut self) {
+        // Waits for the calls of `show()` and `store()` that are under way; there are none after.
+        //
+        // SAFETY: By the type invariant the group is registered with this device.
+        unsafe { bindings::sysfs_remove_group(kobj(self.dev), &*self.group) };
+    }
+}
+
+fn kobj(dev: &Device<Bound>) -> *mut bindings::kobject {
+    // SAFETY: `raw::device()` returns a valid `struct device`, so the field is in bounds.
+    unsafe { &raw mut (*raw::device(dev)).kobj }
+}
+
+/// # Safety
+///
+/// To be called by sysfs only, for an attribute of a [`Group`] of `T`.
+unsafe extern "C" fn show<T: Attributes>(
+    _dev: *mut bindings::device,
+    attr: *mut bindings::device_attribute,
+    buf: *mut c_char,
+) -> isize {
+    // SAFETY: By the invariants of `Slot` and `Group`, `attr` is the first field of a slot, which,
+    // with the data, stays valid until `sysfs_remove_group()` returns, which waits for this call.
+    let (slot, data) = unsafe {
+        let slot = &*attr.cast::<Slot<T>>();
+        (slot, &*slot.data)
+    };
+    // SAFETY: sysfs passes a zeroed page that nobody else refers to.
+    let page = unsafe { &mut *buf.cast::<[u8; PAGE_SIZE]>() };
+
+    from_result(|| {
+        let mut out = kernel::str::Formatter::new(page);
+
+        data.show(slot.index, &mut out).map_err(|_| EIO)?;
+        out.write_str("\n").map_err(|_| EIO)?;
+        // CAST: At most a page.
+        Ok(out.bytes_written() as isize)
+    })
+}
+
+/// # Safety
+///
+/// To be called by sysfs only, for an attribute of a [`Group`] of `T`.
+unsafe extern "C" fn store<T: Attributes>(
+    _dev: *mut bindings::device,
+    attr: *mut bindings::device_attribute,
+    buf: *const c_char,
+    count: usize,
+) -> isize {
+    // SAFETY: As in `show()`.
+    let (slot, data) = unsafe {
+        let slot = &*attr.cast::<Slot<T>>();
+        (slot, &*slot.data)
+    };
+    // SAFETY: sysfs passes `count` bytes that nobody changes during the call.
+    let value = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), count) };
+
+    from_result(|| {
+        let value = core::str::from_utf8(value).map_err(|_| EINVAL)?;
+
+        data.store(slot.index, value.trim())?;
+        // CAST: At most a page.
+        Ok(count as isize)
+    })
+}
