@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Prepares the kernels that the modules are built for and the tests run on.
+//!
+//! Runs inside the root that `tools/testbed/enter` makes. What it downloads and builds is kept in
+//! `$P2PDMA_CACHE`; progress goes to stderr, results to stdout. Exit status: 0, or 2 with one
+//! message that says what is wrong and what to do about it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod cache;
+mod flavour;
+mod kdir;
+mod lock;
+mod manifest;
+mod prepare;
+mod step;
+
+use cache::Cache;
+use flavour::Flavour;
+use lock::Lock;
+use manifest::Manifest;
+
+/// Prepare the kernels that the modules are built for and the tests run on.
+#[derive(Parser)]
+#[command(
+    name = "testbed",
+    after_help = "Examples:\n  \
+        testbed prepare                     the distribution's kernel, ready to build for and to boot\n  \
+        testbed check-kdir ~/linux          is this kernel tree fit for building the modules?\n  \
+        testbed check-kdir --boot ~/linux   and for booting it in a virtual machine?\n  \
+        testbed update-lock                 move to the newest packages of the kernel series\n\n\
+        Run it in the testbed: tools/testbed/enter, or through make."
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Where all that is downloaded and built is kept
+    #[arg(
+        long,
+        env = "P2PDMA_CACHE",
+        value_name = "DIR",
+        global = true,
+        default_value = ""
+    )]
+    cache: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a kernel ready to build modules for and to boot; prints the path of its kernel.json
+    Prepare {
+        /// Which kernel: the name of a file in tools/testbed/flavours
+        #[arg(long, value_name = "NAME", default_value = "stock")]
+        flavour: String,
+        /// Also write the kernel's facts as shell assignments
+        #[arg(long, value_name = "FILE")]
+        env: Option<PathBuf>,
+    },
+    /// Check that modules can be built for a kernel tree; prints its kernel.json
+    CheckKdir {
+        /// The kernel tree, or the directory given to its build as O=
+        dir: PathBuf,
+        /// The value of LLVM= that the kernel was built with, if any
+        #[arg(long, value_name = "VALUE", num_args = 0..=1, default_missing_value = "1")]
+        llvm: Option<String>,
+        /// Check also that it can be booted
+        #[arg(long)]
+        boot: bool,
+        /// Also write the kernel's facts as shell assignments
+        #[arg(long, value_name = "FILE")]
+        env: Option<PathBuf>,
+    },
+    /// Write the newest kernel packages of the supported series to kernel.lock
+    UpdateLock,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {}", explain(&error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The whole chain of causes on one line, or what to do if it comes down to the disk being full.
+fn explain(error: &anyhow::Error) -> String {
+    let full = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::StorageFull);
+    if full {
+        format!("{error:#}; free space there or set P2PDMA_CACHE")
+    } else {
+        format!("{error:#}")
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    // Flavours and the lock file are data of the checkout that this program was built from.
+    let data = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lock_file = data.join("kernel.lock");
+    let cache = || Cache::open(&args.cache);
+    let (manifest, env, printed) = match args.command {
+        Command::Prepare { flavour, env } => {
+            let flavour = Flavour::load(&data.join("flavours"), &flavour)?;
+            let lock = Lock::load(&lock_file)?;
+            let (manifest, path) = prepare::prepare(&cache()?, &flavour, &lock)?;
+            (manifest, env, path.display().to_string())
+        }
+        Command::CheckKdir {
+            dir,
+            llvm,
+            boot,
+            env,
+        } => {
+            let rustc = kdir::rustc_version()?;
+            let manifest = kdir::check(&dir, llvm.as_deref(), boot, &rustc)?;
+            let json = serde_json::to_string_pretty(&manifest)?;
+            (manifest, env, json)
+        }
+        Command::UpdateLock => {
+            let flavours = Flavour::load_all(&data.join("flavours"))?;
+            return prepare::update_lock(&cache()?, &flavours, &lock_file);
+        }
+    };
+    if let Some(file) = env {
+        write_env(&manifest, &file)?;
+    }
+    writeln!(io::stdout(), "{printed}").context("cannot write the result")
+}
+
+fn write_env(manifest: &Manifest, file: &Path) -> Result<()> {
+    cache::write_whole(file, manifest.to_env()?.as_bytes())
+}
