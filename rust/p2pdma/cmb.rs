@@ -196,3 +196,150 @@ impl Cmb {
         self.reads && self.writes
     }
 }
+
+// The same cases run on the host under cargo, and in the kernel as a KUnit suite.
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(rust_p2pdma_cmb))]
+mod tests {
+    #[cfg(not(test))]
+    use kernel::prelude::*;
+
+    use super::{super::range::BarKind, *};
+
+    /// What QEMU's `nvme,cmb_size_mb=64` shows: 64 MiB at the start of BAR 2, for submission
+    /// queues, lists and data.
+    const QEMU_CMBLOC: u32 = 0x0000_0062;
+    const QEMU_CMBSZ: u32 = 0x0004_021d;
+
+    const LIMITS: Limits = Limits {
+        align: 1 << 21,
+        first: 0,
+        last: (1 << 46) - 1,
+    };
+
+    fn size(cmbsz: u32) -> Result<u64, CmbError> {
+        Cmb::decode(0, cmbsz).map(|cmb| cmb.size.get())
+    }
+
+    #[test]
+    fn qemu() {
+        let facts = Cmb::decode(QEMU_CMBLOC, QEMU_CMBSZ)
+            .map(|cmb| (cmb.bar, cmb.offset, cmb.size.get(), cmb.reads, cmb.writes));
+
+        assert_eq!(facts, Ok((2, 0, 64 << 20, true, true)));
+    }
+
+    #[test]
+    fn scheme() {
+        // CAP of QEMU's controller, with the 1.4 scheme and with legacy-cmb=on.
+        assert!(has_cmbmsc(0x0240_0080_0f01_07ff | 1 << 57));
+        assert!(!has_cmbmsc(0x0040_0080_0f01_07ff));
+    }
+
+    #[test]
+    fn size_units() {
+        // One unit of each: 4 KiB, 64 KiB, 1 MiB, 16 MiB, 256 MiB, 4 GiB, 64 GiB.
+        for szu in 0..=6 {
+            assert_eq!(size(1 << 12 | szu << 8), Ok(4096u64 << (4 * szu)));
+        }
+        for szu in 7..=15 {
+            assert_eq!(
+                size(1 << 12 | szu << 8),
+                Err(CmbError::ReservedUnit { szu: szu as u8 })
+            );
+        }
+        // The most that can be said.
+        assert_eq!(size(0xfffff << 12 | 6 << 8), Ok(0xfffff << 36));
+    }
+
+    #[test]
+    fn no_buffer() {
+        assert_eq!(size(0), Err(CmbError::None));
+        assert_eq!(size(0x0000_021d), Err(CmbError::NoSize { cmbsz: 0x21d }));
+        assert_eq!(size(u32::MAX), Err(CmbError::Gone));
+    }
+
+    #[test]
+    fn location() {
+        let location = |cmbloc| Cmb::decode(cmbloc, QEMU_CMBSZ).map(|cmb| (cmb.bar, cmb.offset));
+
+        assert_eq!(location(0x0000_0000), Ok((0, 0)));
+        // 16 units of 1 MiB into BAR 4.
+        assert_eq!(location(0x0001_0004), Ok((4, 16 << 20)));
+        assert_eq!(location(0xffff_f005), Ok((5, 0xfffff << 20)));
+        for bir in [1, 6, 7] {
+            assert_eq!(location(bir), Err(CmbError::BadBar { bir: bir as u8 }));
+        }
+    }
+
+    #[test]
+    fn data() {
+        let takes_data = |bits: u32| Cmb::decode(0, 1 << 12 | bits).map(|cmb| cmb.takes_data());
+
+        // Submission queues, completion queues and lists only.
+        assert_eq!(takes_data(0x07), Ok(false));
+        // Reads only, writes only, both.
+        assert_eq!(takes_data(0x08), Ok(false));
+        assert_eq!(takes_data(0x10), Ok(false));
+        assert_eq!(takes_data(0x18), Ok(true));
+    }
+
+    #[test]
+    fn larger_than_bar() {
+        let bar = |len| Bar {
+            index: 2,
+            kind: BarKind::Memory,
+            start: 0xf000_0000,
+            len,
+        };
+        let range = |len| {
+            Cmb::decode(QEMU_CMBLOC, QEMU_CMBSZ).map(|cmb| {
+                cmb.range(&bar(len), &LIMITS)
+                    .map(|range| range.size().get())
+            })
+        };
+
+        assert_eq!(range(64 << 20), Ok(Ok(64 << 20)));
+        assert_eq!(
+            range(32 << 20),
+            Ok(Err(RangeError::PastEnd {
+                bar: 2,
+                end: 64 << 20,
+                len: 32 << 20
+            }))
+        );
+    }
+
+    #[test]
+    fn part() {
+        // 64 MiB, 16 MiB into the BAR.
+        let part = |offset: u64, size: u64| {
+            Cmb::decode(0x0001_0002, QEMU_CMBSZ).map(|cmb| {
+                cmb.part(offset, NonZero::new(size))
+                    .map(|(offset, size)| (offset, size.get()))
+            })
+        };
+        let past_end = |end| Ok(Err(RangeError::PastCmb { end, len: 64 << 20 }));
+
+        assert_eq!(part(0, 0), Ok(Ok((16 << 20, 64 << 20))));
+        assert_eq!(part(2 << 20, 4 << 20), Ok(Ok((18 << 20, 4 << 20))));
+        assert_eq!(part(64 << 20, 0), past_end(64 << 20));
+        assert_eq!(part(62 << 20, 4 << 20), past_end(66 << 20));
+        assert_eq!(
+            part(1, u64::MAX),
+            Ok(Err(RangeError::Wraps {
+                offset: 1,
+                size: u64::MAX
+            }))
+        );
+    }
+
+    #[test]
+    fn memory_space_control() {
+        assert_eq!(cmbmsc_enable(0xf000_0000), Some(0xf000_0003));
+        assert_eq!(cmbmsc_enable(0x40_0000_0000), Some(0x40_0000_0003));
+        assert_eq!(cmbmsc_enable(0xf000_0800), None);
+        assert!(address_refused(1));
+        assert!(!address_refused(0));
+    }
+}

@@ -298,3 +298,211 @@ impl BarRange {
             && other.offset < self.offset + self.size.get()
     }
 }
+
+// The same cases run on the host under cargo, and in the kernel as a KUnit suite.
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(rust_p2pdma_range))]
+mod tests {
+    #[cfg(not(test))]
+    use kernel::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const LIMITS: Limits = Limits {
+        align: 2 * MIB,
+        first: 0,
+        last: (1 << 46) - 1,
+    };
+
+    fn bar(index: u8, kind: BarKind, start: u64, len: u64) -> Bar {
+        Bar {
+            index,
+            kind,
+            start,
+            len,
+        }
+    }
+
+    fn memory(len: u64) -> Bar {
+        bar(2, BarKind::Memory, 0xf000_0000, len)
+    }
+
+    fn range(bar: &Bar, offset: u64, size: u64) -> Result<(u64, u64, u64), RangeError> {
+        BarRange::new(bar, offset, NonZero::new(size), &LIMITS)
+            .map(|range| (range.start(), range.offset(), range.size().get()))
+    }
+
+    #[test]
+    fn whole_bar() {
+        assert_eq!(
+            range(&memory(64 * MIB), 0, 0),
+            Ok((0xf000_0000, 0, 64 * MIB))
+        );
+    }
+
+    #[test]
+    fn part_of_bar() {
+        let bar = memory(64 * MIB);
+
+        assert_eq!(
+            range(&bar, 2 * MIB, 4 * MIB),
+            Ok((0xf020_0000, 2 * MIB, 4 * MIB))
+        );
+        assert_eq!(
+            range(&bar, 62 * MIB, 0),
+            Ok((0xf3e0_0000, 62 * MIB, 2 * MIB))
+        );
+        assert_eq!(
+            range(&bar, 62 * MIB, 2 * MIB),
+            Ok((0xf3e0_0000, 62 * MIB, 2 * MIB))
+        );
+    }
+
+    #[test]
+    fn no_such_bar() {
+        assert_eq!(
+            range(&bar(6, BarKind::Memory, 0, 2 * MIB), 0, 0),
+            Err(RangeError::NoSuchBar { bar: 6 })
+        );
+        assert_eq!(
+            range(&bar(1, BarKind::Absent, 0, 0), 0, 0),
+            Err(RangeError::Absent { bar: 1 })
+        );
+        assert_eq!(
+            range(&bar(1, BarKind::IoPort, 0xc000, 256), 0, 0),
+            Err(RangeError::IoPort { bar: 1 })
+        );
+    }
+
+    #[test]
+    fn past_the_end() {
+        let bar = memory(4 * MIB);
+        let past = |end| {
+            Err(RangeError::PastEnd {
+                bar: 2,
+                end,
+                len: 4 * MIB,
+            })
+        };
+
+        // Nothing is left behind the offset.
+        assert_eq!(range(&bar, 4 * MIB, 0), past(4 * MIB));
+        assert_eq!(range(&bar, u64::MAX, 0), past(u64::MAX));
+        // One step too far.
+        assert_eq!(range(&bar, 2 * MIB, 4 * MIB), past(6 * MIB));
+        assert_eq!(range(&bar, 0, 4 * MIB + 1), past(4 * MIB + 1));
+        // The last address there is.
+        assert_eq!(range(&bar, 0, u64::MAX), past(u64::MAX));
+    }
+
+    #[test]
+    fn wraps() {
+        assert_eq!(
+            range(&memory(4 * MIB), 2 * MIB, u64::MAX - MIB),
+            Err(RangeError::Wraps {
+                offset: 2 * MIB,
+                size: u64::MAX - MIB
+            })
+        );
+        // A BAR at the very end of the address space: the last byte is still one.
+        assert_eq!(
+            range(
+                &bar(0, BarKind::Memory, u64::MAX - 4 * MIB + 1, 4 * MIB),
+                0,
+                0
+            ),
+            Err(RangeError::NotPluggable {
+                start: u64::MAX - 4 * MIB + 1,
+                last: u64::MAX
+            })
+        );
+    }
+
+    #[test]
+    fn misaligned() {
+        let misaligned = |start, size| {
+            Err(RangeError::Misaligned {
+                start,
+                size,
+                align: 2 * MIB,
+            })
+        };
+
+        assert_eq!(
+            range(&memory(4 * MIB), 4096, 2 * MIB),
+            misaligned(0xf000_1000, 2 * MIB)
+        );
+        assert_eq!(
+            range(&memory(4 * MIB), 0, MIB),
+            misaligned(0xf000_0000, MIB)
+        );
+        assert_eq!(range(&memory(4096), 0, 0), misaligned(0xf000_0000, 4096));
+        // The address counts, not the offset: a BAR of 1 MiB may start in between.
+        let odd = bar(0, BarKind::Memory, 0xf010_0000, 16 * MIB);
+        assert_eq!(range(&odd, 0, 2 * MIB), misaligned(0xf010_0000, 2 * MIB));
+        assert_eq!(range(&odd, MIB, 2 * MIB), Ok((0xf020_0000, MIB, 2 * MIB)));
+    }
+
+    #[test]
+    fn not_pluggable() {
+        let last = LIMITS.last;
+        let edge = bar(0, BarKind::Memory, last - 2 * MIB + 1, 4 * MIB);
+
+        assert_eq!(
+            range(&edge, 0, 2 * MIB),
+            Ok((last - 2 * MIB + 1, 0, 2 * MIB))
+        );
+        assert_eq!(
+            range(&edge, 0, 4 * MIB),
+            Err(RangeError::NotPluggable {
+                start: last - 2 * MIB + 1,
+                last: last + 2 * MIB
+            })
+        );
+
+        let limits = Limits {
+            first: 4 * MIB,
+            ..LIMITS
+        };
+        assert!(matches!(
+            BarRange::new(&bar(0, BarKind::Memory, 2 * MIB, 4 * MIB), 0, None, &limits),
+            Err(RangeError::NotPluggable { .. })
+        ));
+    }
+
+    #[test]
+    fn largest() {
+        let pick = |bars: &[Bar]| BarRange::largest(bars, &LIMITS).map(|range| range.bar());
+        let small = bar(0, BarKind::Memory, 0xfe00_0000, 4096);
+        let mid = bar(1, BarKind::Memory, 0xf800_0000, 16 * MIB);
+        let big = bar(2, BarKind::Memory, 1 << 40, 1 << 36);
+        let same = bar(4, BarKind::Memory, 1 << 41, 1 << 36);
+        let far = bar(5, BarKind::Memory, 1 << 47, 1 << 40);
+
+        assert_eq!(pick(&[small, mid, big]), Ok(2));
+        // Of equal ones the first; what cannot be used does not count, however large.
+        assert_eq!(pick(&[big, same, far]), Ok(2));
+        assert_eq!(
+            pick(&[small, far]),
+            Err(RangeError::NoSuitableBar { align: 2 * MIB })
+        );
+        assert_eq!(pick(&[]), Err(RangeError::NoSuitableBar { align: 2 * MIB }));
+    }
+
+    #[test]
+    fn overlap() {
+        let bar2 = memory(64 * MIB);
+        let bar4 = bar(4, BarKind::Memory, 0xf800_0000, 64 * MIB);
+        let new = |bar: &Bar, offset: u64, size: u64| {
+            BarRange::new(bar, offset * MIB, NonZero::new(size * MIB), &LIMITS)
+        };
+        let overlap = |a: Result<BarRange, RangeError>, b: Result<BarRange, RangeError>| matches!((a, b), (Ok(a), Ok(b)) if a.overlaps(&b) && b.overlaps(&a));
+
+        assert!(overlap(new(&bar2, 0, 4), new(&bar2, 2, 2)));
+        assert!(overlap(new(&bar2, 0, 64), new(&bar2, 0, 64)));
+        // Neighbours, and the same offsets in another BAR.
+        assert!(!overlap(new(&bar2, 0, 2), new(&bar2, 2, 2)));
+        assert!(!overlap(new(&bar2, 0, 2), new(&bar4, 0, 2)));
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The parts of the kernel library that need nothing of the kernel, compiled for the host.
+//!
+//! `cargo test` runs the same cases that a kernel with `CONFIG_KUNIT=y` runs as KUnit suites.
+
+// Set by the kernel's build only.
+#![allow(unexpected_cfgs)]
+
+#[path = "../../../rust/p2pdma/range.rs"]
+pub mod range;
+
+#[path = "../../../rust/p2pdma/cmb.rs"]
+pub mod cmb;
