@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the kernel's own bindings crate lacks, for bindgen: macros that bindgen
- * cannot evaluate (given a type and a value here), functions that no header in
- * rust/bindings/bindings_helper.h of the kernel brings in, and our helpers.
+ * What the kernel's own bindings crate lacks, for bindgen: macros that it cannot
+ * evaluate, which get a type and a value here, and our helpers.
  */
 
 #include <linux/bio.h>
