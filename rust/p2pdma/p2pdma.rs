@@ -9,7 +9,7 @@
 //! [`Documentation/driver-api/pci/p2pdma.rst`](srctree/Documentation/driver-api/pci/p2pdma.rst):
 //!
 //! - A *provider* offers a BAR, or a part of one, as memory: [`provider`], [`range`](mod@range),
-//!   and for NVMe controllers [`cmb`].
+//!   and for NVMe controllers [`cmb`]; or a BAR by its address alone, without pages: [`mmio`].
 //! - A *client* does DMA to and from it: [`client`], [`sg`].
 //! - An *orchestrator* pairs them ([`distance`], and what the user chose: [`enable`]) and hands
 //!   memory out of the provider's [`pool`].
@@ -55,6 +55,7 @@ pub mod client;
 pub mod cmb;
 pub mod distance;
 pub mod enable;
+pub mod mmio;
 pub mod page;
 pub mod pin;
 pub mod pool;

@@ -75,6 +75,12 @@ impl<'a> Pool<'a> {
         Self { dev }
     }
 
+    /// Whether `dev` has a pool now.
+    pub(crate) fn exists(dev: &pci::Device) -> bool {
+        // Not a statement about the pool's contents: it is only looked for.
+        Pool { dev }.size() != Err(ENODEV)
+    }
+
     /// The device that provides the memory.
     pub fn device(&self) -> &'a pci::Device {
         self.dev

@@ -208,13 +208,7 @@ impl<'bound> Provider<'bound> {
 
         let pdev = raw::pci_dev(dev);
 
-        // SAFETY: `pdev` is a valid `struct pci_dev`. `Core` means that its device lock is held,
-        // under which the bit does not change.
-        if unsafe { (*pdev).non_mappable_bars() } != 0 {
-            return Err(EOPNOTSUPP);
-        }
-        // SAFETY: `pdev` is a valid `struct pci_dev`.
-        if unsafe { helpers::p2pdma_helper_has_p2pdma(pdev) } {
+        if Pool::exists(dev) {
             return Err(EBUSY);
         }
 

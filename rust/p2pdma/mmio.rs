@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Providers without pages: the layer below [`provider`](crate::provider).
+//!
+//! Any memory BAR of a device can take part in peer-to-peer DMA by its address alone, without
+//! `struct page`s and without a pool: that is how vfio-pci shares BARs as dma-bufs. There is no
+//! allocation, so nothing here keeps the memory alive; whoever hands addresses out has to take them
+//! back before the driver is unbound.
+//!
+//! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+
+use crate::{
+    pool::BusAddress,
+    range::NUM_BARS,
+    raw, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Core, //
+    },
+    error::to_result,
+    io::PhysAddr,
+    pci,
+    prelude::*, //
+};
+
+/// A device that was set up for peer-to-peer DMA, for as long as it is bound.
+///
+/// # Invariants
+///
+/// `pcim_p2pdma_init()` succeeded for `dev`.
+#[derive(Clone, Copy)]
+pub struct Bars<'bound> {
+    dev: &'bound pci::Device<Bound>,
+}
+
+impl<'bound> Bars<'bound> {
+    /// Sets `dev` up. Not needed before [`Provider::register()`], which does it as well.
+    ///
+    /// C: `pcim_p2pdma_init()`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EOPNOTSUPP`] if the BARs of the device must not be mapped.
+    /// - [`ENOMEM`].
+    ///
+    /// [`Provider::register()`]: crate::provider::Provider::register
+    #[doc(alias = "pcim_p2pdma_init")]
+    pub fn init(dev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means that it is being
+        // bound, under its lock: resources managed by the device can be added.
+        to_result(unsafe { bindings::pcim_p2pdma_init(raw::pci_dev(dev)) })?;
+
+        // INVARIANT: Succeeded just now; undone when the device is unbound.
+        Ok(Self { dev })
+    }
+
+    /// BAR `index` as a provider; [`None`] if it is not a memory BAR.
+    ///
+    /// C: `pcim_p2pdma_provider()`. Any context.
+    #[doc(alias = "pcim_p2pdma_provider")]
+    pub fn get(&self, index: u8) -> Option<BarProvider<'bound>> {
+        if index >= NUM_BARS {
+            return None;
+        }
+
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which was set up, by the type
+        // invariant, and `index` is that of a standard BAR.
+        let provider =
+            unsafe { bindings::pcim_p2pdma_provider(raw::pci_dev(self.dev), index.into()) };
+
+        // SAFETY: The C structure is not changed after it was set up, and freed when the device is
+        // unbound: it is valid for `'bound`.
+        NonNull::new(provider).map(|provider| BarProvider(unsafe { provider.as_ref() }))
+    }
+}
+
+/// A memory BAR as a provider.
+///
+/// C: `struct p2pdma_provider`.
+#[doc(alias = "p2pdma_provider")]
+#[derive(Clone, Copy)]
+pub struct BarProvider<'bound>(&'bound bindings::p2pdma_provider);
+
+impl BarProvider<'_> {
+    /// The address on the PCI bus of CPU physical address `phys` in the BAR.
+    ///
+    /// C: `pci_p2pdma_bus_addr_map()`. Any context.
+    #[doc(alias = "pci_p2pdma_bus_addr_map")]
+    pub fn bus_address(&self, phys: PhysAddr) -> BusAddress {
+        phys.wrapping_add(self.0.bus_offset)
+    }
+}
