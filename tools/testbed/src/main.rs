@@ -25,7 +25,6 @@ mod step;
 use cache::Cache;
 use flavour::Flavour;
 use lock::Lock;
-use manifest::Manifest;
 
 /// Prepare the kernels that the modules are built for and the tests run on.
 #[derive(Parser)]
@@ -59,9 +58,9 @@ enum Command {
         /// Which kernel: the name of a file in tools/testbed/flavours
         #[arg(long, value_name = "NAME", default_value = "stock")]
         flavour: String,
-        /// Also write the kernel's facts as shell assignments
-        #[arg(long, value_name = "FILE")]
-        env: Option<PathBuf>,
+        /// Also write kernel.json, and the same for a shell as kernel.env, to this directory
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Check that modules can be built for a kernel tree; prints its kernel.json
     CheckKdir {
@@ -73,9 +72,9 @@ enum Command {
         /// Check also that it can be booted
         #[arg(long)]
         boot: bool,
-        /// Also write the kernel's facts as shell assignments
-        #[arg(long, value_name = "FILE")]
-        env: Option<PathBuf>,
+        /// Also write kernel.json, and the same for a shell as kernel.env, to this directory
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Write the newest kernel packages of the supported series to kernel.lock
     UpdateLock,
@@ -109,35 +108,33 @@ fn run(args: Args) -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lock_file = data.join("kernel.lock");
     let cache = || Cache::open(&args.cache);
-    let (manifest, env, printed) = match args.command {
-        Command::Prepare { flavour, env } => {
+    let (manifest, out, printed) = match args.command {
+        Command::Prepare { flavour, out } => {
             let flavour = Flavour::load(&data.join("flavours"), &flavour)?;
             let lock = Lock::load(&lock_file)?;
             let (manifest, path) = prepare::prepare(&cache()?, &flavour, &lock)?;
-            (manifest, env, path.display().to_string())
+            (manifest, out, path.display().to_string())
         }
         Command::CheckKdir {
             dir,
             llvm,
             boot,
-            env,
+            out,
         } => {
             let rustc = kdir::rustc_version()?;
             let manifest = kdir::check(&dir, llvm.as_deref(), boot, &rustc)?;
             let json = serde_json::to_string_pretty(&manifest)?;
-            (manifest, env, json)
+            (manifest, out, json)
         }
         Command::UpdateLock => {
             let flavours = Flavour::load_all(&data.join("flavours"))?;
             return prepare::update_lock(&cache()?, &flavours, &lock_file);
         }
     };
-    if let Some(file) = env {
-        write_env(&manifest, &file)?;
+    if let Some(dir) = out {
+        let json = serde_json::to_vec_pretty(&manifest)?;
+        cache::write_whole(&dir.join("kernel.json"), &json)?;
+        cache::write_whole(&dir.join("kernel.env"), manifest.to_env()?.as_bytes())?;
     }
     writeln!(io::stdout(), "{printed}").context("cannot write the result")
-}
-
-fn write_env(manifest: &Manifest, file: &Path) -> Result<()> {
-    cache::write_whole(file, manifest.to_env()?.as_bytes())
 }

@@ -30,7 +30,7 @@ use crate::manifest::Manifest;
 use crate::step::Steps;
 
 /// To be counted up when this file changes in a way that makes another kernel directory.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Disk space that a prepared kernel needs while it is made.
 const NEEDED: u64 = 3500 << 20;
@@ -202,21 +202,21 @@ impl<'a> Kernel<'a> {
             self.path("build"),
             self.path("modules"),
         );
-        let headers = format!("./usr/src/linux-headers-{}", self.pin.release);
-        for file in [".config", "Module.symvers"] {
-            self.unpack(steps, Role::Headers, &format!("{headers}/{file}"), &build)?;
-        }
+        // vmlinux holds nothing but the type information that that of modules is made against.
+        let headers = [".config", "Module.symvers", "vmlinux"]
+            .map(|file| format!("./usr/src/linux-headers-{}/{file}", self.pin.release));
+        self.unpack(steps, Role::Headers, &headers, 4, &build)?;
         let packaged = Config::load(&build.join(".config"))?;
         check_rustc(&packaged, &self.rustc)
             .with_context(|| format!("kernel {}", self.pin.release))?;
         let symvers = fs::read(build.join("Module.symvers"))?;
 
-        let tree = format!("./usr/lib/modules/{}", self.pin.release);
+        let tree = [format!("./usr/lib/modules/{}", self.pin.release)];
         thread::scope(|scope| {
             let modules = scope.spawn(|| {
                 [Role::Base, Role::Modules, Role::Image]
                     .into_iter()
-                    .try_for_each(|role| self.unpack(steps, role, &tree, &modules))
+                    .try_for_each(|role| self.unpack(steps, role, &tree, 5, &modules))
             });
             self.unpack_source(steps, &source)?;
             self.modules_prepare(steps, &source, &build)?;
@@ -303,18 +303,20 @@ impl<'a> Kernel<'a> {
         Ok(command)
     }
 
-    /// Unpacks what is under `member` of a package; its last component too if it is a file.
-    fn unpack(&self, steps: &Steps, role: Role, member: &str, to: &Path) -> Result<()> {
-        let depth = member.split('/').count();
-        let is_file = matches!(role, Role::Headers);
+    /// Unpacks members of a package, without the first `strip` components of their names.
+    fn unpack(
+        &self,
+        steps: &Steps,
+        role: Role,
+        members: &[String],
+        strip: usize,
+        to: &Path,
+    ) -> Result<()> {
         let mut tar = Command::new("tar");
         tar.args(["--extract", "--no-same-owner", "--directory"])
             .arg(to)
-            .arg(format!(
-                "--strip-components={}",
-                depth - usize::from(is_file)
-            ))
-            .arg(member);
+            .arg(format!("--strip-components={strip}"))
+            .args(members);
         let name = format!("unpacking {}", self.pin.packages[&role].name);
         steps.pipe(&name, &mut [&mut self.fsys_tarfile(role)?, &mut tar])
     }
