@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The counterpart to all others: correct use, which compiles.
+//~ OK
+
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DataDirection,
+    prelude::*, //
+};
+use p2pdma::{
+    pin::{
+        self,
+        Access,
+        Flags,
+        UserRange, //
+    },
+    provider::Provider, //
+};
+
+pub fn correct(provider: &Provider<'_>, client: &Device<Bound>, range: UserRange) -> Result<usize> {
+    let memory = provider.pool().alloc(4096)?;
+    let mut table = provider.pool().alloc_sgl(4096)?;
+    let mapped = table.map(client, DataDirection::ToDevice)?;
+    let pages = pin::pin_fast(range, Flags::short_term(Access::Read).allow_p2pdma())?;
+
+    Ok(memory.size() + mapped.iter().count() + pages.len())
+}

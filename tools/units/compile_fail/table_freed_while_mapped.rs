@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A scatterlist is not freed while a client has it mapped.
+//~ E0505
+
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DataDirection,
+    prelude::*, //
+};
+use p2pdma::provider::Provider;
+
+pub fn misuse(provider: &Provider<'_>, client: &Device<Bound>) -> Result<usize> {
+    let mut table = provider.pool().alloc_sgl(4096)?;
+    let mapped = table.map(client, DataDirection::ToDevice)?;
+
+    drop(table);
+    Ok(mapped.iter().count())
+}

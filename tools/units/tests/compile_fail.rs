@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the library's types rule out does not compile.
+//!
+//! Each file of `compile_fail/` is compiled as a kernel module of its own against the library, with
+//! the command that Kbuild used for the provider driver. A line `//~ E0505` says which error is
+//! expected (its text where it has no code), and that no other is; `//~ OK` that it compiles.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A module that uses the library, relative to the directory that the modules were built in.
+const USER: &str = "samples/rust/p2pdma_provider/.p2pdma_provider.o.cmd";
+
+/// Kbuild's command for [`USER`]: environment, program, arguments but for outputs and the source.
+struct Compiler {
+    dir: PathBuf,
+    env: Vec<(String, String)>,
+    argv: Vec<String>,
+}
+
+impl Compiler {
+    fn from_kbuild(dir: &Path) -> Self {
+        let path = dir.join(USER);
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|e| panic!("{}: {e} (run `make modules` first)", path.display()));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("savedcmd_")?.split_once(" := "))
+            .map(|(_, command)| command)
+            .expect("Kbuild saves the command");
+        // Make and the shell both saw it: what is behind the compiler's run is for objtool.
+        let command = line.split(" ; ").next().unwrap_or(line).replace("\\#", "#");
+        let mut words = shlex::split(&command).expect("the command is one of a shell");
+        let program = words
+            .iter()
+            .position(|word| !word.contains('='))
+            .expect("a program");
+        let env = words
+            .drain(..program)
+            .filter_map(|word| {
+                let (name, value) = word.split_once('=')?;
+                Some((name.to_owned(), value.to_owned()))
+            })
+            .collect();
+        let end = words
+            .iter()
+            .position(|word| word.ends_with("p2pdma_provider.rs"))
+            .expect("the source is in the command");
+
+        words.truncate(end);
+        words.retain(|word| !word.starts_with("--emit="));
+        Self {
+            dir: dir.to_owned(),
+            env,
+            argv: words,
+        }
+    }
+
+    /// The errors that compiling `source` gives, by code or text, and all that the compiler says.
+    fn errors(&self, source: &Path) -> (BTreeSet<String>, String) {
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let output = Command::new(&self.argv[0])
+            .args(&self.argv[1..])
+            .arg(format!(
+                "--emit=metadata={}",
+                out.path().join("lib.rmeta").display()
+            ))
+            .arg(source)
+            .envs(self.env.iter().cloned())
+            // As the kernel's Makefile does: the kernel uses unstable features.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .current_dir(&self.dir)
+            .output()
+            .expect("the compiler runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let errors = text
+            .lines()
+            .filter_map(|line| {
+                let error = line.strip_prefix("error")?;
+                let code = error
+                    .strip_prefix('[')
+                    .and_then(|code| code.split_once(']'));
+
+                // Some errors have no code, only a text.
+                code.map_or_else(|| error.strip_prefix(": "), |(code, _)| Some(code))
+            })
+            .filter(|error| !error.starts_with("aborting due to"))
+            .map(str::to_owned)
+            .collect();
+
+        (errors, text)
+    }
+}
+
+fn expected(source: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(source).expect("a case can be read");
+    let codes: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//~ "))
+        .map(str::to_owned)
+        .collect();
+
+    assert!(
+        !codes.is_empty(),
+        "{}: no line with `//~`",
+        source.display()
+    );
+    codes.into_iter().filter(|code| code != "OK").collect()
+}
+
+#[test]
+#[ignore = "needs the kernel modules: `make unit` builds them and runs it"]
+fn compile_fail() {
+    let dir = env::var_os("P2PDMA_MODULE_DIR")
+        .expect("P2PDMA_MODULE_DIR names the directory that the modules were built in");
+    let compiler = Compiler::from_kbuild(&PathBuf::from(dir));
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("compile_fail");
+    let mut sources: Vec<_> = fs::read_dir(cases)
+        .expect("the cases are there")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension() == Some(OsStr::new("rs")))
+        .collect();
+    let mut failures = Vec::new();
+
+    sources.sort();
+    for source in &sources {
+        let (codes, text) = compiler.errors(source);
+        let expected = expected(source);
+
+        if codes != expected {
+            failures.push(format!(
+                "{}: expected {expected:?}, got {codes:?}\n{text}",
+                source.display()
+            ));
+        }
+    }
+    assert!(sources.len() > 1, "there are cases");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    println!("{} cases", sources.len());
+}
