@@ -159,15 +159,15 @@ impl Steps {
         Ok(children)
     }
 
-    /// Shows the end of the log, and says what it means.
+    /// Says what the end of the log means; where that is not clear, shows it.
     fn fail(&self, name: &str) -> Result<()> {
         let text = read_end(&self.log);
-        eprintln!("{}", tail(&text, TAIL_LINES));
         let log = self.log.display();
-        match diagnose(&text) {
-            Some(cause) => bail!("{name} failed: {cause}. Whole log: {log}"),
-            None => bail!("{name} failed, see the lines above. Whole log: {log}"),
+        if let Some(cause) = diagnose(&text) {
+            bail!("{name} failed: {cause}. Whole log: {log}");
         }
+        eprintln!("{}", tail(&text, TAIL_LINES));
+        bail!("{name} failed, see the lines above. Whole log: {log}")
     }
 }
 
