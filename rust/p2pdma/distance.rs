@@ -40,27 +40,21 @@ pub enum Report {
     Verbose,
 }
 
-/// Most clients that one call takes.
+/// `clients` as the C functions take them: pointer and number.
 ///
-/// The C functions take any number; a bound keeps the array of pointers on the stack.
-pub const MAX_CLIENTS: usize = 32;
-
-/// The devices as an array of pointers on the stack, for the C functions.
-fn with_raw<R>(
-    clients: &[&device::Device],
-    f: impl FnOnce(*mut *mut bindings::device, c_int) -> R,
-) -> Result<R> {
-    let mut array = [core::ptr::null_mut(); MAX_CLIENTS];
-
-    if clients.is_empty() || clients.len() > MAX_CLIENTS {
+/// The pointer is not const there, but what it points to is only read.
+#[inline]
+fn as_raw(clients: &[&device::Device]) -> Result<(*mut *mut bindings::device, c_int)> {
+    if clients.is_empty() {
         return Err(EINVAL);
     }
-    for (slot, client) in array.iter_mut().zip(clients) {
-        *slot = raw::device(*client);
-    }
 
-    // CAST: At most `MAX_CLIENTS`.
-    Ok(f(array.as_mut_ptr(), clients.len() as c_int))
+    Ok((
+        // CAST: `device::Device` is a transparent wrapper of `struct device`, so a slice of
+        // references is an array of pointers.
+        clients.as_ptr().cast_mut().cast(),
+        clients.len().try_into()?,
+    ))
 }
 
 /// Distance between `provider` and `clients`, added up.
@@ -69,27 +63,27 @@ fn with_raw<R>(
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if there are no clients, or more than [`MAX_CLIENTS`]. (The C function returns -1
-/// for no clients, as it does for clients that are out of reach.)
+/// [`EINVAL`] if there are no clients. (The C function returns -1 for that, as it does for clients
+/// that are out of reach.)
 #[doc(alias = "pci_p2pdma_distance_many")]
+#[inline]
 pub fn distance_many(
     provider: &pci::Device,
     clients: &[&device::Device],
     report: Report,
 ) -> Result<Reach> {
-    let distance = with_raw(clients, |clients, num| {
-        // SAFETY:
-        // - `raw::pci_dev()` returns a valid `struct pci_dev`.
-        // - `clients` points to `num` valid pointers to `struct device`, borrowed for the call.
-        unsafe {
-            bindings::pci_p2pdma_distance_many(
-                raw::pci_dev(provider),
-                clients,
-                num,
-                report == Report::Verbose,
-            )
-        }
-    })?;
+    let (clients, num) = as_raw(clients)?;
+    // SAFETY:
+    // - `raw::pci_dev()` returns a valid `struct pci_dev`.
+    // - `clients` points to `num` valid pointers to `struct device`, borrowed for the call.
+    let distance = unsafe {
+        bindings::pci_p2pdma_distance_many(
+            raw::pci_dev(provider),
+            clients,
+            num,
+            report == Report::Verbose,
+        )
+    };
 
     Ok(u32::try_from(distance).map_or(Reach::NotSupported, Reach::Ports))
 }
@@ -98,8 +92,9 @@ pub fn distance_many(
 ///
 /// C: `pci_p2pdma_distance()`. Context as for [`distance_many()`].
 #[doc(alias = "pci_p2pdma_distance")]
+#[inline]
 pub fn distance(provider: &pci::Device, client: &device::Device, report: Report) -> Reach {
-    // One client is neither none nor too many.
+    // There is a client.
     distance_many(provider, &[client], report).unwrap_or(Reach::NotSupported)
 }
 
@@ -146,16 +141,14 @@ impl From<Found> for ARef<pci::Device> {
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if there are no clients, or more than [`MAX_CLIENTS`].
+/// - [`EINVAL`] if there are no clients.
 /// - [`ENODEV`] if no published provider is in reach of all of them. (The C function returns NULL
 ///   for that, and where it has no memory.)
 #[doc(alias = "pci_p2pmem_find_many")]
 pub fn find_many(clients: &[&device::Device]) -> Result<Found> {
-    let pdev = with_raw(clients, |clients, num| {
-        // SAFETY: `clients` points to `num` valid pointers to `struct device`, borrowed for the
-        // call.
-        unsafe { bindings::pci_p2pmem_find_many(clients, num) }
-    })?;
+    let (clients, num) = as_raw(clients)?;
+    // SAFETY: `clients` points to `num` valid pointers to `struct device`, borrowed for the call.
+    let pdev = unsafe { bindings::pci_p2pmem_find_many(clients, num) };
     let pdev = NonNull::new(pdev).ok_or(ENODEV)?;
 
     // SAFETY: The device was returned with a reference taken, which passes to the `ARef`.

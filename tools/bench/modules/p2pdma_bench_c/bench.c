@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The C twin of p2pdma_bench_rust, for comparison only: a driver that does the
+ * same calls in the same order, in plain C. See Documentation/p2pdma/bench.rst.
+ *
+ * Each attribute of the group p2pdma_bench, when it is read, does its calls
+ * ITERATIONS times and shows how many nanoseconds that took: under -icount,
+ * that is how many instructions.
+ */
+
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/pci.h>
+#include <linux/sizes.h>
+
+#define ITERATIONS 200
+#define BENCH_BAR 2
+#define NUM_CLIENTS 4
+
+static int bench_alloc(struct pci_dev *pdev)
+{
+	void *addr;
+
+	addr = pci_alloc_p2pmem(pdev, SZ_64K);
+	if (!addr)
+		return -ENOMEM;
+	pci_free_p2pmem(pdev, addr, SZ_64K);
+	return 0;
+}
+
+static int bench_alloc_sgl(struct pci_dev *pdev)
+{
+	struct scatterlist *sgl;
+	unsigned int nents;
+
+	sgl = pci_p2pmem_alloc_sgl(pdev, &nents, SZ_64K);
+	if (!sgl)
+		return -ENOMEM;
+	pci_p2pmem_free_sgl(pdev, sgl);
+	return 0;
+}
+
+static int bench_distance(struct pci_dev *pdev)
+{
+	return pci_p2pdma_distance(pdev, &pdev->dev, false) < 0 ? -EREMOTEIO : 0;
+}
+
+static int bench_distance_many(struct pci_dev *pdev)
+{
+	struct device *clients[NUM_CLIENTS];
+	int i;
+
+	for (i = 0; i < NUM_CLIENTS; i++)
+		clients[i] = &pdev->dev;
+	if (pci_p2pdma_distance_many(pdev, clients, NUM_CLIENTS, false) < 0)
+		return -EREMOTEIO;
+	return 0;
+}
+
+static ssize_t bench_run(struct device *dev, char *buf,
+			 int (*f)(struct pci_dev *pdev))
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+	ktime_t start = ktime_get();
+	int i, ret;
+
+	for (i = 0; i < ITERATIONS; i++) {
+		ret = f(pdev);
+		if (ret)
+			return ret;
+	}
+	return sysfs_emit(buf, "%lld\n", ktime_to_ns(ktime_sub(ktime_get(), start)));
+}
+
+static ssize_t alloc_show(struct device *dev, struct device_attribute *attr,
+			  char *buf)
+{
+	return bench_run(dev, buf, bench_alloc);
+}
+static DEVICE_ATTR_RO(alloc);
+
+static ssize_t alloc_sgl_show(struct device *dev, struct device_attribute *attr,
+			      char *buf)
+{
+	return bench_run(dev, buf, bench_alloc_sgl);
+}
+static DEVICE_ATTR_RO(alloc_sgl);
+
+static ssize_t distance_show(struct device *dev, struct device_attribute *attr,
+			     char *buf)
+{
+	return bench_run(dev, buf, bench_distance);
+}
+static DEVICE_ATTR_RO(distance);
+
+static ssize_t distance_many_show(struct device *dev,
+				  struct device_attribute *attr, char *buf)
+{
+	return bench_run(dev, buf, bench_distance_many);
+}
+static DEVICE_ATTR_RO(distance_many);
+
+static struct attribute *bench_attrs[] = {
+	&dev_attr_alloc.attr,
+	&dev_attr_alloc_sgl.attr,
+	&dev_attr_distance.attr,
+	&dev_attr_distance_many.attr,
+	NULL,
+};
+
+static const struct attribute_group bench_group = {
+	.name = "p2pdma_bench",
+	.attrs = bench_attrs,
+};
+
+static int bench_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	int ret;
+
+	ret = pci_enable_device_mem(pdev);
+	if (ret)
+		return ret;
+
+	ret = pci_p2pdma_add_resource(pdev, BENCH_BAR, 0, 0);
+	if (ret)
+		return ret;
+	pci_p2pmem_publish(pdev, true);
+
+	return sysfs_create_group(&pdev->dev.kobj, &bench_group);
+}
+
+static void bench_remove(struct pci_dev *pdev)
+{
+	sysfs_remove_group(&pdev->dev.kobj, &bench_group);
+	pci_p2pmem_publish(pdev, false);
+}
+
+/* Devices are bound through driver_override. */
+static struct pci_driver bench_driver = {
+	.name = "p2pdma_bench_c",
+	.probe = bench_probe,
+	.remove = bench_remove,
+};
+module_pci_driver(bench_driver);
+
+MODULE_DESCRIPTION("PCI peer-to-peer memory: calls to measure, in C");
+MODULE_LICENSE("GPL");
