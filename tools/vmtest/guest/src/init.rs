@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Process 1.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::mount::{mount, MountFlags};
+use rustix::system::{finit_module, reboot, uname, RebootCommand};
+use vmtest_guest::{
+    marker, Edge, Event, Mode, Module, NvmeController, Outcome, Plan, Test, PLAN_PATH,
+};
+
+use crate::exec;
+use crate::report::Reporter;
+
+/// How long the NVMe controllers of the topology may take to come up.
+const NVME_LIMIT: Duration = Duration::from_secs(30);
+
+/// kmemleak reports no object younger than five seconds.
+const KMEMLEAK_AGE: Duration = Duration::from_secs(6);
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+
+/// Runs the plan. Never returns: the guest is powered off at the end.
+pub fn main() -> ! {
+    mount_filesystems();
+    match fs::read(PLAN_PATH)
+        .map_err(|error| error.to_string())
+        .and_then(|plan| serde_json::from_slice::<Plan>(&plan).map_err(|error| error.to_string()))
+    {
+        Ok(plan) => carry_out(&plan),
+        Err(error) => {
+            if let Ok(mut reporter) = Reporter::open(true) {
+                reporter.send(Event::Fatal {
+                    message: format!("{PLAN_PATH}: {error}"),
+                });
+            }
+        }
+    }
+    power_off()
+}
+
+fn power_off() -> ! {
+    loop {
+        let _ = reboot(RebootCommand::PowerOff);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn carry_out(plan: &Plan) {
+    let shell = plan.mode != Mode::Tests;
+    let mut reporter = match Reporter::open(!shell) {
+        Ok(reporter) => reporter,
+        Err(error) => {
+            // The console is all that is left.
+            eprintln!(
+                "vmtest: cannot open {}: {error}; the kernel needs CONFIG_SERIAL_8250 with two ports",
+                vmtest_guest::PORT
+            );
+            return;
+        }
+    };
+    reporter.send(Event::Hello {
+        release: uname().release().to_string_lossy().into_owned(),
+    });
+    let mut loaded = BTreeSet::new();
+    let result = prepare(plan, &mut reporter, &mut loaded);
+    match (&plan.mode, result) {
+        (_, Err(message)) => {
+            if shell {
+                eprintln!("vmtest: {message}");
+            }
+            reporter.send(Event::Fatal { message });
+        }
+        (Mode::Shell { rows, columns, env }, Ok(())) => {
+            if let Err(message) = shell_on_console(*rows, *columns, env) {
+                eprintln!("vmtest: {message}");
+            }
+        }
+        (Mode::Tests, Ok(())) => {
+            for test in &plan.tests {
+                if !run_test(&plan.token, test, &mut reporter, &mut loaded) {
+                    return;
+                }
+            }
+            if plan.kmemleak {
+                kmemleak(&mut reporter);
+            }
+            reporter.send(Event::Bye);
+        }
+    }
+}
+
+fn prepare(
+    plan: &Plan,
+    reporter: &mut Reporter,
+    loaded: &mut BTreeSet<String>,
+) -> Result<(), String> {
+    reporter.send(Event::Stage {
+        name: "loading modules".into(),
+    });
+    for module in &plan.modules {
+        load_module(module, loaded)?;
+    }
+    // May have come with a module.
+    let _ = mount(
+        "configfs",
+        "/sys/kernel/config",
+        "configfs",
+        MountFlags::empty(),
+        None,
+    );
+    if !plan.nvme.is_empty() {
+        reporter.send(Event::Stage {
+            name: "waiting for the NVMe controllers".into(),
+        });
+        wait_for_nvme(&plan.nvme)?;
+    }
+    Ok(())
+}
+
+fn mount_filesystems() {
+    let table = [
+        ("proc", "/proc", "proc"),
+        ("sysfs", "/sys", "sysfs"),
+        ("devtmpfs", "/dev", "devtmpfs"),
+        ("devpts", "/dev/pts", "devpts"),
+        ("tmpfs", "/dev/shm", "tmpfs"),
+        ("tmpfs", "/tmp", "tmpfs"),
+        ("tmpfs", "/run", "tmpfs"),
+        ("debugfs", "/sys/kernel/debug", "debugfs"),
+        ("configfs", "/sys/kernel/config", "configfs"),
+    ];
+    for (source, target, kind) in table {
+        let _ = fs::create_dir_all(target);
+        // What a kernel does not have is missed by whoever needs it, and said there.
+        let _ = mount(source, target, kind, MountFlags::empty(), None);
+    }
+}
+
+fn load_module(module: &Module, loaded: &mut BTreeSet<String>) -> Result<(), String> {
+    if !loaded.insert(module.name.clone()) {
+        return Ok(());
+    }
+    let fail = |error: &dyn std::fmt::Display| {
+        format!(
+            "module {} does not load: {error}; the console log may say why",
+            module.name
+        )
+    };
+    let file = File::open(&module.path).map_err(|error| fail(&error))?;
+    let params = CString::new(module.params.as_str()).map_err(|error| fail(&error))?;
+    match finit_module(&file, &params, 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(fail(&error)),
+    }
+}
+
+fn wait_for_nvme(wanted: &[NvmeController]) -> Result<(), String> {
+    let deadline = Instant::now() + NVME_LIMIT;
+    loop {
+        let missing: Vec<&str> = wanted
+            .iter()
+            .filter(|controller| !nvme_is_up(controller))
+            .map(|controller| controller.serial.as_str())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "NVMe controllers that did not come up in {} s: {}",
+                NVME_LIMIT.as_secs(),
+                missing.join(", ")
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn nvme_is_up(wanted: &NvmeController) -> bool {
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    entries(Path::new("/sys/class/nvme")).any(|controller| {
+        let path = controller.path();
+        read(&path.join("serial")).trim() == wanted.serial
+            && read(&path.join("state")).trim() == "live"
+            && (!wanted.namespace
+                || entries(&path).any(|entry| {
+                    entry.file_name().to_string_lossy().starts_with("nvme")
+                        && entry.path().join("size").exists()
+                }))
+    })
+}
+
+/// Runs one test. `false` means that nothing more can be run in this boot.
+fn run_test(
+    token: &str,
+    test: &Test,
+    reporter: &mut Reporter,
+    loaded: &mut BTreeSet<String>,
+) -> bool {
+    reporter.send(Event::Started { test: test.index });
+    reporter.log(&marker(token, Edge::Begin, test.index));
+    let taint = tainted();
+    let start = Instant::now();
+    let outcome = test
+        .modules
+        .iter()
+        .try_for_each(|module| load_module(module, loaded))
+        .map_or_else(
+            |error| Outcome::NotStarted { error },
+            |()| {
+                exec::run(test, &mut |line| {
+                    reporter.send(Event::Output {
+                        test: test.index,
+                        line,
+                    });
+                })
+            },
+        );
+    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let survives = !matches!(outcome, Outcome::Unkillable { .. });
+    reporter.log(&marker(token, Edge::End, test.index));
+    reporter.send(Event::Finished {
+        test: test.index,
+        outcome,
+        duration_ms,
+        taint: tainted() & !taint,
+    });
+    if !survives {
+        reporter.send(Event::Fatal {
+            message: "a test could not be killed, this guest is of no more use".into(),
+        });
+    }
+    survives
+}
+
+fn tainted() -> u64 {
+    fs::read_to_string("/proc/sys/kernel/tainted")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+fn kmemleak(reporter: &mut Reporter) {
+    let scan = || fs::write(KMEMLEAK, "scan");
+    // The first scan only finds candidates: objects must be old enough, and seen as lost twice.
+    if scan().is_err() {
+        return;
+    }
+    reporter.send(Event::Stage {
+        name: "scanning for memory leaks".into(),
+    });
+    std::thread::sleep(KMEMLEAK_AGE);
+    let report = match scan().and_then(|()| fs::read(KMEMLEAK)) {
+        Ok(report) => String::from_utf8_lossy(&report)
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        Err(error) => vec![format!("{KMEMLEAK}: {error}")],
+    };
+    reporter.send(Event::Kmemleak { report });
+}
+
+fn shell_on_console(
+    rows: u16,
+    columns: u16,
+    env: &std::collections::BTreeMap<String, String>,
+) -> Result<(), String> {
+    let busybox = "/bin/busybox";
+    let step = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+    Command::new(busybox)
+        .args(["--install", "-s", "/bin"])
+        .status()
+        .map_err(|error| step(busybox, &error))?;
+    let console = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/ttyS0")
+        .map_err(|error| step("/dev/ttyS0", &error))?;
+    if rows > 0 && columns > 0 {
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&console, size).map_err(|error| step("ttyS0", &error))?;
+    }
+    let clone = || -> Result<Stdio, String> {
+        Ok(Stdio::from(
+            console
+                .try_clone()
+                .map_err(|error| step("/dev/ttyS0", &error))?,
+        ))
+    };
+    // A session of its own with the console as its terminal, so that Ctrl-C and job control work.
+    Command::new(busybox)
+        .args(["setsid", "-c", "/bin/sh", "-l"])
+        .env_clear()
+        .envs(env)
+        .current_dir("/")
+        .stdin(clone()?)
+        .stdout(clone()?)
+        .stderr(clone()?)
+        .status()
+        .map_err(|error| step("/bin/sh", &error))?;
+    Ok(())
+}

@@ -1,0 +1,652 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line, and what each command does.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{anyhow, bail, Context, Result};
+use clap::{Args, Parser, Subcommand};
+use glob::Pattern;
+use serde::Serialize;
+use vmtest_guest::Mode;
+
+use crate::kernel::Kernel;
+use crate::ktap::Status;
+use crate::qemu::{self, Wiring};
+use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
+use crate::results::{closing_lines, write_summaries, KtapSink, Live, Summary};
+use crate::run::{Extra, Setup, Sink};
+use crate::selftest;
+use crate::suite::{Suite, Test};
+use crate::topology::{self, Topology};
+use crate::ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  vmtest list                                  what there is
+  vmtest run -k kernel.json                    all tests in all topologies
+  vmtest run -k kernel.json -t switch          one topology
+  vmtest run -k ~/linux -t switch --test '*odirect*'
+  vmtest demo -k kernel.json                   see P2PDMA at work
+  vmtest shell -k kernel.json -t switch        look around in a guest
+
+Exit status: 0 all passed, 1 something failed, 2 could not run.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  vmtest run -k kernel.json
+  vmtest run -k kernel.json -t switch -t root-ports-intel
+  vmtest run -k ~/linux --module-dir build/7.3.4 --test 'p2pdma_*'
+  vmtest run -k kernel.json --jobs 2 --timeout-scale 4
+
+Standard output is KTAP, ended by the line \"N passed, N failed, N skipped\". The results directory
+gets <topology>.ktap, <topology>.console.log, summary.json and junit.xml.
+
+Exit status: 0 all passed, 1 something failed, 2 could not run.";
+
+const SHELL_EXAMPLES: &str = "\
+Examples:
+  vmtest shell -k kernel.json -t switch
+
+`exit` powers the guest off, Ctrl-A X kills it.";
+
+/// Runs the P2PDMA tests in virtual machines, one per PCI topology.
+#[derive(Debug, Parser)]
+#[command(name = "vmtest", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run tests, KTAP on standard output.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Boot one topology and show P2PDMA at work.
+    Demo(DemoArgs),
+    /// Boot one topology and give a shell in it.
+    #[command(after_help = SHELL_EXAMPLES)]
+    Shell(ShellArgs),
+    /// List topologies and tests.
+    List(ListArgs),
+    /// Check that the runner reports what goes wrong: boots guests that misbehave.
+    Selftest(SelftestArgs),
+}
+
+#[derive(Debug, Args)]
+struct SuiteArgs {
+    /// Directory with tests.toml and topologies/
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "tools/testing/selftests/p2pdma"
+    )]
+    suite: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct GuestArgs {
+    /// Kernel: a kernel.json, a built kernel tree, or /lib/modules/<release>
+    #[arg(short, long, value_name = "PATH", env = "P2PDMA_KERNEL")]
+    kernel: PathBuf,
+    /// The project's kernel modules, searched below it [default: build/<release>]
+    #[arg(long, value_name = "DIR")]
+    module_dir: Option<PathBuf>,
+    /// Programs for the guest; may be repeated [default: build/<release>/kselftest/p2pdma, and
+    /// always where this program is]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Vec<PathBuf>,
+    /// QEMU to run
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    qemu: PathBuf,
+    /// Multiply all time limits, for slow kernels or machines
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_scale)]
+    timeout_scale: f64,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Topology to run in; may be repeated [default: all]
+    #[arg(short, long, value_name = "NAME")]
+    topology: Vec<String>,
+    /// Tests to run, as a glob; may be repeated [default: all]
+    #[arg(long, value_name = "GLOB")]
+    test: Vec<String>,
+    /// Where results go [default: build/results/<release>]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Topologies to run at the same time
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Topology to boot [default: the one that tests.toml names]
+    #[arg(short, long, value_name = "NAME")]
+    topology: Option<String>,
+    /// Where the console log goes [default: build/results/<release>]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+#[derive(Debug, Args)]
+struct ShellArgs {
+    /// Topology to boot
+    #[arg(short, long, value_name = "NAME")]
+    topology: String,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    suite: SuiteArgs,
+}
+
+#[derive(Debug, Args)]
+struct SelftestArgs {
+    /// Where console logs go [default: build/results/<release>/selftest]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Directory with the misbehaving tests
+    #[arg(long, value_name = "DIR", default_value = "tools/vmtest/selftest")]
+    suite: PathBuf,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if (0.1..=1000.0).contains(&scale) => Ok(scale),
+        _ => Err("a factor is a number from 0.1 to 1000".into()),
+    }
+}
+
+/// Set by SIGINT and SIGTERM.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+impl SuiteArgs {
+    fn read(directory: &Path) -> Result<(Suite, BTreeMap<String, Topology>)> {
+        let suite = Suite::read(&directory.join("tests.toml")).with_context(|| {
+            "no test suite; run in the top directory of the project, or say --suite"
+        })?;
+        let topologies = topology::read_all(&directory.join("topologies"))?;
+        Ok((suite, topologies))
+    }
+}
+
+impl GuestArgs {
+    fn setup(&self, suite: Suite) -> Result<Setup> {
+        let kernel = Kernel::open(&self.kernel).with_context(|| "kernel")?;
+        let own = Path::new("build").join(&kernel.release);
+        let module_dir = match &self.module_dir {
+            Some(directory) if !directory.is_dir() => {
+                bail!(
+                    "{}: no such module directory; `make modules` builds the modules",
+                    directory.display()
+                )
+            }
+            Some(directory) => Some(directory.clone()),
+            None => Some(own.clone()).filter(|directory| directory.is_dir()),
+        };
+        let mut bin_dirs = self.bin_dir.clone();
+        if bin_dirs.is_empty() {
+            bin_dirs.push(own.join("kselftest").join(&suite.collection));
+        }
+        if let Some(directory) = std::env::current_exe()?.parent() {
+            bin_dirs.push(directory.into());
+        }
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            watch_signal(signal)?;
+        }
+        Ok(Setup {
+            kernel,
+            suite,
+            module_dir,
+            bin_dirs,
+            qemu: self.qemu.clone(),
+            scale: self.timeout_scale,
+            interrupted: &INTERRUPTED,
+        })
+    }
+}
+
+/// The first signal ends the guests in good order, a second one ends the runner at once.
+fn watch_signal(signal: i32) -> Result<()> {
+    let second = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register_conditional_shutdown(signal, 2, Arc::clone(&second))?;
+    signal_hook::flag::register(signal, Arc::clone(&second))?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || loop {
+            if second.load(Ordering::Relaxed) {
+                INTERRUPTED.store(true, Ordering::Relaxed);
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        })?;
+    Ok(())
+}
+
+/// Where results go.
+fn results(given: Option<&PathBuf>, setup: &Setup) -> PathBuf {
+    given
+        .cloned()
+        .unwrap_or_else(|| Path::new("build/results").join(&setup.kernel.release))
+}
+
+impl Cli {
+    /// Does what was asked for. `false` means that something failed.
+    pub fn run(&self) -> Result<bool> {
+        match &self.command {
+            Action::Run(args) => args.run(),
+            Action::Demo(args) => args.run(),
+            Action::Shell(args) => args.run(),
+            Action::List(args) => args.run(),
+            Action::Selftest(args) => args.run(),
+        }
+    }
+}
+
+impl RunArgs {
+    fn run(&self) -> Result<bool> {
+        let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let picked = topology::pick(&topologies, &self.topology)?;
+        let globs = self
+            .test
+            .iter()
+            .map(|glob| Pattern::new(glob).with_context(|| format!("--test {glob}")))
+            .collect::<Result<Vec<_>>>()?;
+        let setup = self.guest.setup(suite)?;
+        let work: Vec<(&Topology, Vec<&Test>)> = picked
+            .into_iter()
+            .map(|topology| (topology, setup.suite.select(&topology.name, &globs)))
+            .filter(|(_, tests)| !tests.is_empty())
+            .collect();
+        if work.is_empty() {
+            let names: Vec<&str> = setup.suite.tests.iter().map(|test| &*test.name).collect();
+            bail!("no test is selected; there are: {}", names.join(", "));
+        }
+        let ui = Ui::new();
+        ui.note(&format!(
+            "vmtest: kernel {} ({}), {} topologies, {}",
+            setup.kernel.release,
+            setup.kernel.flavour,
+            work.len(),
+            qemu::accelerator()
+        ));
+        let directory = results(self.results.as_ref(), &setup);
+        ui.line("KTAP version 1")?;
+        ui.line(&format!("1..{}", work.len()))?;
+        let topologies = self.run_all(&setup, &work, &directory, &ui);
+        ui.clear();
+        let topologies = topologies?;
+        let cases = topologies.iter().flat_map(TopologyReport::cases);
+        let totals = Totals::of(cases.map(|(_, case)| case));
+        let summary = Summary {
+            flavour: &setup.kernel.flavour,
+            release: &setup.kernel.release,
+            accelerator: qemu::accelerator(),
+            totals,
+            topologies: &topologies,
+        };
+        write_summaries(&directory, &summary)?;
+        ui.note(&format!("vmtest: results are in {}", directory.display()));
+        for line in closing_lines(&topologies, totals) {
+            ui.line(&line)?;
+        }
+        Ok(!topologies.iter().any(TopologyReport::failed))
+    }
+
+    fn run_all(
+        &self,
+        setup: &Setup,
+        work: &[(&Topology, Vec<&Test>)],
+        directory: &Path,
+        ui: &Ui,
+    ) -> Result<Vec<TopologyReport>> {
+        let one = |index: usize, live: Live| -> Result<(TopologyReport, Vec<String>)> {
+            let (topology, tests) = &work[index];
+            let file = |suffix: &str| directory.join(format!("{}.{suffix}", topology.name));
+            let mut sink = KtapSink::new(
+                &setup.suite.collection,
+                &topology.name,
+                file("ktap"),
+                tests.len(),
+                ui,
+                live,
+            )?;
+            let report = setup.run(
+                topology,
+                tests,
+                &Extra::default(),
+                &file("console.log"),
+                &mut sink,
+            )?;
+            ui.note(&format!(
+                "vmtest: {}: {:.1} s, of which {:.1} s to the first test{}",
+                topology.name,
+                report.seconds,
+                report.boot_seconds,
+                if report.boots > 1 {
+                    format!("; booted {} times", report.boots)
+                } else {
+                    String::new()
+                }
+            ));
+            Ok((report, sink.buffered()))
+        };
+        let close = |index: usize, report: &TopologyReport| {
+            let ok = if report.failed() { "not ok" } else { "ok" };
+            ui.line(&format!("{ok} {} {}", index + 1, report.name))
+        };
+        if self.jobs == 1 {
+            let mut reports = Vec::new();
+            for index in 0..work.len() {
+                let (report, _) = one(index, Live::Stream(ui.clone()))?;
+                close(index, &report)?;
+                reports.push(report);
+            }
+            return Ok(reports);
+        }
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(BTreeMap::new());
+        // Each worker outlives the guests that it starts, which QEMU ends with their parent thread.
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= work.len() {
+                        break;
+                    }
+                    let result = one(index, Live::Buffer(Vec::new()));
+                    if result.is_err() {
+                        // What could not run here will not run elsewhere.
+                        next.store(work.len(), Ordering::Relaxed);
+                    }
+                    if let Ok(mut done) = done.lock() {
+                        done.insert(index, result);
+                    }
+                });
+            }
+        });
+        let done = done.into_inner().map_err(|_| anyhow!("a worker failed"))?;
+        let mut reports = Vec::new();
+        for (index, result) in done {
+            let (report, lines) = result?;
+            for line in lines {
+                ui.line(&line)?;
+            }
+            close(index, &report)?;
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+}
+
+/// Prints what the commands of the demo print, and nothing else.
+struct DemoSink<'a> {
+    ui: Ui,
+    titles: Vec<&'a str>,
+    commands: Vec<String>,
+    next: usize,
+    failed: Vec<String>,
+}
+
+impl Sink for DemoSink<'_> {
+    fn stage(&mut self, stage: &str) -> Result<()> {
+        self.ui.progress(stage.into());
+        Ok(())
+    }
+
+    fn started(&mut self, _test: &Test) -> Result<()> {
+        let (title, command) = (self.titles[self.next], &self.commands[self.next]);
+        if self.next > 0 {
+            self.ui.line("")?;
+        }
+        self.next += 1;
+        self.ui.progress(command.clone());
+        self.ui.line(&format!("# {title}"))?;
+        self.ui.line(&format!("$ {command}"))
+    }
+
+    fn output(&mut self, line: &str) -> Result<()> {
+        self.ui.line(line)
+    }
+
+    fn finished(&mut self, report: &TestReport) -> Result<()> {
+        if report.status == Status::Pass {
+            return Ok(());
+        }
+        let name = if report.name == KERNEL_LOG {
+            "the kernel's log"
+        } else {
+            &self.commands[self.next - 1]
+        };
+        for line in &report.diagnostics {
+            self.ui.note(line);
+        }
+        self.failed.push(format!("{name}: {}", report.reason));
+        Ok(())
+    }
+}
+
+impl DemoArgs {
+    fn run(&self) -> Result<bool> {
+        let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let demo = suite
+            .demo
+            .clone()
+            .ok_or_else(|| anyhow!("tests.toml has no [demo]"))?;
+        let name = self.topology.as_ref().unwrap_or(&demo.topology).clone();
+        let topology = topology::pick(&topologies, &[name])?[0];
+        let setup = self.guest.setup(suite)?;
+        let tests =
+            demo.commands
+                .iter()
+                .enumerate()
+                .map(|(number, command)| {
+                    let (program, args) = command.run.split_first().ok_or_else(|| {
+                        anyhow!("tests.toml: [demo]: a command without a program")
+                    })?;
+                    Ok(Test {
+                        name: format!("demo-{number}"),
+                        program: Some(program.clone()),
+                        args: args.to_vec(),
+                        timeout: command.timeout,
+                        ..Test::default()
+                    })
+                })
+                .collect::<Result<Vec<_>>>()?;
+        let ui = Ui::new();
+        let mut sink = DemoSink {
+            ui: ui.clone(),
+            titles: demo
+                .commands
+                .iter()
+                .map(|command| &*command.title)
+                .collect(),
+            commands: demo
+                .commands
+                .iter()
+                .map(|command| command.run.join(" "))
+                .collect(),
+            next: 0,
+            failed: Vec::new(),
+        };
+        let log = results(self.results.as_ref(), &setup).join("demo.console.log");
+        let start = Instant::now();
+        let report = setup.run(
+            topology,
+            &tests.iter().collect::<Vec<_>>(),
+            &Extra {
+                files: demo.files.clone(),
+                ..Extra::default()
+            },
+            &log,
+            &mut sink,
+        );
+        ui.clear();
+        let report = report?;
+        ui.note(&format!(
+            "vmtest: {} on kernel {}: {:.1} s in all, {:.1} s to the first command; console log: {}",
+            topology.name,
+            setup.kernel.release,
+            start.elapsed().as_secs_f64(),
+            report.boot_seconds,
+            log.display()
+        ));
+        for failed in &sink.failed {
+            ui.note(&format!("vmtest: FAILED: {failed}"));
+        }
+        Ok(sink.failed.is_empty())
+    }
+}
+
+impl ShellArgs {
+    fn run(&self) -> Result<bool> {
+        let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
+        let setup = self.guest.setup(suite)?;
+        let tests = setup.suite.select(&topology.name, &[]);
+        let mut files = setup.suite.shell.files.clone();
+        files.push("/bin/busybox".into());
+        let extra = Extra {
+            programs: setup.suite.shell.programs.clone(),
+            files,
+            modules: Vec::new(),
+        };
+        let guest = setup.guest(topology, &tests, &extra)?;
+        let size = rustix::termios::tcgetwinsize(std::io::stdout());
+        let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
+        let mut env = setup.environment(topology);
+        if let Ok(term) = std::env::var("TERM") {
+            env.insert("TERM".into(), term);
+        }
+        env.insert("PS1".into(), format!("{}:\\w# ", topology.name));
+        let mode = Mode::Shell { rows, columns, env };
+        let plan = setup.plan(&guest, topology, mode);
+        let directory = tempfile::Builder::new().prefix("vmtest-").tempdir()?;
+        let initramfs = directory.path().join("initramfs");
+        setup.write_initramfs(&guest, &plan, &initramfs)?;
+        let mut command: Command = qemu::command(
+            &setup.qemu,
+            topology,
+            &setup.kernel.image,
+            &initramfs,
+            directory.path(),
+            &Wiring::Terminal,
+        )?;
+        eprintln!(
+            "vmtest: {} on kernel {}; `exit` powers off, Ctrl-A X kills",
+            topology.name, setup.kernel.release
+        );
+        let status = command
+            .status()
+            .with_context(|| format!("{} does not start", setup.qemu.display()))?;
+        if !status.success() {
+            bail!("QEMU ended with {status}");
+        }
+        Ok(true)
+    }
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    topologies: Vec<&'a Topology>,
+    tests: &'a [Test],
+}
+
+impl ListArgs {
+    fn run(&self) -> Result<bool> {
+        let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let ui = Ui::new();
+        if self.json {
+            let listing = Listing {
+                topologies: topologies.values().collect(),
+                tests: &suite.tests,
+            };
+            ui.line(&serde_json::to_string_pretty(&listing)?)?;
+            return Ok(true);
+        }
+        ui.line("Topologies")?;
+        let rows = topologies
+            .values()
+            .map(|topology| (&*topology.name, topology.description.clone()));
+        table(&ui, rows.collect())?;
+        ui.line("")?;
+        ui.line("Tests")?;
+        let rows = suite.tests.iter().map(|test| {
+            let everywhere = test.topologies == ["*"];
+            let place = if everywhere {
+                "all topologies".into()
+            } else {
+                test.topologies.join(" ")
+            };
+            let limit = format!("{} s, {place}", test.timeout());
+            (&*test.name, format!("{} ({limit})", test.description))
+        });
+        table(&ui, rows.collect())?;
+        Ok(true)
+    }
+}
+
+fn table(ui: &Ui, rows: Vec<(&str, String)>) -> Result<()> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, text) in rows {
+        ui.line(format!("  {name:width$}  {text}").trim_end())?;
+    }
+    Ok(())
+}
+
+impl SelftestArgs {
+    fn run(&self) -> Result<bool> {
+        let (suite, topologies) = SuiteArgs::read(&self.suite)?;
+        let setup = self.guest.setup(suite)?;
+        let directory = match &self.results {
+            Some(directory) => directory.clone(),
+            None => results(None, &setup).join("selftest"),
+        };
+        selftest::run(&setup, &topologies, &directory, &Ui::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn scales_are_checked() {
+        assert_eq!(parse_scale("4"), Ok(4.0));
+        for wrong in ["0", "-1", "x", "NaN", "inf"] {
+            assert!(parse_scale(wrong).is_err(), "{wrong}");
+        }
+    }
+}

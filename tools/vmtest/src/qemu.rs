@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! QEMU's command line for a topology.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::topology::{escape, Topology};
+
+/// What every guest's kernel is told. Warnings must reach the console, a guest that dies must end.
+const CMDLINE: &str = "console=ttyS0,115200 rdinit=/init panic=-1 oops=panic printk.devkmsg=on \
+                       random.trust_cpu=on";
+
+/// Where the guest's console and port go.
+#[derive(Debug)]
+pub enum Wiring<'a> {
+    /// To these files.
+    Files {
+        /// The console.
+        console: &'a Path,
+        /// The port.
+        port: &'a Path,
+    },
+    /// To the terminal.
+    Terminal,
+}
+
+/// How fast the processor is emulated, if it is.
+pub fn accelerator() -> &'static str {
+    // The device can exist, and open, where no ordinary guest runs; the flag tells the truth.
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let able = flags
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .any(|line| {
+            line.split_whitespace()
+                .any(|flag| flag == "vmx" || flag == "svm")
+        });
+    if able
+        && File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok()
+    {
+        "kvm"
+    } else {
+        "tcg,thread=multi"
+    }
+}
+
+/// Builds the command line. Media for the devices are made in `directory`.
+pub fn command(
+    program: &Path,
+    topology: &Topology,
+    kernel: &Path,
+    initramfs: &Path,
+    directory: &Path,
+    wiring: &Wiring<'_>,
+) -> Result<Command> {
+    let mut command = Command::new(program);
+    let path = |path: &Path| escape(&path.to_string_lossy());
+    command
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args(["-run-with", "exit-with-parent=on"])
+        .args(["-accel", accelerator()])
+        .args(["-machine", &topology.machine])
+        .args(["-cpu", &topology.cpu])
+        .args(["-m", &topology.memory])
+        .args(["-smp", &topology.smp])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initramfs);
+    let loglevel = match wiring {
+        Wiring::Files { .. } => 7,
+        Wiring::Terminal => 4,
+    };
+    let cmdline = format!("{CMDLINE} loglevel={loglevel} {}", topology.cmdline);
+    command.args(["-append", cmdline.trim()]);
+    match wiring {
+        Wiring::Files { console, port } => {
+            for (id, file) in [("console", console), ("port", port)] {
+                let chardev = format!("file,id={id},append=on,path={}", path(file));
+                command.args(["-chardev", &chardev, "-serial", &format!("chardev:{id}")]);
+            }
+        }
+        Wiring::Terminal => {
+            // Ctrl-A X ends it, Ctrl-C goes to the guest.
+            command.args(["-serial", "mon:stdio", "-serial", "null"]);
+        }
+    }
+    for object in &topology.objects {
+        command.args(["-object", object]);
+    }
+    for numa in &topology.numa {
+        command.args(["-numa", numa]);
+    }
+    for (number, device) in topology.devices.iter().enumerate() {
+        let mut argument = device.argument();
+        if let Some(size) = &device.drive {
+            let medium = medium(directory, number, size)?;
+            let id = format!("medium{number}");
+            // Nothing on it outlives the guest, so nothing has to reach the disk.
+            let drive = format!(
+                "if=none,id={id},format=raw,cache=unsafe,file={}",
+                path(&medium)
+            );
+            command.args(["-drive", &drive]);
+            argument += &format!(",drive={id}");
+        }
+        command.args(["-device", &argument]);
+    }
+    Ok(command)
+}
+
+/// Makes a blank medium; it takes no room until it is written to.
+fn medium(directory: &Path, number: usize, size: &str) -> Result<PathBuf> {
+    let path = directory.join(format!("medium{number}"));
+    let bytes = parse_size(size).with_context(|| {
+        format!("drive = \"{size}\": a size is a number and K, M or G, as in \"64M\"")
+    })?;
+    File::create(&path)
+        .and_then(|file| file.set_len(bytes))
+        .with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+/// `64M` in bytes.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 10),
+        b'M' => (&text[..text.len() - 1], 20),
+        b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+}
+
+/// The command line as a shell takes it.
+pub fn shell_words(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| {
+            let word = word.to_string_lossy();
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=.,:/+".contains(&byte);
+            if !word.is_empty() && word.bytes().all(plain) {
+                word.into_owned()
+            } else {
+                format!("'{}'", word.replace('\'', "'\\''"))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("64M"), Some(64 << 20));
+        assert_eq!(parse_size("512"), Some(512));
+        assert_eq!(parse_size("2G"), Some(2 << 30));
+        for wrong in ["", "M", "0", "-1M", "1T", "64 M", "99999999999999999G", "é"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_topology_becomes_a_command_line() {
+        let topology = Topology::parse(
+            r#"
+            name = "t"
+            description = ""
+            cpu = "EPYC"
+            cmdline = "iommu=pt"
+            objects = ["memory-backend-ram,id=m,size=1M"]
+            devices = [{ driver = "nvme", serial = "a", drive = "1M" }]
+            "#,
+        )
+        .expect("parses");
+        let directory = tempfile::tempdir().expect("tempdir");
+        let command = command(
+            Path::new("qemu"),
+            &topology,
+            Path::new("/k"),
+            Path::new("/i"),
+            directory.path(),
+            &Wiring::Files {
+                console: Path::new("/c,1"),
+                port: Path::new("/p"),
+            },
+        )
+        .expect("builds");
+        let words = shell_words(&command);
+        for part in [
+            "-cpu EPYC",
+            "loglevel=7 iommu=pt'",
+            "-object memory-backend-ram,id=m,size=1M",
+            "-chardev file,id=console,append=on,path=/c,,1 -serial chardev:console",
+            "-device nvme,serial=a,drive=medium0",
+            "exit-with-parent=on",
+        ] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        let medium = directory.path().join("medium0");
+        assert_eq!(medium.metadata().expect("is there").len(), 1 << 20);
+    }
+}

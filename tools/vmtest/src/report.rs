@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From what came out of a guest to verdicts, and to the lines that say so.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use vmtest_guest::Outcome;
+
+use crate::ktap::{Case, Parser, Report, Status};
+use crate::monitor::{readable_tail, Ending, Raw};
+use crate::splat::Splat;
+use crate::suite::Test;
+
+/// kselftest's exit statuses.
+mod ksft {
+    pub const PASS: i32 = 0;
+    pub const XFAIL: i32 = 2;
+    pub const SKIP: i32 = 4;
+}
+
+/// Bits of `/proc/sys/kernel/tainted` that no test may add: machine check, bad page, oops, warning,
+/// soft lockup.
+const BAD_TAINT: u64 = (1 << 4) | (1 << 5) | (1 << 7) | (1 << 9) | (1 << 14);
+
+/// Name of the result that stands for the kernel log outside the tests.
+pub const KERNEL_LOG: &str = "kernel-log";
+
+/// The verdict on one test.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestReport {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub status: Status,
+    /// Why, in one line.
+    pub reason: String,
+    /// Its cases; a test without any is one itself.
+    pub cases: Vec<Case>,
+    /// How long it ran in the guest, in seconds.
+    pub seconds: f64,
+    /// What helps to understand it, line by line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<String>,
+    /// Its output.
+    #[serde(skip)]
+    pub output: Vec<String>,
+}
+
+/// The verdicts on everything that ran in one topology.
+#[derive(Debug, Clone, Serialize)]
+pub struct TopologyReport {
+    /// Its name.
+    pub name: String,
+    /// All verdicts; the last is that on the kernel log.
+    pub tests: Vec<TestReport>,
+    /// How often the guest was booted; more than once if it died on the way.
+    pub boots: usize,
+    /// Wall time from the first start of QEMU to its last exit, in seconds.
+    pub seconds: f64,
+    /// Wall time from the start of QEMU to the first test, in seconds.
+    pub boot_seconds: f64,
+}
+
+/// Numbers of cases.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Skipped.
+    pub skipped: usize,
+    /// Failed because of a known defect.
+    pub xfailed: usize,
+    /// Passed in spite of a known defect.
+    pub xpassed: usize,
+}
+
+impl Totals {
+    /// Counts cases.
+    pub fn of<'a>(cases: impl Iterator<Item = &'a Case>) -> Self {
+        let mut totals = Self::default();
+        for case in cases {
+            *match case.status {
+                Status::Pass => &mut totals.passed,
+                Status::Fail => &mut totals.failed,
+                Status::Skip => &mut totals.skipped,
+                Status::Xfail => &mut totals.xfailed,
+                Status::Xpass => &mut totals.xpassed,
+            } += 1;
+        }
+        totals
+    }
+}
+
+impl TopologyReport {
+    /// Whether anything failed.
+    pub fn failed(&self) -> bool {
+        self.tests.iter().any(|test| test.status == Status::Fail)
+    }
+
+    /// All its cases, with the test they belong to.
+    pub fn cases(&self) -> impl Iterator<Item = (&TestReport, &Case)> {
+        self.tests
+            .iter()
+            .flat_map(|test| test.cases.iter().map(move |case| (test, case)))
+    }
+}
+
+/// Something that makes a test fail beyond its own cases.
+struct Problem {
+    /// Name of the case that it becomes.
+    case: &'static str,
+    message: String,
+    /// It only repeats what a failed case says.
+    echo: bool,
+}
+
+impl Problem {
+    fn new(case: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            case,
+            message: message.into(),
+            echo: false,
+        }
+    }
+}
+
+/// Judges one test.
+pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
+    let mut parser = Parser::default();
+    raw.output.iter().for_each(|line| parser.line(line));
+    let parsed = parser.finish();
+
+    let mut diagnostics = Vec::new();
+    let mut problems = Vec::new();
+    let ended = ending(test, &raw, &parsed, &mut problems, &mut diagnostics);
+
+    let allowed = test.allowed()?;
+    for splat in &raw.splats {
+        let known = allowed.iter().find(|(_, pattern)| {
+            splat.lines.iter().any(|line| pattern.is_match(line)) && splat.kind != "panic"
+        });
+        if let Some((name, _)) = known {
+            diagnostics.push(format!(
+                "expected kernel warning \"{name}\": {}",
+                splat.title
+            ));
+        } else {
+            // That the guest is lost says it already.
+            if splat.kind != "panic" || !matches!(raw.ending, Ending::GuestLost { .. }) {
+                let message = format!("kernel log: {}: {}", splat.kind, splat.title);
+                problems.push(Problem::new("kernel_log", message));
+            }
+            diagnostics.extend(splat_lines(splat));
+        }
+    }
+    if raw.taint & BAD_TAINT != 0 && raw.splats.is_empty() {
+        let message = format!(
+            "kernel log: the kernel was tainted ({:#x}), but no warning was seen",
+            raw.taint
+        );
+        problems.push(Problem::new("kernel_log", message));
+    }
+
+    let (mut status, mut reason) = ended;
+    let mut cases = parsed.cases;
+    let case_failed = cases.iter().any(|case| case.status == Status::Fail);
+    if !problems.is_empty() {
+        status = Status::Fail;
+        let messages: Vec<&str> = problems.iter().map(|problem| &*problem.message).collect();
+        reason = messages.join("; ");
+        for problem in problems {
+            if !(problem.echo && case_failed) {
+                cases.push(Case {
+                    name: problem.case.into(),
+                    status: Status::Fail,
+                    reason: problem.message,
+                });
+            }
+        }
+    }
+    if cases.is_empty() {
+        cases.push(Case {
+            name: test.name.clone(),
+            status,
+            reason: reason.clone(),
+        });
+    }
+    Ok(TestReport {
+        name: test.name.clone(),
+        status,
+        reason,
+        cases,
+        seconds: raw.duration.as_secs_f64(),
+        diagnostics,
+        output: raw.output,
+    })
+}
+
+/// What the way it ended says, with what contradicts its own results.
+fn ending(
+    test: &Test,
+    raw: &Raw,
+    parsed: &Report,
+    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<String>,
+) -> (Status, String) {
+    let failed = parsed
+        .cases
+        .iter()
+        .filter(|case| case.status == Status::Fail);
+    let failed = failed.count();
+    let mut status = (Status::Pass, String::new());
+    let mut whole = true;
+    match &raw.ending {
+        Ending::Reported(Outcome::Exited { code: ksft::PASS }) => {
+            if let Some(reason) = &parsed.skip_all {
+                status = (Status::Skip, reason.clone());
+            } else if parsed.spoken && parsed.cases.is_empty() {
+                problems.push(Problem::new("ktap", "it ran no test, and did not say SKIP"));
+            } else if failed > 0 {
+                let message = format!("exit=0 although {failed} of its cases failed");
+                problems.push(Problem::new("exit_status", message));
+            }
+        }
+        Ending::Reported(Outcome::Exited { code: ksft::SKIP }) => {
+            status = (Status::Skip, skip_reason(parsed, &raw.output));
+            if failed > 0 {
+                let message = format!("exit=4 (SKIP) although {failed} of its cases failed");
+                problems.push(Problem::new("exit_status", message));
+            }
+        }
+        Ending::Reported(Outcome::Exited { code: ksft::XFAIL }) => {
+            status = (Status::Xfail, String::new());
+        }
+        Ending::Reported(Outcome::Exited { code }) => problems.push(Problem {
+            case: "exit_status",
+            message: format!("exit={code}"),
+            echo: true,
+        }),
+        Ending::Reported(Outcome::Signaled { signal }) => {
+            whole = false;
+            let message = format!("exit={} (killed by signal {signal})", 128 + signal);
+            problems.push(Problem::new("exit_status", message));
+        }
+        Ending::Reported(Outcome::TimedOut { stacks }) => {
+            whole = false;
+            let message = format!("TIMEOUT {} seconds", test.timeout());
+            problems.push(Problem::new("time_limit", message));
+            diagnostics.push("where it was when its time was up:".into());
+            diagnostics.extend(stacks.iter().map(|line| format!("  {line}")));
+        }
+        Ending::Reported(Outcome::Unkillable { stacks }) => {
+            whole = false;
+            let message = format!(
+                "TIMEOUT {} seconds, and its processes cannot be killed",
+                test.timeout()
+            );
+            problems.push(Problem::new("time_limit", message));
+            diagnostics.push("where they are:".into());
+            diagnostics.extend(stacks.iter().map(|line| format!("  {line}")));
+        }
+        Ending::Reported(Outcome::NotStarted { error }) => {
+            whole = false;
+            problems.push(Problem::new("start", format!("ERROR {error}")));
+        }
+        Ending::GuestLost { how, console } => {
+            whole = false;
+            problems.push(Problem::new("guest", format!("ERROR {how}")));
+            diagnostics.push("last lines of the console:".into());
+            diagnostics.extend(readable_tail(console).map(|line| format!("  {line}")));
+        }
+        Ending::NotRun { why } => {
+            whole = false;
+            problems.push(Problem::new("start", format!("ERROR not run: {why}")));
+        }
+    }
+    if whole {
+        let errors = parsed.errors.iter();
+        problems.extend(errors.map(|error| Problem::new("ktap", error.clone())));
+    }
+    status
+}
+
+fn skip_reason(parsed: &Report, output: &[String]) -> String {
+    if let Some(reason) = &parsed.skip_all {
+        return reason.clone();
+    }
+    let case = parsed
+        .cases
+        .iter()
+        .rev()
+        .find(|case| !case.reason.is_empty());
+    if let Some(case) = case {
+        return case.reason.clone();
+    }
+    let last = output.iter().rev().find(|line| !line.trim().is_empty());
+    let last = last.map_or("it gives no reason", String::as_str);
+    last.trim_start_matches(['#', ' '])
+        .trim_start_matches("SKIP")
+        .trim()
+        .into()
+}
+
+fn splat_lines(splat: &Splat) -> impl Iterator<Item = String> + '_ {
+    std::iter::once(format!("the kernel's {}:", splat.kind))
+        .chain(splat.lines.iter().map(|line| format!("  {line}")))
+}
+
+/// Judges what happened outside the tests.
+pub fn judge_kernel_log(splats: &[Splat], problems: &[String], kmemleak: &[String]) -> TestReport {
+    let mut reasons = Vec::new();
+    let mut diagnostics = Vec::new();
+    for splat in splats {
+        reasons.push(format!(
+            "outside the tests: {}: {}",
+            splat.kind, splat.title
+        ));
+        diagnostics.extend(splat_lines(splat));
+    }
+    if !kmemleak.is_empty() {
+        reasons.push("kmemleak found leaks".into());
+        diagnostics.push("kmemleak:".into());
+        diagnostics.extend(kmemleak.iter().map(|line| format!("  {line}")));
+    }
+    reasons.extend_from_slice(problems);
+    let (status, reason) = if reasons.is_empty() {
+        (Status::Pass, String::new())
+    } else {
+        (Status::Fail, reasons.join("; "))
+    };
+    TestReport {
+        name: KERNEL_LOG.into(),
+        status,
+        reason: reason.clone(),
+        cases: vec![Case {
+            name: KERNEL_LOG.into(),
+            status,
+            reason,
+        }],
+        seconds: Duration::ZERO.as_secs_f64(),
+        diagnostics,
+        output: Vec::new(),
+    }
+}
+
+/// The lines that end a test in KTAP, as kselftest's own runner writes them.
+pub fn ktap_lines(number: usize, collection: &str, report: &TestReport) -> Vec<String> {
+    let mut lines: Vec<String> = report
+        .diagnostics
+        .iter()
+        .map(|line| format!("# vmtest: {line}").trim_end().to_owned())
+        .collect();
+    let (ok, directive) = match report.status {
+        Status::Pass => ("ok", ""),
+        Status::Fail => ("not ok", ""),
+        Status::Skip => ("ok", "SKIP"),
+        Status::Xfail => ("ok", "XFAIL"),
+        Status::Xpass => ("ok", "XPASS"),
+    };
+    let mut line = format!("{ok} {number} selftests: {collection}: {}", report.name);
+    let tail = format!("{directive} {}", report.reason.replace('\n', " "));
+    let tail = tail.trim();
+    if !tail.is_empty() {
+        line += &format!(" # {tail}");
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test() -> Test {
+        toml::from_str(
+            r#"
+            name = "t"
+            timeout = 7
+            allow = [{ name = "known", pattern = "memremap" }]
+            "#,
+        )
+        .expect("a test")
+    }
+
+    fn exited(code: i32, output: &str) -> Raw {
+        Raw {
+            test: 0,
+            ending: Ending::Reported(Outcome::Exited { code }),
+            output: output.lines().map(str::to_owned).collect(),
+            splats: Vec::new(),
+            taint: 0,
+            duration: Duration::from_secs(1),
+        }
+    }
+
+    fn splat(title: &str) -> Splat {
+        Splat {
+            kind: "WARNING",
+            title: title.into(),
+            lines: vec![title.into()],
+        }
+    }
+
+    fn verdict(raw: Raw) -> (TestReport, Totals) {
+        let report = judge(&test(), raw).expect("judged");
+        let totals = Totals::of(report.cases.iter());
+        (report, totals)
+    }
+
+    #[test]
+    fn passing_counts_cases() {
+        let (report, totals) = verdict(exited(0, "1..2\nok 1 a\nok 2 b # XFAIL known\n"));
+        assert_eq!(report.status, Status::Pass);
+        assert_eq!((totals.passed, totals.xfailed, totals.failed), (1, 1, 0));
+        // A program without KTAP is one case.
+        let (report, totals) = verdict(exited(0, "hello\n"));
+        assert_eq!((report.status, totals.passed), (Status::Pass, 1));
+    }
+
+    #[test]
+    fn failing_counts_once() {
+        let (report, totals) = verdict(exited(1, "1..2\nok 1 a\nnot ok 2 b\n"));
+        assert_eq!(report.status, Status::Fail);
+        assert_eq!((totals.passed, totals.failed), (1, 1));
+        assert_eq!(report.reason, "exit=1");
+        // No case says so, but the status does.
+        let (report, totals) = verdict(exited(1, "1..1\nok 1 a\n"));
+        assert_eq!((report.status, totals.failed), (Status::Fail, 1));
+    }
+
+    #[test]
+    fn contradictions_fail() {
+        for (code, output, says) in [
+            (0, "1..1\nnot ok 1 a\n", "exit=0 although 1"),
+            (4, "1..1\nnot ok 1 a\n", "exit=4 (SKIP) although 1"),
+            (0, "1..3\nok 1 a\n", "3 results were planned"),
+            (0, "1..0\n", "ran no test"),
+            (0, "1..1\n  1..1\n  not ok 1 a\nok 1 s\n", "although"),
+        ] {
+            let (report, totals) = verdict(exited(code, output));
+            assert_eq!(report.status, Status::Fail, "{output}");
+            assert!(totals.failed > 0, "{output}");
+            assert!(report.reason.contains(says), "{}", report.reason);
+        }
+    }
+
+    #[test]
+    fn skipping_needs_a_reason() {
+        let reason = |code, output| {
+            let (report, totals) = verdict(exited(code, output));
+            assert_eq!(
+                (report.status, totals.skipped),
+                (Status::Skip, 1),
+                "{output}"
+            );
+            report.reason
+        };
+        assert_eq!(reason(4, "1..0 # SKIP no device\n"), "no device");
+        assert_eq!(reason(0, "1..0 # SKIP no device\n"), "no device");
+        assert_eq!(reason(4, "# SKIP no device\n\n"), "no device");
+        assert_eq!(reason(4, ""), "it gives no reason");
+        assert_eq!(reason(4, "1..1\nok 1 a # SKIP no device\n"), "no device");
+    }
+
+    #[test]
+    fn endings_are_named() {
+        for (ending, says) in [
+            (
+                Ending::Reported(Outcome::TimedOut { stacks: vec![] }),
+                "TIMEOUT 7 seconds",
+            ),
+            (
+                Ending::Reported(Outcome::Unkillable { stacks: vec![] }),
+                "cannot be killed",
+            ),
+            (
+                Ending::Reported(Outcome::Signaled { signal: 11 }),
+                "exit=139 (killed by signal 11)",
+            ),
+            (
+                Ending::Reported(Outcome::NotStarted {
+                    error: "gone".into(),
+                }),
+                "ERROR gone",
+            ),
+            (
+                Ending::GuestLost {
+                    how: "the guest hangs".into(),
+                    console: vec![],
+                },
+                "ERROR the guest hangs",
+            ),
+            (Ending::NotRun { why: "x".into() }, "ERROR not run: x"),
+        ] {
+            let mut raw = exited(0, "1..5\nok 1 a\n");
+            raw.ending = ending;
+            let (report, totals) = verdict(raw);
+            assert_eq!(report.status, Status::Fail);
+            assert_eq!((totals.passed, totals.failed), (1, 1), "{says}");
+            assert!(report.reason.contains(says), "{}", report.reason);
+            let line = ktap_lines(3, "p2pdma", &report).pop().expect("a line");
+            assert!(
+                line.starts_with("not ok 3 selftests: p2pdma: t # "),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn kernel_warnings_fail_the_test_unless_expected() {
+        let mut raw = exited(0, "1..1\nok 1 a\n");
+        raw.splats = vec![splat("WARNING: memremap_pages")];
+        raw.taint = 1 << 9;
+        let (report, totals) = verdict(raw.clone());
+        assert_eq!((report.status, totals.failed), (Status::Pass, 0));
+        assert!(report.diagnostics[0].contains("expected kernel warning \"known\""));
+        raw.splats.push(splat("WARNING: another"));
+        let (report, totals) = verdict(raw.clone());
+        assert_eq!((report.status, totals.failed), (Status::Fail, 1));
+        assert!(report.reason.contains("WARNING: another"));
+        raw.splats.clear();
+        let (report, _) = verdict(raw.clone());
+        assert!(report.reason.contains("tainted"), "{}", report.reason);
+        // Out-of-tree and unsigned modules taint as well, and may.
+        raw.taint = (1 << 12) | (1 << 13);
+        assert_eq!(verdict(raw).0.status, Status::Pass);
+    }
+
+    #[test]
+    fn a_panic_is_never_expected() {
+        let mut raw = exited(0, "");
+        raw.splats = vec![Splat {
+            kind: "panic",
+            ..splat("Kernel panic - not syncing: memremap")
+        }];
+        assert_eq!(verdict(raw).0.status, Status::Fail);
+    }
+
+    #[test]
+    fn the_kernel_log_outside_tests_counts() {
+        let good = judge_kernel_log(&[], &[], &[]);
+        assert_eq!(good.status, Status::Pass);
+        let splats = [splat("WARNING: at boot")];
+        for bad in [
+            judge_kernel_log(&splats, &[], &[]),
+            judge_kernel_log(&[], &["no power-off".into()], &[]),
+            judge_kernel_log(&[], &[], &["unreferenced object".into()]),
+        ] {
+            assert_eq!(bad.status, Status::Fail);
+            assert_eq!(Totals::of(bad.cases.iter()).failed, 1);
+        }
+    }
+
+    #[test]
+    fn result_lines_are_kselftests() {
+        let line = |code, output| {
+            let (report, _) = verdict(exited(code, output));
+            ktap_lines(1, "p2pdma", &report).pop().expect("a line")
+        };
+        assert_eq!(line(0, ""), "ok 1 selftests: p2pdma: t");
+        assert_eq!(line(1, ""), "not ok 1 selftests: p2pdma: t # exit=1");
+        assert_eq!(line(2, ""), "ok 1 selftests: p2pdma: t # XFAIL");
+        assert_eq!(
+            line(4, "1..0 # SKIP why\n"),
+            "ok 1 selftests: p2pdma: t # SKIP why"
+        );
+    }
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is left of a run: KTAP per topology, one JSON and one JUnit summary.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use serde::Serialize;
+
+use crate::ktap::Status;
+use crate::report::{ktap_lines, TestReport, TopologyReport, Totals};
+use crate::run::{create, Sink};
+use crate::suite::Test;
+use crate::ui::Ui;
+
+/// Where the lines of a topology go beside its file.
+pub enum Live {
+    /// To standard output, as they come.
+    Stream(Ui),
+    /// Into memory, until it is its turn.
+    Buffer(Vec<String>),
+}
+
+/// Writes KTAP as kselftest's runner would, to a file and live.
+pub struct KtapSink {
+    collection: String,
+    topology: String,
+    file: File,
+    path: PathBuf,
+    ui: Ui,
+    live: Live,
+    number: usize,
+}
+
+impl KtapSink {
+    /// Starts a document for `count` tests and the kernel log.
+    pub fn new(
+        collection: &str,
+        topology: &str,
+        path: PathBuf,
+        count: usize,
+        ui: &Ui,
+        live: Live,
+    ) -> Result<Self> {
+        let mut sink = Self {
+            collection: collection.into(),
+            topology: topology.into(),
+            file: create(&path)?,
+            path,
+            ui: ui.clone(),
+            live,
+            number: 0,
+        };
+        sink.line("KTAP version 1")?;
+        sink.line(&format!("1..{}", count + 1))?;
+        Ok(sink)
+    }
+
+    /// Lines that were kept back.
+    pub fn buffered(self) -> Vec<String> {
+        match self.live {
+            Live::Stream(_) => Vec::new(),
+            Live::Buffer(lines) => lines,
+        }
+    }
+
+    fn line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.file, "{line}").with_context(|| self.path.display().to_string())?;
+        // A topology is one test of the run, so its own lines are one level deeper.
+        let nested = format!("  {line}");
+        match &mut self.live {
+            Live::Stream(ui) => ui.line(&nested),
+            Live::Buffer(lines) => {
+                lines.push(nested);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sink for KtapSink {
+    fn stage(&mut self, stage: &str) -> Result<()> {
+        self.ui.progress(format!("{}: {stage}", self.topology));
+        Ok(())
+    }
+
+    fn started(&mut self, test: &Test) -> Result<()> {
+        self.ui
+            .progress(format!("{}: {}", self.topology, test.name));
+        self.line(&format!("# timeout set to {}", test.timeout()))?;
+        self.line(&format!("# selftests: {}: {}", self.collection, test.name))
+    }
+
+    fn output(&mut self, line: &str) -> Result<()> {
+        // Whatever a program prints, it shall not reach the terminal as an escape sequence.
+        let clean: String = line
+            .chars()
+            .map(|c| {
+                if c.is_control() && c != '\t' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            })
+            .collect();
+        self.line(format!("# {clean}").trim_end())
+    }
+
+    fn finished(&mut self, report: &TestReport) -> Result<()> {
+        self.number += 1;
+        for line in ktap_lines(self.number, &self.collection, report) {
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole run, as `summary.json` has it.
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    /// Flavour of the kernel.
+    pub flavour: &'a str,
+    /// Its release.
+    pub release: &'a str,
+    /// How the processor was emulated.
+    pub accelerator: &'a str,
+    /// Numbers of cases.
+    pub totals: Totals,
+    /// All topologies.
+    pub topologies: &'a [TopologyReport],
+}
+
+/// Writes `summary.json` and `junit.xml` into `directory`.
+pub fn write_summaries(directory: &Path, summary: &Summary<'_>) -> Result<()> {
+    let path = directory.join("summary.json");
+    let mut file = create(&path)?;
+    serde_json::to_writer_pretty(&mut file, summary)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(file.write_all(b"\n")?))
+        .with_context(|| path.display().to_string())?;
+    let path = directory.join("junit.xml");
+    junit(summary)
+        .serialize(create(&path)?)
+        .with_context(|| path.display().to_string())
+}
+
+fn junit(summary: &Summary<'_>) -> Report {
+    let mut report = Report::new(format!("p2pdma on {}", summary.release));
+    for topology in summary.topologies {
+        let mut suite = TestSuite::new(topology.name.as_str());
+        for (test, case) in topology.cases() {
+            let status = match case.status {
+                Status::Pass | Status::Xpass | Status::Xfail => TestCaseStatus::success(),
+                Status::Skip => {
+                    let mut status = TestCaseStatus::skipped();
+                    status.set_message(case.reason.as_str());
+                    status
+                }
+                Status::Fail => {
+                    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                    status.set_message(case.reason.as_str());
+                    status.set_description(
+                        [&test.diagnostics[..], &test.output[..]]
+                            .concat()
+                            .join("\n"),
+                    );
+                    status
+                }
+            };
+            let mut entry = TestCase::new(case.name.as_str(), status);
+            entry.set_classname(format!("{}.{}", topology.name, test.name));
+            if matches!(case.status, Status::Xfail | Status::Xpass) {
+                entry.set_system_out(format!("{:?}: {}", case.status, case.reason));
+            }
+            if test.cases.len() == 1 {
+                entry.set_time(Duration::from_secs_f64(test.seconds));
+            }
+            suite.add_test_case(entry);
+        }
+        suite.set_time(Duration::from_secs_f64(topology.seconds));
+        report.add_test_suite(suite);
+    }
+    report
+}
+
+/// The lines after the KTAP: what failed, what was skipped and why, and the totals.
+pub fn closing_lines(topologies: &[TopologyReport], totals: Totals) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (status, what) in [
+        (Status::Xfail, "expected failure"),
+        (Status::Xpass, "unexpected pass"),
+        (Status::Skip, "skipped"),
+        (Status::Fail, "FAILED"),
+    ] {
+        for topology in topologies {
+            for (test, case) in topology.cases().filter(|(_, case)| case.status == status) {
+                let name = if case.name == test.name {
+                    String::new()
+                } else {
+                    format!(": {}", case.name)
+                };
+                lines.push(format!(
+                    "# {what}: {}: {}{name}: {}",
+                    topology.name, test.name, case.reason
+                ));
+            }
+        }
+    }
+    if totals.xfailed + totals.xpassed > 0 {
+        lines.push(format!(
+            "# not counted below: {} expected failures and {} unexpected passes (known defects)",
+            totals.xfailed, totals.xpassed
+        ));
+    }
+    lines.push(format!(
+        "{} passed, {} failed, {} skipped",
+        totals.passed, totals.failed, totals.skipped
+    ));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ktap::Case;
+    use std::fs;
+
+    fn topology() -> TopologyReport {
+        let case = |name: &str, status, reason: &str| Case {
+            name: name.into(),
+            status,
+            reason: reason.into(),
+        };
+        TopologyReport {
+            name: "switch".into(),
+            tests: vec![TestReport {
+                name: "t".into(),
+                status: Status::Fail,
+                reason: "exit=1".into(),
+                cases: vec![
+                    case("a", Status::Pass, ""),
+                    case("b", Status::Fail, "1 < 2 & \u{1b}[0m"),
+                    case("c", Status::Skip, "no device"),
+                    case("d", Status::Xfail, "known"),
+                ],
+                seconds: 1.5,
+                diagnostics: vec!["x".into()],
+                output: vec!["y".into()],
+            }],
+            boots: 1,
+            seconds: 9.0,
+            boot_seconds: 4.0,
+        }
+    }
+
+    #[test]
+    fn summaries_are_written_and_readable() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let topologies = [topology()];
+        let totals = Totals::of(topologies[0].cases().map(|(_, case)| case));
+        let summary = Summary {
+            flavour: "stock",
+            release: "7.3.4",
+            accelerator: "tcg",
+            totals,
+            topologies: &topologies,
+        };
+        let inside = directory.path().join("7.3.4");
+        write_summaries(&inside, &summary).expect("writes");
+        let json = fs::read_to_string(inside.join("summary.json")).expect("json");
+        let json: serde_json::Value = serde_json::from_str(&json).expect("parses");
+        assert_eq!(json["totals"]["failed"], 1);
+        assert_eq!(
+            json["topologies"][0]["tests"][0]["cases"][1]["status"],
+            "fail"
+        );
+        let xml = fs::read_to_string(inside.join("junit.xml")).expect("xml");
+        assert!(xml.contains("1 &lt; 2 &amp;"), "{xml}");
+        assert!(xml.contains("failures=\"1\""), "{xml}");
+        assert!(!xml.contains('\u{1b}'), "{xml}");
+        // A place that cannot be written is named.
+        fs::write(directory.path().join("file"), "").expect("write");
+        let error = write_summaries(&directory.path().join("file"), &summary);
+        assert!(format!("{:#}", error.expect_err("fails")).contains("file"));
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let topologies = [topology()];
+        let totals = Totals::of(topologies[0].cases().map(|(_, case)| case));
+        let lines = closing_lines(&topologies, totals);
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some("1 passed, 1 failed, 1 skipped")
+        );
+        assert!(lines[lines.len() - 2].contains("1 expected failures"));
+        assert!(lines.contains(&"# skipped: switch: t: c: no device".into()));
+    }
+
+    #[test]
+    fn escape_sequences_do_not_get_through() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("a/b.ktap");
+        let mut sink = KtapSink::new(
+            "p2pdma",
+            "switch",
+            path.clone(),
+            1,
+            &Ui::new(),
+            Live::Buffer(Vec::new()),
+        )
+        .expect("creates");
+        sink.output("a\tb\u{1b}[31m").expect("writes");
+        sink.output("").expect("writes");
+        let lines = sink.buffered();
+        assert_eq!(lines[..2], ["  KTAP version 1", "  1..2"]);
+        assert_eq!(lines[2], "  # a\tb\u{fffd}[31m");
+        assert_eq!(lines[3], "  #");
+        let file = fs::read_to_string(path).expect("a file");
+        assert!(file.starts_with("KTAP version 1\n1..2\n# a\tb"));
+    }
+}

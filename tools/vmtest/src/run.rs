@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs tests in one topology: builds its guest, boots it, and boots it again if a test took it down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+use vmtest_guest::{Mode, Module, NvmeController, Plan, PLAN_PATH};
+
+use crate::elf::closure;
+use crate::initramfs::Initramfs;
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use crate::modules::{Image, Library};
+use crate::monitor::{Ending, Limits, Monitor, Notice, Raw};
+use crate::qemu::{self, Wiring};
+use crate::report::{judge, judge_kernel_log, TestReport, TopologyReport};
+use crate::suite::{Suite, Test};
+use crate::topology::Topology;
+
+/// Name of the guest's init among the programs.
+pub const GUEST: &str = "vmtest-guest";
+
+/// What all runs of one invocation have in common.
+pub struct Setup {
+    /// The kernel to boot.
+    pub kernel: Kernel,
+    /// The test suite.
+    pub suite: Suite,
+    /// The project's own modules.
+    pub module_dir: Option<PathBuf>,
+    /// Where programs are looked for.
+    pub bin_dirs: Vec<PathBuf>,
+    /// QEMU.
+    pub qemu: PathBuf,
+    /// How much slower than usual this machine is.
+    pub scale: f64,
+    /// Set when the user wants to stop.
+    pub interrupted: &'static AtomicBool,
+}
+
+/// Who wants to know what happens.
+pub trait Sink {
+    /// Another stage of the boot.
+    fn stage(&mut self, stage: &str) -> Result<()>;
+    /// A test begins.
+    fn started(&mut self, test: &Test) -> Result<()>;
+    /// A line of its output.
+    fn output(&mut self, line: &str) -> Result<()>;
+    /// A test is judged.
+    fn finished(&mut self, report: &TestReport) -> Result<()>;
+}
+
+/// What a guest is made of, apart from its plan.
+pub struct Guest {
+    /// The initramfs.
+    archive: Vec<u8>,
+    /// Modules that are loaded at boot.
+    modules: Vec<Module>,
+    /// Modules that are loaded for each test, in the order of the tests.
+    test_modules: Vec<Vec<Module>>,
+}
+
+impl Setup {
+    fn find_program(&self, name: &str) -> Result<PathBuf> {
+        for directory in &self.bin_dirs {
+            let path = directory.join(name);
+            if path.is_file() {
+                return Ok(path);
+            }
+        }
+        let searched: Vec<String> = self
+            .bin_dirs
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect();
+        bail!(
+            "program {name} is not built: it is in none of {}; `make` builds it, --bin-dir says \
+             where else to look",
+            searched.join(", ")
+        )
+    }
+
+    /// Directory of the test programs in the guest.
+    fn guest_dir(&self) -> String {
+        format!("/{}", self.suite.collection)
+    }
+
+    fn guest_path(&self, program: &str) -> String {
+        format!("{}/{program}", self.guest_dir())
+    }
+
+    /// Makes the guest for `topology` with what `tests` need.
+    pub fn guest(&self, topology: &Topology, tests: &[&Test], extra: &Extra) -> Result<Guest> {
+        let mut archive = Initramfs::new();
+        let init = self.find_program(GUEST)?;
+        for (path, bytes) in closure(&init)? {
+            archive.program(
+                if path == init {
+                    Path::new("/init")
+                } else {
+                    &path
+                },
+                bytes,
+            );
+        }
+        let programs: BTreeSet<&str> = tests
+            .iter()
+            .map(|test| test.program())
+            .chain(extra.programs.iter().map(String::as_str))
+            .collect();
+        for name in programs {
+            let program = self.find_program(name)?;
+            let own = self.guest_path(name);
+            for (path, bytes) in closure(&program)? {
+                let path = if path == program {
+                    Path::new(&own)
+                } else {
+                    &path
+                };
+                archive.program(path, bytes);
+            }
+        }
+        let files = tests.iter().flat_map(|test| &test.files);
+        for file in files.chain(&extra.files) {
+            add_file(&mut archive, Path::new(file))?;
+        }
+        if archive.contains("/bin/sh") || archive.contains("/bin/busybox") {
+            // A script's interpreter; the root's may be too big, and busybox is static.
+            archive.link("/bin/sh", "busybox");
+        }
+
+        let library = Library::new(&self.kernel, self.module_dir.as_deref());
+        let mut have = BTreeSet::new();
+        let wanted: Vec<String> = topology
+            .modules
+            .iter()
+            .chain(&self.suite.modules)
+            .chain(&extra.modules)
+            .cloned()
+            .collect();
+        let mut put = |images: Vec<Image>| -> Vec<Module> {
+            images
+                .into_iter()
+                .map(|image| {
+                    let path = format!("/vmtest/{}.ko", image.name);
+                    archive.file(&path, image.bytes);
+                    Module {
+                        name: image.name,
+                        path,
+                        params: image.params,
+                    }
+                })
+                .collect()
+        };
+        let modules = put(library.resolve(&wanted, &mut have)?);
+        let mut test_modules = Vec::new();
+        for test in tests {
+            // A test may be the first of its boot, so each names all that it needs; the guest loads
+            // a module once.
+            let mut fresh = modules.iter().map(|module| module.name.clone()).collect();
+            let images = library
+                .resolve(&test.modules, &mut fresh)
+                .with_context(|| format!("needed by test {}", test.name))?;
+            test_modules.push(put(images));
+        }
+        let mut bytes = Vec::new();
+        archive.write(&mut bytes)?;
+        Ok(Guest {
+            archive: bytes,
+            modules,
+            test_modules,
+        })
+    }
+
+    /// Environment of each test program.
+    pub fn environment(&self, topology: &Topology) -> BTreeMap<String, String> {
+        let mut environment = topology.environment();
+        let path = format!("{}:/bin:/sbin:/usr/bin:/usr/sbin", self.guest_dir());
+        for (key, value) in [
+            ("PATH", path.as_str()),
+            ("HOME", "/root"),
+            ("TMPDIR", "/tmp"),
+            ("LANG", "C.UTF-8"),
+            ("TERM", "dumb"),
+        ] {
+            environment.insert(key.into(), value.into());
+        }
+        environment
+    }
+
+    /// Writes the initramfs of one boot: the guest, and an archive with the plan behind it.
+    pub fn write_initramfs(&self, guest: &Guest, plan: &Plan, path: &Path) -> Result<()> {
+        let mut archive = Initramfs::default();
+        archive.file(PLAN_PATH, serde_json::to_vec(plan)?);
+        let mut bytes = Vec::new();
+        archive.write(&mut bytes)?;
+        File::create(path)
+            .and_then(|mut file| {
+                file.write_all(&guest.archive)?;
+                file.write_all(&bytes)
+            })
+            .with_context(|| path.display().to_string())
+    }
+
+    /// The plan of a boot, without tests.
+    pub fn plan(&self, guest: &Guest, topology: &Topology, mode: Mode) -> Plan {
+        let nvme_is_loaded = guest.modules.iter().any(|module| module.name == "nvme")
+            || self.kernel.builtin.contains("nvme");
+        let nvme = topology
+            .devices
+            .iter()
+            .filter(|device| nvme_is_loaded && device.driver == "nvme")
+            .filter_map(|device| {
+                Some(NvmeController {
+                    serial: device.text("serial")?.into(),
+                    namespace: device.drive.is_some(),
+                })
+            })
+            .collect();
+        Plan {
+            token: token(),
+            mode,
+            modules: guest.modules.clone(),
+            nvme,
+            tests: Vec::new(),
+            kmemleak: true,
+        }
+    }
+
+    /// Runs `tests` in `topology`. The console goes to `log`.
+    pub fn run(
+        &self,
+        topology: &Topology,
+        tests: &[&Test],
+        extra: &Extra,
+        log: &Path,
+        sink: &mut dyn Sink,
+    ) -> Result<TopologyReport> {
+        let guest = self.guest(topology, tests, extra)?;
+        let mut log = create(log)?;
+        let mut course = Course {
+            setup: self,
+            topology,
+            tests,
+            guest,
+            reports: Vec::new(),
+            splats: Vec::new(),
+            problems: Vec::new(),
+            kmemleak: Vec::new(),
+            boot_seconds: 0.0,
+        };
+        let start = Instant::now();
+        let mut boots = 0;
+        loop {
+            boots += 1;
+            let before = course.reports.len();
+            let lost = course.boot(&mut log, sink)?;
+            if course.reports.len() == tests.len() {
+                break;
+            }
+            // A boot that got no test done will not do better the next time.
+            if course.reports.len() > before {
+                continue;
+            }
+            let why = lost.unwrap_or_else(|| "the guest skipped it".into());
+            for (test, spec) in tests.iter().enumerate().skip(course.reports.len()) {
+                let raw = Raw {
+                    test,
+                    ending: Ending::NotRun { why: why.clone() },
+                    output: Vec::new(),
+                    splats: Vec::new(),
+                    taint: 0,
+                    duration: Duration::ZERO,
+                };
+                sink.started(spec)?;
+                course.finish(raw, sink)?;
+            }
+            break;
+        }
+        let kernel_log = judge_kernel_log(&course.splats, &course.problems, &course.kmemleak);
+        sink.finished(&kernel_log)?;
+        let mut reports = course.reports;
+        reports.push(kernel_log);
+        Ok(TopologyReport {
+            name: topology.name.clone(),
+            tests: reports,
+            boots,
+            seconds: start.elapsed().as_secs_f64(),
+            boot_seconds: course.boot_seconds,
+        })
+    }
+}
+
+/// What a guest needs beyond its tests.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// Programs from the program directories.
+    pub programs: Vec<String>,
+    /// Files of the root.
+    pub files: Vec<String>,
+    /// Modules to load at boot.
+    pub modules: Vec<String>,
+}
+
+/// All boots of one topology.
+struct Course<'a> {
+    setup: &'a Setup,
+    topology: &'a Topology,
+    tests: &'a [&'a Test],
+    guest: Guest,
+    reports: Vec<TestReport>,
+    splats: Vec<crate::splat::Splat>,
+    problems: Vec<String>,
+    kmemleak: Vec<String>,
+    boot_seconds: f64,
+}
+
+impl Course<'_> {
+    /// Boots once, for the tests that are still to run. Says how the guest was lost, if it was.
+    fn boot(&mut self, log: &mut File, sink: &mut dyn Sink) -> Result<Option<String>> {
+        let setup = self.setup;
+        let directory = tempfile::Builder::new()
+            .prefix("vmtest-")
+            .tempdir()
+            .context("no temporary directory")?;
+        let at = |name: &str| directory.path().join(name);
+        let first = self.reports.len();
+        let environment = setup.environment(self.topology);
+        let mut plan = setup.plan(&self.guest, self.topology, Mode::Tests);
+        for (index, test) in self.tests.iter().enumerate().skip(first) {
+            let mut env = environment.clone();
+            env.extend(test.env.clone());
+            let mut argv = vec![setup.guest_path(test.program())];
+            argv.extend(test.args.iter().cloned());
+            plan.tests.push(vmtest_guest::Test {
+                index,
+                argv,
+                env,
+                modules: self.guest.test_modules[index].clone(),
+                timeout_ms: millis(self.limit(test)),
+            });
+        }
+        let initramfs = at("initramfs");
+        setup.write_initramfs(&self.guest, &plan, &initramfs)?;
+        let (console, port) = (at("console"), at("port"));
+        let command = qemu::command(
+            &setup.qemu,
+            self.topology,
+            &setup.kernel.image,
+            &initramfs,
+            directory.path(),
+            &Wiring::Files {
+                console: &console,
+                port: &port,
+            },
+        )?;
+        writeln!(log, "# {}", qemu::shell_words(&command))?;
+        sink.stage("starting the machine")?;
+        let start = Instant::now();
+        let machine = Machine::start(command, &console, &port)
+            .with_context(|| format!("topology {}", self.topology.name))?;
+        let limits = self
+            .tests
+            .iter()
+            .enumerate()
+            .skip(first)
+            .map(|(index, test)| (index, self.limit(test)))
+            .collect::<Vec<_>>();
+        let mut monitor = Monitor::new(&plan.token, Limits::scaled(setup.scale), limits, start);
+        let mut booted = None;
+        let exit = machine.watch(
+            &mut monitor,
+            log,
+            setup.interrupted,
+            &mut |notice| match notice {
+                Notice::Stage(stage) => sink.stage(&stage),
+                Notice::Started(test) => {
+                    booted.get_or_insert_with(|| start.elapsed());
+                    sink.started(self.tests[test])
+                }
+                Notice::Output(line) => sink.output(&line),
+                Notice::Finished(raw) => self.finish(*raw, sink),
+            },
+        )?;
+        if !monitor.console_spoke() && exit.status.is_some_and(|status| !status.success()) {
+            bail!(
+                "topology {}: QEMU does not run: {}",
+                self.topology.name,
+                exit.messages.join("; ")
+            );
+        }
+        if let Some(release) = &monitor.release {
+            if *release != setup.kernel.release {
+                self.problems.push(format!(
+                    "the kernel that runs says it is {release}, not {}",
+                    setup.kernel.release
+                ));
+            }
+        }
+        if first == 0 {
+            self.boot_seconds = booted.unwrap_or_else(|| start.elapsed()).as_secs_f64();
+        }
+        let lost = monitor.lost.take();
+        if let (Some(lost), false) = (&lost, monitor.lost_by_test) {
+            self.problems.push(lost.clone());
+        }
+        self.splats.append(&mut monitor.splats);
+        self.problems.append(&mut monitor.problems);
+        self.kmemleak.append(&mut monitor.kmemleak);
+        Ok(lost)
+    }
+
+    fn limit(&self, test: &Test) -> Duration {
+        Duration::from_secs(test.timeout()).mul_f64(self.setup.scale)
+    }
+
+    fn finish(&mut self, raw: Raw, sink: &mut dyn Sink) -> Result<()> {
+        let report = judge(self.tests[raw.test], raw)?;
+        sink.finished(&report)?;
+        self.reports.push(report);
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn token() -> String {
+    let mut bytes = [0; 4];
+    // Without randomness the process id will do: the token only has to be unlikely.
+    if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) != Ok(4) {
+        bytes = std::process::id().to_ne_bytes();
+    }
+    format!("{:08x}", u32::from_ne_bytes(bytes))
+}
+
+/// Adds a file of the root; a program brings its libraries.
+fn add_file(archive: &mut Initramfs, path: &Path) -> Result<()> {
+    let bytes = fs::read(path)
+        .with_context(|| format!("{}: needed in the guest, and not there", path.display()))?;
+    if bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"#!") {
+        for (path, bytes) in closure(path)? {
+            archive.program(path, bytes);
+        }
+    } else {
+        archive.file(path, bytes);
+    }
+    Ok(())
+}
+
+/// Creates a file of the results, with the directories above it.
+pub fn create(path: &Path) -> Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    }
+    File::create(path).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds in the console's lines what a healthy kernel does not print.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// Lines of one splat that are kept. Longer ones say the same over and over.
+const LINES: usize = 200;
+
+/// A splat without an end of its own is over after so many lines without a stack trace.
+const QUIET_LINES: usize = 12;
+
+/// One complaint of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Splat {
+    /// What kind, in a word or two.
+    pub kind: &'static str,
+    /// The line that says most.
+    pub title: String,
+    /// All its lines, without time stamps.
+    pub lines: Vec<String>,
+}
+
+/// Kinds of splat, by a line that only they have. The first match wins.
+static KINDS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
+    [
+        ("panic", r"^Kernel panic - not syncing"),
+        ("KASAN", r"^BUG: KASAN:|^KASAN: "),
+        ("KFENCE", r"^BUG: KFENCE:"),
+        ("KCSAN", r"^BUG: KCSAN:"),
+        ("KMSAN", r"^BUG: KMSAN:"),
+        ("UBSAN", r"^UBSAN: "),
+        ("lockdep", r"^WARNING: (possible|inconsistent|bad unlock|bad contention|held lock|Nested lock|lock held|.* lock order detected|.* still has locks held)|^INFO: (possible|trying to register non-static key)|^(possible|inconsistent) .*(lock|deadlock)"),
+        ("RCU", r"^WARNING: suspicious RCU usage|\brcu: INFO: rcu\w* (self-)?detected |^rcu: .* kthread .*(starved|timer wakeup didn't happen)|^INFO: rcu"),
+        ("hung task", r"^INFO: task .* blocked .*for more than \d+ seconds"),
+        ("soft lockup", r"\bBUG: soft lockup\b"),
+        ("hard lockup", r"hard LOCKUP"),
+        ("workqueue lockup", r"^BUG: workqueue lockup"),
+        ("kmemleak", r"^kmemleak: \d+ new suspected memory leaks|^kmemleak: (Kernel memory leak detector disabled|Automatic memory scanning.*(fail|error))"),
+        ("refcount", r"^refcount_t: "),
+        ("list corruption", r"^list_(add|del) corruption"),
+        ("slab corruption", r"^BUG [\w.-]+ \(.*\): "),
+        ("general protection", r"^general protection fault|^traps: PANIC|^double fault"),
+        ("Oops", r"^Oops\b|^Internal error: "),
+        ("kernel BUG", r"^kernel BUG at |^BUG: |^BUG\b.*:"),
+        ("WARNING", r"^WARNING: "),
+        ("page allocation", r"page allocation failure"),
+        ("DMA-API", r"^DMA-API: "),
+        ("object debugging", r"^ODEBUG: "),
+        ("kernel text", r"^Unable to handle kernel|^stack segment|^kernel stack overflow|^traps: .* kernel "),
+        ("unregister", r"^unregister_netdevice: waiting for"),
+    ]
+    .into_iter()
+    .filter_map(|(kind, pattern)| Some((kind, Regex::new(pattern).ok()?)))
+    .collect()
+});
+
+/// `[   12.345678] `, `[   12.345678][   T99] `, and a facility such as `watchdog: ` or `rcu: ` stays.
+static STAMP: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^(<\d+>)?(\[ *\d+\.\d+\]\s?)(\[ *[CT]\d+\]\s)?").ok());
+
+/// Takes the time stamp off a line of the console.
+pub fn strip_stamp(line: &str) -> &str {
+    let line = line.trim_end_matches(['\r', '\n']);
+    STAMP
+        .as_ref()
+        .and_then(|stamp| stamp.find(line))
+        .map_or(line, |stamp| &line[stamp.end()..])
+}
+
+fn kind(message: &str) -> Option<&'static str> {
+    KINDS
+        .iter()
+        .find(|(_, regex)| regex.is_match(message))
+        .map(|(kind, _)| *kind)
+}
+
+/// A splat that is being collected.
+#[derive(Debug)]
+struct Open {
+    splat: Splat,
+    /// Has a title of its own, not only a frame or a stack trace.
+    titled: bool,
+    /// Ends with `---[ end trace`.
+    framed: bool,
+    /// Ends with a line of `=`.
+    boxed: bool,
+    trace: bool,
+    quiet: usize,
+}
+
+/// Reads the console line by line.
+#[derive(Debug, Default)]
+pub struct Detector {
+    open: Option<Open>,
+    before: String,
+}
+
+impl Detector {
+    /// Takes one line. Returns a splat that is over with it.
+    pub fn line(&mut self, line: &str) -> Option<Splat> {
+        let message = strip_stamp(line);
+        let finished = self.take(message);
+        if !message.is_empty() {
+            self.before = message.into();
+        }
+        finished
+    }
+
+    /// The splat that is open at a point after which nothing belongs to it.
+    pub fn flush(&mut self) -> Option<Splat> {
+        let open = self.open.take()?;
+        // A frame with nothing in it that is known is still no good sign.
+        Some(open.splat)
+    }
+
+    fn take(&mut self, message: &str) -> Option<Splat> {
+        let cut_here = message.contains("[ cut here ]");
+        let heading = kind(message);
+        let trace = message.starts_with("Call Trace:") || message.trim() == "<TASK>";
+        let Some(open) = &mut self.open else {
+            if cut_here || heading.is_some() || trace {
+                let mut lines = Vec::new();
+                let boxed = is_box(&self.before);
+                if trace || boxed {
+                    // What comes before explains it: the box's lid, or the cause of the trace.
+                    lines.push(self.before.clone());
+                }
+                lines.push(message.to_owned());
+                let title = if trace { &self.before } else { message };
+                self.open = Some(Open {
+                    splat: Splat {
+                        kind: heading.unwrap_or(if trace { "stack trace" } else { "WARNING" }),
+                        title: title.into(),
+                        lines,
+                    },
+                    titled: heading.is_some(),
+                    framed: cut_here,
+                    boxed: boxed && matches!(heading, Some("KASAN" | "KFENCE" | "KCSAN" | "KMSAN")),
+                    trace,
+                    quiet: 0,
+                });
+            }
+            return None;
+        };
+        // Another one begins before this one has ended.
+        if cut_here || (heading.is_some() && open.titled && open.trace && !open.boxed) {
+            let done = self.flush();
+            self.take(message);
+            return done;
+        }
+        if let (Some(heading), false) = (heading, open.titled) {
+            open.splat.kind = heading;
+            open.splat.title = message.into();
+            open.titled = true;
+        }
+        open.trace |= trace;
+        open.framed |= matches!(
+            open.splat.kind,
+            "Oops" | "general protection" | "kernel BUG"
+        ) && message.starts_with("Oops");
+        if open.splat.lines.len() < LINES {
+            open.splat.lines.push(message.into());
+        }
+        let ends = if message.contains("---[ end ") {
+            true
+        } else if open.boxed {
+            is_box(message)
+        } else if open.framed {
+            false
+        } else {
+            message.trim() == "</TASK>" && !matches!(open.splat.kind, "RCU" | "Oops")
+        };
+        open.quiet = if heading.is_some() || trace {
+            0
+        } else {
+            open.quiet + 1
+        };
+        let faded = !open.trace && !open.boxed && !open.framed && open.quiet >= QUIET_LINES;
+        let endless = open.quiet >= LINES;
+        if ends || faded || endless {
+            return self.flush();
+        }
+        None
+    }
+}
+
+fn is_box(message: &str) -> bool {
+    message.len() >= 20 && message.bytes().all(|byte| byte == b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(console: &str) -> Vec<Splat> {
+        let mut detector = Detector::default();
+        let mut found: Vec<Splat> = console
+            .lines()
+            .filter_map(|line| detector.line(line))
+            .collect();
+        found.extend(detector.flush());
+        found
+    }
+
+    /// A boot that is fine, with words that look bad.
+    const HEALTHY: &str = "\
+[    0.000000] Linux version 7.3.4 (gcc-14)
+[    0.000000] Command line: console=ttyS0 panic=-1 oops=panic
+[    0.010000] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on
+[    0.100000] ACPI BIOS Warning (bug): 32/64X length mismatch
+[    0.200000] KASLR disabled
+[    0.300000] kmemleak: Kernel memory leak detector initialized (mem pool available: 15757)
+[    0.400000] rcu: Hierarchical SRCU implementation.
+[    0.500000] kfence: initialized - using 2097152 bytes for 255 objects
+[    0.600000] DMAR: DRHD: handling fault status reg 2
+[    1.000000] nvme 0000:01:00.0: cannot be used for peer-to-peer DMA as the client and provider
+[    1.100000] test[99]: segfault at 0 ip 0 sp 0 error 4
+[    2.000000] reboot: Power down
+";
+
+    #[test]
+    fn a_healthy_boot_has_none() {
+        assert_eq!(find(HEALTHY), []);
+    }
+
+    #[test]
+    fn all_kinds_compile() {
+        assert_eq!(KINDS.len(), 25);
+        assert!(STAMP.is_some());
+    }
+
+    #[test]
+    fn time_stamps_are_taken_off() {
+        assert_eq!(strip_stamp("[    1.234567] BUG: x\r"), "BUG: x");
+        assert_eq!(strip_stamp("[    1.234567][   T12] BUG: x"), "BUG: x");
+        assert_eq!(strip_stamp("[12345.234567] [C1] x"), "x");
+        assert_eq!(strip_stamp("[not a stamp] x"), "[not a stamp] x");
+    }
+
+    #[test]
+    fn a_warning_is_found_whole() {
+        let found = find(
+            "[    5.0] harmless\n\
+             [    5.1] ------------[ cut here ]------------\n\
+             [    5.1] Misaligned memremap_pages start 0xfe000000\n\
+             [    5.1] WARNING: mm/memory_hotplug.c:1 at check_hotplug_memory+0x1, CPU#1: init/1\n\
+             [    5.1] Modules linked in: nvme(+)\n\
+             [    5.1] Call Trace:\n\
+             [    5.1]  <TASK>\n\
+             [    5.1]  memremap_pages+0x1/0x2\n\
+             [    5.1]  </TASK>\n\
+             [    5.1] irq event stamp: 0\n\
+             [    5.1] ---[ end trace 0000000000000000 ]---\n\
+             [    5.2] harmless again\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, "WARNING");
+        assert!(found[0].title.contains("check_hotplug_memory"));
+        assert_eq!(found[0].lines.len(), 10);
+    }
+
+    #[test]
+    fn each_kind_is_named() {
+        for (line, kind) in [
+            (
+                "WARNING: possible circular locking dependency detected",
+                "lockdep",
+            ),
+            ("WARNING: possible recursive locking detected", "lockdep"),
+            ("WARNING: inconsistent lock state", "lockdep"),
+            (
+                "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected",
+                "lockdep",
+            ),
+            ("WARNING: suspicious RCU usage", "RCU"),
+            ("rcu: INFO: rcu_preempt self-detected stall on CPU", "RCU"),
+            (
+                "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+                "RCU",
+            ),
+            (
+                "INFO: task kworker/0:1:9 blocked for more than 120 seconds.",
+                "hung task",
+            ),
+            (
+                "INFO: task a:9 blocked in I/O wait for more than 120 seconds.",
+                "hung task",
+            ),
+            (
+                "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [a:99]",
+                "soft lockup",
+            ),
+            (
+                "kmemleak: 3 new suspected memory leaks (see /sys)",
+                "kmemleak",
+            ),
+            ("BUG: KASAN: slab-use-after-free in f+0x1/0x2", "KASAN"),
+            ("BUG: KFENCE: use-after-free read in f+0x1/0x2", "KFENCE"),
+            ("UBSAN: array-index-out-of-bounds in a.c:1:1", "UBSAN"),
+            ("refcount_t: underflow; use-after-free.", "refcount"),
+            (
+                "BUG: kernel NULL pointer dereference, address: 0",
+                "kernel BUG",
+            ),
+            (
+                "BUG: sleeping function called from invalid context at a.c:1",
+                "kernel BUG",
+            ),
+            ("BUG: Bad page state in process a  pfn:1", "kernel BUG"),
+            ("BUG: workqueue lockup - pool cpus=0", "workqueue lockup"),
+            ("kernel BUG at mm/slub.c:1!", "kernel BUG"),
+            (
+                "general protection fault, probably for non-canonical address",
+                "general protection",
+            ),
+            (
+                "Oops: general protection fault, maybe for address 0x0",
+                "Oops",
+            ),
+            ("Oops: Oops: 0002 [#1] SMP", "Oops"),
+            ("Kernel panic - not syncing: Fatal exception", "panic"),
+            (
+                "a: page allocation failure: order:4, mode:0x0",
+                "page allocation",
+            ),
+            (
+                "BUG kmalloc-64 (Not tainted): Redzone overwritten",
+                "slab corruption",
+            ),
+        ] {
+            let found = find(&format!("[    1.000000] {line}\n"));
+            assert_eq!(found.len(), 1, "{line}");
+            assert_eq!(found[0].kind, kind, "{line}");
+            assert_eq!(found[0].title, line);
+        }
+    }
+
+    #[test]
+    fn a_trace_without_heading_is_one_too() {
+        let found = find(
+            "[ 1.0] sysfs: cannot create duplicate filename '/x'\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  f+0x1\n\
+             [ 1.0]  </TASK>\n\
+             [ 1.0] next\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, "stack trace");
+        assert!(found[0].title.contains("duplicate filename"));
+        assert_eq!(found[0].lines.len(), 5);
+    }
+
+    #[test]
+    fn kasan_reports_end_with_their_box() {
+        let bar = "=".repeat(66);
+        let found = find(&format!(
+            "[ 1.0] {bar}\n\
+             [ 1.0] BUG: KASAN: slab-out-of-bounds in f+0x1\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  </TASK>\n\
+             [ 1.0] Allocated by task 1:\n\
+             [ 1.0]  g+0x1\n\
+             [ 1.0] {bar}\n\
+             [ 1.0] healthy\n"
+        ));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].lines.len(), 8);
+        assert!(found[0].lines[6].contains("g+0x1"));
+    }
+
+    #[test]
+    fn an_oops_and_the_panic_after_it_are_two() {
+        let found = find(
+            "[ 1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
+             [ 1.0] #PF: supervisor write access in kernel mode\n\
+             [ 1.0] Oops: Oops: 0002 [#1] SMP\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  f+0x1\n\
+             [ 1.0]  </TASK>\n\
+             [ 1.0] CR2: 0000000000000000\n\
+             [ 1.0] ---[ end trace 0000000000000000 ]---\n\
+             [ 1.0] Kernel panic - not syncing: Fatal exception\n",
+        );
+        let kinds: Vec<_> = found.iter().map(|splat| splat.kind).collect();
+        assert_eq!(kinds, ["kernel BUG", "panic"]);
+        assert!(found[0].lines.iter().any(|line| line.contains("end trace")));
+    }
+
+    #[test]
+    fn two_in_a_row_are_two() {
+        let one = "[ 1.0] ------------[ cut here ]------------\n\
+                   [ 1.0] WARNING: a.c:1 at f+0x1, CPU#0: a/1\n";
+        let found = find(&one.repeat(2));
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].lines.len(), 2);
+    }
+
+    #[test]
+    fn an_endless_one_is_cut() {
+        let mut console = "[ 1.0] Call Trace:\n".to_string();
+        console += &"[ 1.0]  f+0x1\n".repeat(10_000);
+        let found = find(&console);
+        assert_eq!(found[0].kind, "stack trace");
+        assert!(found[0].lines.len() <= LINES + 1);
+    }
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The test suite: `tests.toml` says which programs run where, and what they need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{anyhow, bail, Context, Result};
+use glob::Pattern;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// What kselftest gives a test that says nothing else.
+const DEFAULT_TIMEOUT: u64 = 45;
+
+/// All tests, and what the demo and the shell do.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suite {
+    /// kselftest's name of the collection.
+    pub collection: String,
+    /// Modules that every guest loads, in this order, as `"name param=value …"`.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// The tests, in order.
+    #[serde(default, rename = "test")]
+    pub tests: Vec<Test>,
+    /// What `vmtest demo` does.
+    #[serde(default)]
+    pub demo: Option<Demo>,
+    /// What `vmtest shell` offers.
+    #[serde(default)]
+    pub shell: Shell,
+    /// What the kernel log must come to, by topology; only the runner's own tests say that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kernel_log: BTreeMap<String, Outcome>,
+}
+
+/// One test program.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// Its name in the results.
+    pub name: String,
+    /// One line for `vmtest list`.
+    #[serde(default)]
+    pub description: String,
+    /// The program, where it is not called like the test.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Added to its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Time limit in seconds.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+    /// Topologies it runs in, as globs; all by default.
+    #[serde(default = "everywhere")]
+    pub topologies: Vec<String>,
+    /// Modules that are loaded for it.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// Programs and files of the root that it needs in the guest.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Kernel warnings that it provokes on purpose.
+    #[serde(default)]
+    pub allow: Vec<Allow>,
+    /// Extra runner conditions, used by the runner's own tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+fn everywhere() -> Vec<String> {
+    vec!["*".into()]
+}
+
+/// A kernel warning that a test provokes on purpose.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// What it is, for the report.
+    pub name: String,
+    /// Regular expression that one of the warning's lines matches.
+    pub pattern: String,
+}
+
+/// What the runner must report; only the runner's own tests say that.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// `pass`, `fail` or `skip`.
+    pub status: String,
+    /// Regular expression that the reason or the diagnostics match.
+    #[serde(default)]
+    pub says: String,
+}
+
+/// What `vmtest demo` does.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Demo {
+    /// In which topology.
+    pub topology: String,
+    /// Files of the root that the commands need.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The commands, in order.
+    pub commands: Vec<Command>,
+}
+
+/// One command of the demo.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// What it shows.
+    pub title: String,
+    /// Program and arguments.
+    pub run: Vec<String>,
+    /// Time limit in seconds.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+}
+
+/// What `vmtest shell` offers beside the tests.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shell {
+    /// Further programs, from the program directories.
+    #[serde(default)]
+    pub programs: Vec<String>,
+    /// Files of the root.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
+impl Suite {
+    /// Reads `tests.toml`; the `settings` beside it gives kselftest's default for the time limit.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let mut suite =
+            Self::parse(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        let settings = fs::read_to_string(path.with_file_name("settings")).unwrap_or_default();
+        let default = kselftest_timeout(&settings).unwrap_or(DEFAULT_TIMEOUT);
+        for test in &mut suite.tests {
+            test.timeout.get_or_insert(default);
+        }
+        for command in suite.demo.iter_mut().flat_map(|demo| &mut demo.commands) {
+            command.timeout.get_or_insert(default);
+        }
+        Ok(suite)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let suite: Self = toml::from_str(text)?;
+        let mut names = BTreeSet::new();
+        for test in &suite.tests {
+            let name = &test.name;
+            if !names.insert(name) {
+                bail!("test \"{name}\" is there twice");
+            }
+            for topology in &test.topologies {
+                Pattern::new(topology)
+                    .with_context(|| format!("test \"{name}\": topologies: \"{topology}\""))?;
+            }
+            test.allowed()?;
+        }
+        Ok(suite)
+    }
+
+    /// The tests for one topology that `globs` select; all of them, if there is no glob.
+    pub fn select(&self, topology: &str, globs: &[Pattern]) -> Vec<&Test> {
+        self.tests
+            .iter()
+            .filter(|test| test.runs_in(topology))
+            .filter(|test| globs.is_empty() || globs.iter().any(|glob| glob.matches(&test.name)))
+            .collect()
+    }
+}
+
+impl Test {
+    /// Name of the program to run.
+    pub fn program(&self) -> &str {
+        self.program.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether it runs in this topology.
+    pub fn runs_in(&self, topology: &str) -> bool {
+        self.topologies
+            .iter()
+            .any(|glob| Pattern::new(glob).is_ok_and(|glob| glob.matches(topology)))
+    }
+
+    /// Time limit in seconds.
+    pub fn timeout(&self) -> u64 {
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The warnings that it provokes on purpose.
+    pub fn allowed(&self) -> Result<Vec<(String, Regex)>> {
+        self.allow
+            .iter()
+            .map(|allow| {
+                let regex = Regex::new(&allow.pattern)
+                    .with_context(|| format!("test \"{}\": allow", self.name))?;
+                Ok((allow.name.clone(), regex))
+            })
+            .collect()
+    }
+}
+
+/// The `timeout=` of a kselftest `settings` file.
+fn kselftest_timeout(settings: &str) -> Option<u64> {
+    settings
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("timeout="))
+        .and_then(|value| value.trim().parse().ok())
+        .filter(|&seconds| seconds > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+collection = "p2pdma"
+modules = ["nvme"]
+
+[[test]]
+name = "one"
+
+[[test]]
+name = "two"
+program = "prog"
+topologies = ["switch*"]
+timeout = 9
+allow = [{ name = "known", pattern = "memremap_pages" }]
+"#;
+
+    #[test]
+    fn tests_are_selected_by_topology_and_name() {
+        let suite = Suite::parse(GOOD).expect("parses");
+        let names = |topology: &str, globs: &[&str]| -> Vec<String> {
+            let globs: Vec<Pattern> = globs
+                .iter()
+                .map(|glob| Pattern::new(glob).expect("a glob"))
+                .collect();
+            let selected = suite.select(topology, &globs);
+            selected.iter().map(|test| test.name.clone()).collect()
+        };
+        assert_eq!(names("switch-iommu", &[]), ["one", "two"]);
+        assert_eq!(names("root-ports", &[]), ["one"]);
+        assert_eq!(names("switch", &["t*"]), ["two"]);
+        assert!(names("switch", &["x"]).is_empty());
+        assert_eq!(suite.tests[1].program(), "prog");
+        assert_eq!(suite.tests[0].program(), "one");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |text: &str| format!("{:#}", Suite::parse(text).expect_err("is wrong"));
+        assert!(error(&GOOD.replace("\"two\"", "\"one\"")).contains("twice"));
+        let message = error(&GOOD.replace("memremap_pages", "("));
+        assert!(message.contains("test \"two\": allow"), "{message}");
+        let message = error(&GOOD.replace("timeout", "timeot"));
+        assert!(message.contains("line 12"), "{message}");
+    }
+
+    #[test]
+    fn the_default_time_limit_is_kselftests() {
+        assert_eq!(kselftest_timeout("# a comment\ntimeout=90\n"), Some(90));
+        assert_eq!(kselftest_timeout("timeout=0"), None);
+        assert_eq!(kselftest_timeout(""), None);
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("tests.toml");
+        fs::write(&path, GOOD).expect("write");
+        let timeouts = || {
+            let suite = Suite::read(&path).expect("reads");
+            suite.tests.iter().map(Test::timeout).collect::<Vec<_>>()
+        };
+        assert_eq!(timeouts(), [45, 9]);
+        fs::write(directory.path().join("settings"), "timeout=90\n").expect("write");
+        assert_eq!(timeouts(), [90, 9]);
+    }
+
+    #[test]
+    fn the_projects_own_suite_is_right() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../testing/selftests/p2pdma/tests.toml");
+        let suite = Suite::read(&path).expect("reads");
+        assert!(!suite.tests.is_empty());
+        assert!(suite.tests.iter().all(|test| test.outcome.is_none()));
+    }
+}

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Topologies: one TOML file each, saying which devices sit where and what P2PDMA makes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail, Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// One machine to boot.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Name; the file is called so, too.
+    pub name: String,
+    /// One line for `vmtest list`.
+    pub description: String,
+    /// QEMU's `-machine`.
+    #[serde(default = "default_machine")]
+    pub machine: String,
+    /// QEMU's `-cpu`. P2PDMA trusts some host bridges by the vendor of the CPU.
+    #[serde(default = "default_cpu")]
+    pub cpu: String,
+    /// QEMU's `-m`.
+    #[serde(default = "default_memory")]
+    pub memory: String,
+    /// QEMU's `-smp`.
+    #[serde(default = "default_smp")]
+    pub smp: String,
+    /// Added to the kernel command line.
+    #[serde(default)]
+    pub cmdline: String,
+    /// Modules it needs beyond those of the test suite, loaded first.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// NVMe serials whose medium tests may overwrite.
+    #[serde(default)]
+    pub scratch: Vec<String>,
+    /// QEMU's `-object`, for memory that devices refer to.
+    #[serde(default)]
+    pub objects: Vec<String>,
+    /// QEMU's `-numa`.
+    #[serde(default)]
+    pub numa: Vec<String>,
+    /// QEMU's `-device`, from the root down.
+    pub devices: Vec<Device>,
+    /// What P2PDMA is expected to find, the most specific first.
+    #[serde(default)]
+    pub expect: Vec<Expect>,
+}
+
+fn default_machine() -> String {
+    "q35".into()
+}
+
+fn default_cpu() -> String {
+    "max".into()
+}
+
+fn default_memory() -> String {
+    "1G".into()
+}
+
+fn default_smp() -> String {
+    "2".into()
+}
+
+/// One PCI device.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Device {
+    /// QEMU's name of the device.
+    pub driver: String,
+    /// What other devices call it in their `bus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Size of a blank medium that is made for it, as `64M`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drive: Option<String>,
+    /// Any property that the device has; QEMU refuses those that it has not.
+    #[serde(flatten)]
+    pub properties: BTreeMap<String, toml::Value>,
+}
+
+impl Device {
+    /// A property as text.
+    pub fn text(&self, property: &str) -> Option<&str> {
+        self.properties.get(property)?.as_str()
+    }
+
+    /// Its argument for `-device`, without the drive.
+    pub fn argument(&self) -> String {
+        let mut argument = escape(&self.driver);
+        if let Some(id) = &self.id {
+            argument += &format!(",id={}", escape(id));
+        }
+        for (key, value) in &self.properties {
+            let value = match value {
+                toml::Value::Boolean(true) => "on".into(),
+                toml::Value::Boolean(false) => "off".into(),
+                toml::Value::String(text) => escape(text),
+                other => other.to_string(),
+            };
+            argument += &format!(",{key}={value}");
+        }
+        argument
+    }
+}
+
+/// Doubles commas, which separate properties on QEMU's command line.
+pub fn escape(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+/// What P2PDMA shall find between a provider and a client.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Which provider.
+    pub provider: Provider,
+    /// Serial of the NVMe controller that transfers, or `*`.
+    pub client: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// A known defect because of which the data do not arrive although I/O reports success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defect: Option<String>,
+}
+
+/// Kinds of provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// QEMU's pci-testdev, bound by the Rust driver.
+    Testdev,
+    /// An NVMe controller with a controller memory buffer.
+    Cmb,
+    /// QEMU's ivshmem.
+    Ivshmem,
+    /// All of them.
+    #[serde(rename = "*")]
+    Any,
+}
+
+/// How the kernel routes between two devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Directly, by bus address.
+    BusAddr,
+    /// Through the host bridge.
+    HostBridge,
+    /// Not at all: EINVAL.
+    NotSupported,
+}
+
+/// How an enumeration is written in a topology file.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+impl Expect {
+    /// The rule as test programs read it.
+    fn rule(&self) -> String {
+        let defect = match &self.defect {
+            Some(defect) => format!("!{defect}"),
+            None => String::new(),
+        };
+        format!(
+            "{}>{}={}{defect}",
+            word(&self.provider),
+            self.client,
+            word(&self.verdict)
+        )
+    }
+}
+
+impl Topology {
+    /// Reads one file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let topology =
+            Self::parse(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        if path.file_stem().and_then(|stem| stem.to_str()) != Some(&topology.name) {
+            bail!(
+                "{}: its name is \"{}\"; name and file must agree",
+                path.display(),
+                topology.name
+            );
+        }
+        Ok(topology)
+    }
+
+    /// Parses and checks a topology. The error names the line.
+    pub fn parse(text: &str) -> Result<Self> {
+        let topology: Self = toml::from_str(text)?;
+        topology.check().map_err(|(word, message)| {
+            // The word that is wrong is somewhere in the text: say where.
+            let line = text
+                .lines()
+                .position(|line| line.contains(&format!("\"{word}\"")))
+                .map_or(String::new(), |line| format!("line {}: ", line + 1));
+            anyhow!("{line}{message}")
+        })?;
+        Ok(topology)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let mut ids = BTreeSet::from(["pcie.0", "pci.0"]);
+        let mut serials = BTreeSet::new();
+        for device in &self.devices {
+            if let Some(bus) = device.text("bus") {
+                if !ids.contains(bus) {
+                    let message = format!("bus \"{bus}\": no device before this one has that id");
+                    return Err((bus.into(), message));
+                }
+            }
+            if let Some(id) = &device.id {
+                if !ids.insert(id) {
+                    return Err((id.clone(), format!("id \"{id}\" is there twice")));
+                }
+            }
+            if device.driver == "nvme" {
+                let Some(serial) = device.text("serial") else {
+                    let message = "every nvme device needs a serial, tests call it by that";
+                    return Err(("nvme".into(), message.into()));
+                };
+                if !serials.insert(serial) {
+                    return Err((serial.into(), format!("serial \"{serial}\" is there twice")));
+                }
+            }
+        }
+        let clients = self.expect.iter().map(|expect| &expect.client);
+        for serial in clients.filter(|client| *client != "*").chain(&self.scratch) {
+            if !serials.contains(serial.as_str()) {
+                let message = format!("\"{serial}\": no nvme device has that serial");
+                return Err((serial.clone(), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What each test program is told, as environment.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let rules: Vec<String> = self.expect.iter().map(Expect::rule).collect();
+        let mut environment = BTreeMap::from([
+            ("P2PDMA_TOPOLOGY".into(), self.name.clone()),
+            ("P2PDMA_EXPECT".into(), rules.join(" ")),
+        ]);
+        if !self.scratch.is_empty() {
+            environment.insert("P2PDMA_SCRATCH".into(), self.scratch.join(" "));
+        }
+        environment
+    }
+}
+
+/// Reads all topologies of a directory, by name.
+pub fn read_all(directory: &Path) -> Result<BTreeMap<String, Topology>> {
+    let files = || -> std::io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
+        Ok(entries.iter().map(std::fs::DirEntry::path).collect())
+    };
+    let files = files()
+        .with_context(|| format!("no topologies in {}", directory.display()))?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "toml"));
+    let mut topologies = BTreeMap::new();
+    for file in files {
+        let topology = Topology::read(&file)?;
+        topologies.insert(topology.name.clone(), topology);
+    }
+    if topologies.is_empty() {
+        bail!("no topologies in {}", directory.display());
+    }
+    Ok(topologies)
+}
+
+/// Picks topologies by name, in the order asked for; all, where none is asked for.
+pub fn pick<'a>(
+    all: &'a BTreeMap<String, Topology>,
+    names: &[String],
+) -> Result<Vec<&'a Topology>> {
+    if names.is_empty() {
+        return Ok(all.values().collect());
+    }
+    let mut picked: Vec<&Topology> = Vec::new();
+    for name in names {
+        let topology = all.get(name).ok_or_else(|| {
+            anyhow!(
+                "unknown topology \"{name}\"; there are: {}",
+                all.keys().cloned().collect::<Vec<_>>().join(", ")
+            )
+        })?;
+        if !picked.iter().any(|other| other.name == topology.name) {
+            picked.push(topology);
+        }
+    }
+    Ok(picked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "small"
+description = "one port"
+cpu = "EPYC"
+scratch = ["data"]
+devices = [
+    { driver = "pcie-root-port", id = "rp", bus = "pcie.0", chassis = 1 },
+    {   driver = "nvme", bus = "rp", serial = "data", drive = "64M", cmb_size_mb = 64 },
+    {   driver = "pci-testdev", bus = "rp", membar-backed = true, note = "a,b" },
+]
+
+[[expect]]
+provider = "testdev"
+client = "data"
+verdict = "bus-addr"
+defect = "qemu-viommu-p2p"
+
+[[expect]]
+provider = "*"
+client = "*"
+verdict = "not-supported"
+"#;
+
+    fn error(text: &str) -> String {
+        format!("{:#}", Topology::parse(text).expect_err("is wrong"))
+    }
+
+    #[test]
+    fn a_topology_is_read() {
+        let topology = Topology::parse(GOOD).expect("parses");
+        assert_eq!(topology.machine, "q35");
+        assert_eq!(topology.devices[1].drive.as_deref(), Some("64M"));
+        assert_eq!(
+            topology.devices[1].argument(),
+            "nvme,bus=rp,cmb_size_mb=64,serial=data"
+        );
+        assert_eq!(
+            topology.devices[2].argument(),
+            "pci-testdev,bus=rp,membar-backed=on,note=a,,b"
+        );
+        let environment = topology.environment();
+        assert_eq!(environment["P2PDMA_TOPOLOGY"], "small");
+        assert_eq!(
+            environment["P2PDMA_EXPECT"],
+            "testdev>data=bus-addr!qemu-viommu-p2p *>*=not-supported"
+        );
+        assert_eq!(environment["P2PDMA_SCRATCH"], "data");
+    }
+
+    #[test]
+    fn without_scratch_there_is_no_such_variable() {
+        let topology = Topology::parse(&GOOD.replace("scratch = [\"data\"]", "")).expect("parses");
+        assert!(!topology.environment().contains_key("P2PDMA_SCRATCH"));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let message = error(&GOOD.replace("cpu =", "cpus ="));
+        assert!(message.contains("line 4"), "{message}");
+        assert!(message.contains("cpus"), "{message}");
+        let message = error(&GOOD.replace("\"bus-addr\"", "\"bus-address\""));
+        assert!(message.contains("line 15"), "{message}");
+        assert!(message.contains("not-supported"), "{message}");
+        let message = error(&GOOD.replace("bus = \"rp\", serial", "bus = \"rq\", serial"));
+        assert_eq!(
+            message,
+            "line 8: bus \"rq\": no device before this one has that id"
+        );
+        let message = error(&GOOD.replace("scratch = [\"data\"]", "scratch = [\"date\"]"));
+        assert_eq!(message, "line 5: \"date\": no nvme device has that serial");
+        let message = error(&GOOD.replace("serial = \"data\", drive", "drive"));
+        assert!(message.contains("needs a serial"), "{message}");
+        assert!(error("name = ").contains("line 1"));
+    }
+
+    #[test]
+    fn name_and_file_agree() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("other.toml");
+        fs::write(&path, GOOD).expect("write");
+        let message = Topology::read(&path).expect_err("differs").to_string();
+        assert!(message.contains("must agree"), "{message}");
+        fs::rename(&path, directory.path().join("small.toml")).expect("rename");
+        let all = read_all(directory.path()).expect("reads");
+        assert_eq!(pick(&all, &[]).expect("all").len(), 1);
+        let twice = ["small".to_string(), "small".to_string()];
+        assert_eq!(pick(&all, &twice).expect("picks").len(), 1);
+        let message = pick(&all, &["big".into()])
+            .expect_err("unknown")
+            .to_string();
+        assert_eq!(message, "unknown topology \"big\"; there are: small");
+    }
+
+    #[test]
+    fn the_projects_own_topologies_are_right() {
+        let directory =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../testing/selftests/p2pdma/topologies");
+        let all = read_all(&directory).expect("all parse");
+        for name in ["switch", "root-ports-amd", "root-ports-intel"] {
+            assert!(all.contains_key(name), "{name}");
+        }
+        for topology in all.values() {
+            assert!(!topology.expect.is_empty(), "{}", topology.name);
+        }
+    }
+}
