@@ -99,6 +99,16 @@ pub fn bars(dev: &pci::Device) -> [Bar; NUM_BARS as usize] {
     })
 }
 
+/// System memory that registering `ranges` takes for their `struct page`s, in bytes: a 64th of their
+/// size where pages have 4 KiB.
+pub fn page_structs(ranges: &[BarRange]) -> u64 {
+    ranges
+        .iter()
+        // CAST: The sizes of a page and of what describes it are small, the latter the smaller.
+        .map(|range| range.size().get() / PAGE_SIZE as u64 * size_of::<bindings::page>() as u64)
+        .fold(0, u64::saturating_add)
+}
+
 /// Address of BAR `index` of `dev` on the PCI bus.
 ///
 /// C: `pci_bus_address()`. Any context.
@@ -181,7 +191,9 @@ impl<'bound> Provider<'bound> {
     /// - [`EINVAL`] if `ranges` is empty, two of them overlap, or one is not a range of `dev`.
     /// - [`EBUSY`] if the device provides peer-to-peer memory already.
     /// - [`EOPNOTSUPP`] if the BARs of the device must not be mapped (`pci_dev.non_mappable_bars`).
-    /// - [`ENOMEM`], or what `memremap_pages()` returns.
+    /// - [`ENOMEM`] if there is less memory than [`page_structs()`] says, which the kernel would
+    ///   warn of; or for other allocations.
+    /// - What `memremap_pages()` returns.
     ///
     /// After an error, ranges that were registered before it go with the device's other managed
     /// resources: let `probe()` fail.
@@ -210,6 +222,12 @@ impl<'bound> Provider<'bound> {
 
         if Pool::exists(dev) {
             return Err(EBUSY);
+        }
+        // SAFETY: Has no preconditions.
+        let available = unsafe { bindings::si_mem_available() };
+        // CAST: A number of pages. Negative where there is hardly any memory.
+        if page_structs(ranges) > (available.max(0) as u64).saturating_mul(PAGE_SIZE as u64) {
+            return Err(ENOMEM);
         }
 
         for range in ranges {

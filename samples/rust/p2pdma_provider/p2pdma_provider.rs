@@ -24,7 +24,10 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    provider::Provider,
+    provider::{
+        self,
+        Provider, //
+    },
     sysfs::Group, //
 };
 
@@ -65,6 +68,11 @@ impl pci::Driver for ProviderDriver {
         let provider = Provider::register(pdev, &ranges).inspect_err(|e| match *e {
             EBUSY => dev_err!(pdev, "the device provides peer-to-peer memory already\n"),
             EOPNOTSUPP => dev_err!(pdev, "the BARs of the device must not be mapped\n"),
+            ENOMEM => dev_err!(
+                pdev,
+                "not enough memory: the pages of the range need {} bytes of system memory\n",
+                provider::page_structs(&ranges)
+            ),
             e => dev_err!(pdev, "the kernel refuses the memory: {:?}\n", e),
         })?;
 
