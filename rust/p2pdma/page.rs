@@ -49,11 +49,13 @@ pub struct Location {
 }
 
 impl<'a> PageRef<'a> {
+    /// For abstractions of other parts of the kernel that hand out pages.
+    ///
     /// # Safety
     ///
     /// `page` must be as the type invariant says, for `'a`.
     #[inline]
-    pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
+    pub unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
         // INVARIANT: By the safety requirement.
         Self {
             page,
