@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Clients: the PCI devices that do a fabric's DMA.
+//!
+//! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
+//! [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    bindings::notifier_block,
+    device::Device,
+    error::to_result,
+    pci,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    types::Opaque, //
+};
+
+/// Address of a PCI function: domain in bits 31:16 and above, bus in 15:8, device and function in
+/// 7:0.
+pub fn address(dev: &pci::Device) -> u64 {
+    let pdev = core::ptr::from_ref(dev).cast_mut().cast();
+
+    // SAFETY: `pci::Device` is a transparent wrapper of `struct pci_dev`.
+    unsafe { bindings::p2pdma_nvmet_helper_address(pdev) }
+}
+
+/// The PCI function with that [`address()`].
+///
+/// C: `pci_get_domain_bus_and_slot()`. May sleep.
+#[doc(alias = "pci_get_domain_bus_and_slot")]
+pub fn find(address: u64) -> Option<ARef<pci::Device>> {
+    let domain = c_int::try_from(address >> 16).ok()?;
+    // SAFETY: Takes any address; returns NULL or a device with a reference taken.
+    let pdev = unsafe {
+        kernel::bindings::pci_get_domain_bus_and_slot(
+            domain,
+            // CAST: Eight bits each.
+            c_uint::from((address >> 8) as u8),
+            c_uint::from(address as u8),
+        )
+    };
+    let pdev = NonNull::new(pdev)?;
+
+    // SAFETY: The reference passes to the `ARef`. `pci::Device` is a transparent wrapper of
+    // `struct pci_dev`.
+    Some(unsafe { ARef::from_raw(pdev.cast()) })
+}
+
+/// What a transport does when a client goes.
+pub trait Watcher: Send + Sync + 'static {
+    /// The device is about to be removed from the bus, or its driver to be unbound.
+    ///
+    /// When this returns, the transport must not use the device any more. May sleep; the device's
+    /// lock may be held.
+    fn leaving(&self, device: &Device);
+}
+
+/// Watches the PCI bus for devices that leave, as long as it exists.
+///
+/// The counterpart of the `remove()` callback that transports get from their fabric's layer, such as
+/// `ib_client`.
+///
+/// C: `bus_register_notifier()`.
+#[doc(alias = "bus_register_notifier")]
+#[pin_data(PinnedDrop)]
+pub struct Watch<W: Watcher> {
+    #[pin]
+    notifier: Opaque<notifier_block>,
+    watcher: Arc<W>,
+}
+
+// SAFETY: A notifier belongs to no thread, and `Arc<W>: Send`.
+unsafe impl<W: Watcher> Send for Watch<W> {}
+// SAFETY: As above, and `Arc<W>: Sync`.
+unsafe impl<W: Watcher> Sync for Watch<W> {}
+
+impl<W: Watcher> Watch<W> {
+    /// Starts to watch. May sleep.
+    pub fn new(watcher: Arc<W>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            watcher,
+            // After `watcher`, which the callback needs.
+            notifier <- Opaque::try_ffi_init(|notifier: *mut notifier_block| {
+                // SAFETY: `notifier` is valid for writing, and stays where it is until it is
+                // unregistered in `drop()`.
+                to_result(unsafe {
+                    notifier.write(notifier_block {
+                        notifier_call: Some(notify::<W>),
+                        ..Default::default()
+                    });
+                    bindings::p2pdma_nvmet_helper_watch(notifier)
+                })
+            }),
+        })
+    }
+}
+
+#[pinned_drop]
+impl<W: Watcher> PinnedDrop for Watch<W> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered in `new()`. Waits for callbacks that are under way.
+        unsafe { bindings::p2pdma_nvmet_helper_unwatch(self.notifier.get()) };
+    }
+}
+
+/// # Safety
+///
+/// To be called by the bus only, with the notifier of a [`Watch`] and a valid device.
+unsafe extern "C" fn notify<W: Watcher>(
+    notifier: *mut notifier_block,
+    event: usize,
+    data: *mut c_void,
+) -> c_int {
+    // CAST: The enumeration is an `unsigned int`.
+    if event == bindings::bus_notifier_event_BUS_NOTIFY_DEL_DEVICE as usize
+        || event == bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER as usize
+    {
+        // SAFETY: The notifier is part of a `Watch`, which is initialised but for the notifier's
+        // registration itself.
+        let watch =
+            unsafe { &*kernel::container_of!(Opaque::cast_from(notifier), Watch<W>, notifier) };
+
+        // SAFETY: The bus calls with a valid device.
+        let device = unsafe { Device::from_raw(data.cast()) };
+
+        watch.watcher.leaving(device);
+    }
+    0
+}
