@@ -288,6 +288,7 @@ impl RunArgs {
             let names: Vec<&str> = setup.suite.tests.iter().map(|test| &*test.name).collect();
             bail!("no test is selected; there are: {}", names.join(", "));
         }
+        setup.check(&work)?;
         let ui = Ui::new();
         ui.note(&format!(
             "vmtest: kernel {} ({}), {} topologies, {}",

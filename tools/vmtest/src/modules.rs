@@ -60,6 +60,20 @@ impl<'a> Library<'a> {
         Ok(images)
     }
 
+    /// Whether each of `wanted` is somewhere; their dependencies are not looked at.
+    pub fn check(&self, wanted: &[String]) -> Result<()> {
+        for entry in wanted {
+            let name = entry.split(' ').next().unwrap_or(entry).replace('-', "_");
+            let known = self.own.contains_key(&name)
+                || self.kernel.modules.contains_key(&name)
+                || self.kernel.builtin.contains(&name);
+            if !known {
+                return Err(self.missing(&name));
+            }
+        }
+        Ok(())
+    }
+
     fn add(
         &self,
         name: &str,

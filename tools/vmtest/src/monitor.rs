@@ -31,7 +31,7 @@ impl Limits {
         Self {
             boot: Duration::from_secs(120).mul_f64(scale),
             idle: Duration::from_secs(60).mul_f64(scale),
-            grace: Duration::from_secs(20).mul_f64(scale),
+            grace: Duration::from_secs(15).mul_f64(scale),
         }
     }
 }

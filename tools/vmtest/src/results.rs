@@ -187,6 +187,15 @@ fn junit(summary: &Summary<'_>) -> Report {
     report
 }
 
+/// Cases of one kind that are listed one by one; more of them are summed up.
+const LISTED: usize = 3;
+
+/// Cases with the same topology, test and reason.
+struct Group<'a> {
+    key: (&'a str, &'a str, &'a str),
+    cases: Vec<&'a str>,
+}
+
 /// The lines after the KTAP: what failed, what was skipped and why, and the totals.
 pub fn closing_lines(topologies: &[TopologyReport], totals: Totals) -> Vec<String> {
     let mut lines = Vec::new();
@@ -196,17 +205,40 @@ pub fn closing_lines(topologies: &[TopologyReport], totals: Totals) -> Vec<Strin
         (Status::Skip, "skipped"),
         (Status::Fail, "FAILED"),
     ] {
+        let mut groups: Vec<Group<'_>> = Vec::new();
         for topology in topologies {
             for (test, case) in topology.cases().filter(|(_, case)| case.status == status) {
-                let name = if case.name == test.name {
+                let key = (&*topology.name, &*test.name, &*case.reason);
+                match groups.iter_mut().find(|group| group.key == key) {
+                    Some(group) => group.cases.push(&case.name),
+                    None => groups.push(Group {
+                        key,
+                        cases: vec![&case.name],
+                    }),
+                }
+            }
+        }
+        for Group { key, cases } in groups {
+            let (topology, test, reason) = key;
+            let reason = if reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {reason}")
+            };
+            if status != Status::Fail && cases.len() > LISTED {
+                let count = cases.len();
+                lines.push(format!(
+                    "# {what}: {topology}: {test}: {count} cases{reason}"
+                ));
+                continue;
+            }
+            for case in cases {
+                let case = if case == test {
                     String::new()
                 } else {
-                    format!(": {}", case.name)
+                    format!(": {case}")
                 };
-                lines.push(format!(
-                    "# {what}: {}: {}{name}: {}",
-                    topology.name, test.name, case.reason
-                ));
+                lines.push(format!("# {what}: {topology}: {test}{case}{reason}"));
             }
         }
     }

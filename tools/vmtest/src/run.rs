@@ -86,6 +86,25 @@ impl Setup {
         )
     }
 
+    /// Looks for what is needed, before anything is started or said.
+    pub fn check(&self, work: &[(&Topology, Vec<&Test>)]) -> Result<()> {
+        let library = Library::new(&self.kernel, self.module_dir.as_deref());
+        self.find_program(GUEST)?;
+        library.check(&self.suite.modules)?;
+        for (topology, tests) in work {
+            library
+                .check(&topology.modules)
+                .with_context(|| format!("needed by topology {}", topology.name))?;
+            for test in tests {
+                self.find_program(test.program())?;
+                library
+                    .check(&test.modules)
+                    .with_context(|| format!("needed by test {}", test.name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Directory of the test programs in the guest.
     fn guest_dir(&self) -> String {
         format!("/{}", self.suite.collection)

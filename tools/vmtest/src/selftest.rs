@@ -104,7 +104,10 @@ fn compare(outcome: &Outcome, report: &TestReport) -> Result<Result<(), String>>
         Status::Xfail => "xfail",
         Status::Xpass => "xpass",
     };
-    let said = std::iter::once(&report.reason).chain(&report.diagnostics);
+    let cases = report.cases.iter().map(|case| &case.reason);
+    let said = std::iter::once(&report.reason)
+        .chain(&report.diagnostics)
+        .chain(cases);
     Ok(if status != outcome.status {
         let expected = &outcome.status;
         Err(format!(

@@ -2,6 +2,7 @@
 
 //! Finds in the console's lines what a healthy kernel does not print.
 
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -91,11 +92,30 @@ struct Open {
     quiet: usize,
 }
 
+/// Lines before a stack trace that are looked at for what caused it.
+const CONTEXT: usize = 24;
+
 /// Reads the console line by line.
 #[derive(Debug, Default)]
 pub struct Detector {
     open: Option<Open>,
-    before: String,
+    before: VecDeque<String>,
+}
+
+/// Lines between the cause of a stack trace and the trace, as `dump_stack()` and `show_regs()` print them.
+fn is_machine_state(line: &str) -> bool {
+    let Some((head, _)) = line.split_once(':') else {
+        return false;
+    };
+    let register = head.len() <= 6
+        && head
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    register
+        || matches!(
+            head,
+            "Hardware name" | "Workqueue" | "Code" | "Tainted" | "Modules linked in"
+        )
 }
 
 impl Detector {
@@ -104,7 +124,10 @@ impl Detector {
         let message = strip_stamp(line);
         let finished = self.take(message);
         if !message.is_empty() {
-            self.before = message.into();
+            if self.before.len() == CONTEXT {
+                self.before.pop_front();
+            }
+            self.before.push_back(message.into());
         }
         finished
     }
@@ -122,18 +145,28 @@ impl Detector {
         let trace = message.starts_with("Call Trace:") || message.trim() == "<TASK>";
         let Some(open) = &mut self.open else {
             if cut_here || heading.is_some() || trace {
-                let mut lines = Vec::new();
-                let boxed = is_box(&self.before);
-                if trace || boxed {
-                    // What comes before explains it: the box's lid, or the cause of the trace.
-                    lines.push(self.before.clone());
-                }
+                let boxed = self.before.back().is_some_and(|line| is_box(line));
+                // What comes before explains it: the box's lid, or the cause of the trace.
+                let explains = if trace {
+                    let cause = self.before.iter().rposition(|line| !is_machine_state(line));
+                    cause.map_or(0, |cause| self.before.len() - cause)
+                } else {
+                    usize::from(boxed)
+                };
+                let mut lines: Vec<String> = self
+                    .before
+                    .range(self.before.len() - explains..)
+                    .cloned()
+                    .collect();
+                let title = match lines.first() {
+                    Some(cause) if trace => cause.clone(),
+                    _ => message.to_owned(),
+                };
                 lines.push(message.to_owned());
-                let title = if trace { &self.before } else { message };
                 self.open = Some(Open {
                     splat: Splat {
                         kind: heading.unwrap_or(if trace { "stack trace" } else { "WARNING" }),
-                        title: title.into(),
+                        title,
                         lines,
                     },
                     titled: heading.is_some(),
@@ -342,6 +375,9 @@ mod tests {
     fn a_trace_without_heading_is_one_too() {
         let found = find(
             "[ 1.0] sysfs: cannot create duplicate filename '/x'\n\
+             [ 1.0] CPU: 1 UID: 0 PID: 1 Comm: init Not tainted 7.3.4 #1\n\
+             [ 1.0] Hardware name: QEMU, BIOS 1.17: 2014\n\
+             [ 1.0] RIP: 0033:0x7fd7f8ad9c27\n\
              [ 1.0] Call Trace:\n\
              [ 1.0]  <TASK>\n\
              [ 1.0]  f+0x1\n\
@@ -351,7 +387,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, "stack trace");
         assert!(found[0].title.contains("duplicate filename"));
-        assert_eq!(found[0].lines.len(), 5);
+        assert_eq!(found[0].lines.len(), 8);
     }
 
     #[test]
