@@ -4,16 +4,8 @@
  * evaluate, which get a type and a value here, and our helpers.
  */
 
-#include <linux/bio.h>
-#include <linux/blkdev.h>
-#include <linux/memory_hotplug.h>
-#include <linux/memremap.h>
-#include <linux/mm.h>
-#include <linux/pci-p2pdma.h>
 #include <linux/uio.h>
 
 #include "../helpers/helpers.h"
 
 const iov_iter_extraction_t P2PDMA_CONST_ITER_ALLOW_P2PDMA = ITER_ALLOW_P2PDMA;
-const blk_features_t P2PDMA_CONST_BLK_FEAT_PCI_P2PDMA = BLK_FEAT_PCI_P2PDMA;
-const blk_opf_t P2PDMA_CONST_REQ_NOMERGE = REQ_NOMERGE;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * See helpers.h. Each function does what its C namesake does, nothing more;
- * each is exported because generic Rust code of the library is instantiated in
+ * See helpers.h. Each function does what its C namesake does, but for those with
+ * a comment; each is exported because generic Rust code of the library is instantiated in
  * the modules that use it.
  */
 
@@ -40,7 +40,8 @@ EXPORT_SYMBOL_GPL(p2pdma_helper_bus_address);
 
 /*
  * Reads p2pmem/@name, a number, as sysfs would show it: the pool is private to
- * drivers/pci/p2pdma.c, and this is the only way to its accounting.
+ * drivers/pci/p2pdma.c, and this is the only way to its accounting. The device
+ * has to be bound: then it is in sysfs, and so, with a pool, is the group.
  */
 int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value)
 {
@@ -75,11 +76,23 @@ out:
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_pool_stat);
 
+void p2pdma_helper_cond_resched(void)
+{
+	cond_resched();
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_cond_resched);
+
 void p2pdma_helper_device_lock(struct device *dev)
 {
 	device_lock(dev);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_device_lock);
+
+bool p2pdma_helper_device_trylock(struct device *dev)
+{
+	return device_trylock(dev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_device_trylock);
 
 void p2pdma_helper_device_unlock(struct device *dev)
 {
@@ -141,6 +154,7 @@ phys_addr_t p2pdma_helper_page_to_phys(const struct page *page)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_page_to_phys);
 
+/* The range of the page's dev_pagemap, which has one range only. */
 void p2pdma_helper_page_range(const struct page *page, struct range *range)
 {
 	*range = page_pgmap(page)->range;

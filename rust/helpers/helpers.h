@@ -20,8 +20,10 @@ bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
 pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
 int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value);
+void p2pdma_helper_cond_resched(void);
 
 void p2pdma_helper_device_lock(struct device *dev);
+bool p2pdma_helper_device_trylock(struct device *dev);
 void p2pdma_helper_device_unlock(struct device *dev);
 bool p2pdma_helper_device_is_bound(struct device *dev);
 int p2pdma_helper_device_node(struct device *dev);

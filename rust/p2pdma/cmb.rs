@@ -21,6 +21,10 @@ use core::{
 
 /// Offset of CAP, Controller Capabilities (64 bits), in BAR 0.
 pub const REG_CAP: usize = 0x00;
+/// Offset of CC, Controller Configuration (32 bits).
+pub const REG_CC: usize = 0x14;
+/// Offset of CSTS, Controller Status (32 bits).
+pub const REG_CSTS: usize = 0x1c;
 /// Offset of CMBLOC, Controller Memory Buffer Location (32 bits).
 pub const REG_CMBLOC: usize = 0x38;
 /// Offset of CMBSZ, Controller Memory Buffer Size (32 bits).
@@ -46,7 +50,8 @@ const CMBSTS_CBAI: u32 = 1 << 0;
 
 /// CMBMSC with everything disabled.
 pub const CMBMSC_DISABLED: u64 = 0;
-/// CMBMSC with the registers visible and the memory space still disabled.
+/// CMBMSC with the registers visible, and the memory behind the BAR usable, but without an address
+/// that the controller itself would know the memory by.
 pub const CMBMSC_REGISTERS_ONLY: u64 = CMBMSC_CRE;
 
 /// Whether CAP says that the controller has the 1.4 scheme (CAP.CMBS).
@@ -57,7 +62,17 @@ pub fn has_cmbmsc(cap: u64) -> bool {
     cap & CAP_CMBS != 0
 }
 
-/// CMBMSC that enables the CMB for peers that address it at `bus_address`.
+/// Whether CC and CSTS say that the controller works: it is enabled (CC.EN) or still ready
+/// (CSTS.RDY), and was not shut down (CSTS.SHST). The kernel's NVMe driver leaves controllers
+/// enabled, and shut down.
+pub fn controller_works(cc: u32, csts: u32) -> bool {
+    const SHST_COMPLETE: u32 = 2;
+
+    (cc & 1 != 0 || csts & 1 != 0) && (csts >> 2) & 3 != SHST_COMPLETE
+}
+
+/// CMBMSC with which the CMB is enabled, and the controller takes addresses in its own commands
+/// from `bus_address` on as those of its CMB, without a detour over the bus.
 ///
 /// Bits 11:0 of the controller base address (CBA) do not exist: [`None`] if one of them is set.
 pub fn cmbmsc_enable(bus_address: u64) -> Option<u64> {
@@ -128,8 +143,7 @@ impl Cmb {
     ///
     /// # Errors
     ///
-    /// See [`CmbError`]. Whether the buffer lies within its BAR is not checked here: that is for
-    /// [`Self::range()`].
+    /// See [`CmbError`]. Whether the buffer lies within its BAR is checked by [`Self::range()`].
     pub fn decode(cmbloc: u32, cmbsz: u32) -> Result<Self, CmbError> {
         match cmbsz {
             0 => return Err(CmbError::None),
@@ -162,33 +176,36 @@ impl Cmb {
         })
     }
 
-    /// The whole buffer as a range of `bar`.
+    /// A part of the buffer as a range of `bar`: `size` bytes from `offset`, or all from `offset`
+    /// where `size` is [`None`].
     ///
     /// # Errors
     ///
-    /// As [`BarRange::new()`].
-    pub fn range(&self, bar: &Bar, limits: &Limits) -> Result<BarRange, RangeError> {
-        BarRange::new(bar, self.offset, Some(self.size), limits)
-    }
-
-    /// A part of the buffer, `size` bytes from `offset`, or all from `offset` where `size` is
-    /// [`None`]; returns its offset in the BAR, and its size.
-    ///
-    /// # Errors
-    ///
-    /// [`RangeError::Wraps`] or [`RangeError::PastCmb`].
-    pub fn part(
+    /// - [`RangeError::PastEnd`] if the buffer, the whole of it, is not within the BAR.
+    /// - [`RangeError::Wraps`] or [`RangeError::PastCmb`] if the part is not within the buffer.
+    /// - As [`BarRange::new()`] for the part.
+    pub fn range(
         &self,
+        bar: &Bar,
         offset: u64,
         size: Option<NonZero<u64>>,
-    ) -> Result<(u64, NonZero<u64>), RangeError> {
+        limits: &Limits,
+    ) -> Result<BarRange, RangeError> {
+        range::part(bar.len, self.offset, Some(self.size), |end| {
+            RangeError::PastEnd {
+                bar: bar.index,
+                end,
+                len: bar.len,
+            }
+        })?;
+
         let size = range::part(self.size.get(), offset, size, |end| RangeError::PastCmb {
             end,
             len: self.size.get(),
         })?;
 
         // At most twenty bits, and twenty bits more, times 2^36: does not wrap.
-        Ok((self.offset + offset, size))
+        BarRange::new(bar, self.offset + offset, Some(size), limits)
     }
 
     /// Whether the buffer may be published: it takes reads and writes of data.
@@ -284,54 +301,78 @@ mod tests {
         assert_eq!(takes_data(0x18), Ok(true));
     }
 
-    #[test]
-    fn larger_than_bar() {
-        let bar = |len| Bar {
+    fn range(cmbloc: u32, bar: u64, offset: u64, size: u64) -> Result<(u64, u64), RangeError> {
+        let bar = Bar {
             index: 2,
             kind: BarKind::Memory,
+            prefetchable: true,
             start: 0xf000_0000,
-            len,
-        };
-        let range = |len| {
-            Cmb::decode(QEMU_CMBLOC, QEMU_CMBSZ).map(|cmb| {
-                cmb.range(&bar(len), &LIMITS)
-                    .map(|range| range.size().get())
-            })
+            len: bar,
         };
 
-        assert_eq!(range(64 << 20), Ok(Ok(64 << 20)));
-        assert_eq!(
-            range(32 << 20),
-            Ok(Err(RangeError::PastEnd {
-                bar: 2,
-                end: 64 << 20,
-                len: 32 << 20
-            }))
-        );
+        match Cmb::decode(cmbloc, QEMU_CMBSZ) {
+            Ok(cmb) => cmb.range(&bar, offset, NonZero::new(size), &LIMITS),
+            Err(_) => Err(RangeError::Absent { bar: 2 }),
+        }
+        .map(|range| (range.offset(), range.size().get()))
+    }
+
+    #[test]
+    fn larger_than_bar() {
+        let past_end = Err(RangeError::PastEnd {
+            bar: 2,
+            end: 64 << 20,
+            len: 32 << 20,
+        });
+
+        assert_eq!(range(QEMU_CMBLOC, 64 << 20, 0, 0), Ok((0, 64 << 20)));
+        assert_eq!(range(QEMU_CMBLOC, 32 << 20, 0, 0), past_end);
+        // A part that would fit does not help.
+        assert_eq!(range(QEMU_CMBLOC, 32 << 20, 0, 2 << 20), past_end);
     }
 
     #[test]
     fn part() {
         // 64 MiB, 16 MiB into the BAR.
-        let part = |offset: u64, size: u64| {
-            Cmb::decode(0x0001_0002, QEMU_CMBSZ).map(|cmb| {
-                cmb.part(offset, NonZero::new(size))
-                    .map(|(offset, size)| (offset, size.get()))
-            })
-        };
-        let past_end = |end| Ok(Err(RangeError::PastCmb { end, len: 64 << 20 }));
+        let part = |offset, size| range(0x0001_0002, 128 << 20, offset, size);
+        let past_end = |end| Err(RangeError::PastCmb { end, len: 64 << 20 });
 
-        assert_eq!(part(0, 0), Ok(Ok((16 << 20, 64 << 20))));
-        assert_eq!(part(2 << 20, 4 << 20), Ok(Ok((18 << 20, 4 << 20))));
+        assert_eq!(part(0, 0), Ok((16 << 20, 64 << 20)));
+        assert_eq!(part(2 << 20, 4 << 20), Ok((18 << 20, 4 << 20)));
         assert_eq!(part(64 << 20, 0), past_end(64 << 20));
         assert_eq!(part(62 << 20, 4 << 20), past_end(66 << 20));
         assert_eq!(
             part(1, u64::MAX),
-            Ok(Err(RangeError::Wraps {
+            Err(RangeError::Wraps {
                 offset: 1,
                 size: u64::MAX
-            }))
+            })
         );
+    }
+
+    #[test]
+    fn aligned_part() {
+        // 1 MiB into the BAR: the whole is misaligned, a part is not.
+        assert!(matches!(
+            range(0x0000_1002, 128 << 20, 0, 0),
+            Err(RangeError::Misaligned { .. })
+        ));
+        assert_eq!(
+            range(0x0000_1002, 128 << 20, 1 << 20, 2 << 20),
+            Ok((2 << 20, 2 << 20))
+        );
+    }
+
+    #[test]
+    fn works() {
+        // Reset; enabled and ready; being enabled; being disabled.
+        assert!(!controller_works(0x0046_0000, 0));
+        assert!(controller_works(0x0046_0001, 1));
+        assert!(controller_works(0x0046_0001, 0));
+        assert!(controller_works(0x0046_0000, 1));
+        // Shutting down; shut down, as the NVMe driver leaves it.
+        assert!(controller_works(0x0046_4001, 1 << 2 | 1));
+        assert!(!controller_works(0x0046_4001, 2 << 2 | 1));
     }
 
     #[test]

@@ -5,10 +5,7 @@
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
 
-use crate::{
-    pool::Pool,
-    raw, //
-};
+use crate::raw;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -33,7 +30,8 @@ pub enum Reach {
 /// Whether the kernel says in its log why a client cannot reach a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Nothing is printed.
+    /// As little as goes. (A host bridge that is not on the allowlist is reported all the same where
+    /// a port redirects.)
     Quiet,
     /// A warning for each client: which port redirects (and the kernel parameter that stops it), or
     /// that there is no common bridge and no host bridge on the allowlist.
@@ -59,7 +57,11 @@ fn as_raw(clients: &[&device::Device]) -> Result<(*mut *mut bindings::device, c_
 
 /// Distance between `provider` and `clients`, added up.
 ///
-/// C: `pci_p2pdma_distance_many()`. Any context that may print; takes no lock that sleeps.
+/// A client that is no PCI device itself counts as the PCI device above it, which is not what a DMA
+/// mapping does: that is refused.
+///
+/// C: `pci_p2pdma_distance_many()`. Does not sleep; not for interrupts, which the lock of the
+/// provider's map types is not safe against.
 ///
 /// # Errors
 ///
@@ -100,6 +102,9 @@ pub fn distance(provider: &pci::Device, client: &device::Device, report: Report)
 
 /// A published provider that was found for some clients, with a counted reference to it.
 ///
+/// To allocate its memory, [keep it bound](crate::bound::BoundDevice) and look for
+/// [its pool](crate::pool::Pool::of): it may have been unbound meanwhile.
+///
 /// C: what `pci_p2pmem_find_many()` returns, released with `pci_dev_put()`.
 ///
 /// # Invariants
@@ -119,12 +124,6 @@ impl Found {
     /// The device.
     pub fn device(&self) -> &pci::Device {
         &self.dev
-    }
-
-    /// Its pool. Allocations fail with [`ENOMEM`] once the provider's driver was unbound.
-    pub fn pool(&self) -> Pool<'_> {
-        // What is published has a pool, see the type's invariant.
-        Pool::new(&self.dev)
     }
 }
 

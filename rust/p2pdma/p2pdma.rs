@@ -10,9 +10,9 @@
 //!
 //! - A *provider* offers a BAR, or a part of one, as memory: [`provider`], [`range`](mod@range),
 //!   and for NVMe controllers [`cmb`]; or a BAR by its address alone, without pages: [`mmio`].
-//! - A *client* does DMA to and from it: [`client`], [`sg`].
+//! - A *client* does DMA to and from it: [`sg`].
 //! - An *orchestrator* pairs them ([`distance`], and what the user chose: [`enable`]) and hands
-//!   memory out of the provider's [`pool`].
+//!   memory out of the provider's [`pool`], while it keeps the devices [`bound`].
 //!
 //! User space gets at the memory by mapping the provider's `p2pmem/allocate`, and hands it to the
 //! kernel as the buffer of an I/O: [`pin`], [`mod@page`].
@@ -23,8 +23,8 @@
 //!
 //! 1. The pages of a provider are a managed resource of its device (`devm_memremap_pages()`). They
 //!    are unmapped when the driver is unbound: by hand through sysfs, because the device is
-//!    unplugged, or because the driver's module is removed. These three take the same path,
-//!    `device_unbind_cleanup()`.
+//!    unplugged, because the driver's module is removed, or because `probe()` fails. All of these
+//!    end in `device_unbind_cleanup()`.
 //! 2. Each allocation holds a reference to these pages (`pci_alloc_p2pmem()` takes
 //!    `pgmap->ref`), and so does each page that user space has mapped or the kernel has pinned.
 //!    `memunmap_pages()` first refuses new references and then waits, uninterruptibly, until all
@@ -36,22 +36,26 @@
 //!    also when the device is gone from the bus. Reads of a device that is gone return all ones.
 //!
 //! From 2 to 4 follows that an allocation can be used and dropped at any time without touching
-//! memory that is not its own. What types have to prevent is the opposite: a device that can never
-//! be unbound, because the last allocation would be dropped only after the wait in 2. Hence:
+//! memory that is not its own. What is left is the opposite: a device that can never be unbound,
+//! because the last allocation would be dropped only after the wait in 2. Unplugging a device waits
+//! under the lock of all of PCI hotplug. Hence:
 //!
 //! 5. Kernel crate drivers are unbound in the order `unbind()`, then drop of the driver's private
 //!    data, then release of managed resources. A [`Provider`](provider::Provider) lives in the
-//!    private data, at most for `'bound`, and what it allocates borrows from it: so it is dropped
-//!    before the wait.
-//! 6. An orchestrator holds a counted reference, and no lifetime ties it to the provider's driver.
-//!    It must have a reason of its own to drop its allocations in bounded time.
+//!    private data, and what it allocates is tied to `'bound`: it can be kept in the private data,
+//!    too, but nowhere that lasts longer. So it is dropped before the wait, unless it is leaked.
+//! 6. An orchestrator holds a counted reference ([`Pool::alloc_owned()`](pool::Pool::alloc_owned)),
+//!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop its
+//!    allocations in bounded time.
+//! 7. New allocations need a pool, and so a device that is bound while they are made: a
+//!    [`Pool`](pool::Pool) is tied to that.
 
 #[path = "../bindings/lib.rs"]
 mod bindings;
 mod errno;
 mod raw;
 
-pub mod client;
+pub mod bound;
 pub mod cmb;
 pub mod distance;
 pub mod enable;

@@ -18,6 +18,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    device::Bound,
     error::to_result,
     io::{
         Mmio,
@@ -35,11 +36,10 @@ pub type BusAddress = bindings::pci_bus_addr_t;
 
 /// How an allocation holds on to the device that it came from.
 ///
-/// Either a borrow (`&pci::Device`), so that the allocation cannot outlive the
-/// [`Provider`](crate::provider::Provider) or the reference that it was made through; or a counted
-/// reference (`ARef<pci::Device>`), for orchestrators that keep allocations in structures of their
-/// own.
-pub trait Holder: Deref<Target = pci::Device> + private::Sealed {}
+/// Either a borrow (`&pci::Device`), so that the allocation cannot outlive the time for which the
+/// device is known to be bound; or a counted reference (`ARef<pci::Device>`), for orchestrators that
+/// keep allocations in structures of their own.
+pub trait Holder: Deref<Target = pci::Device> + Send + Sync + private::Sealed {}
 
 impl Holder for &pci::Device {}
 impl Holder for ARef<pci::Device> {}
@@ -53,32 +53,43 @@ mod private {
     impl Sealed for ARef<pci::Device> {}
 }
 
-/// The pool of a provider (`pdev->p2pdma->pool`).
+/// The pool of a provider (`pdev->p2pdma->pool`), while its device is bound.
 ///
-/// From [`Provider::pool()`](crate::provider::Provider::pool) or
-/// [`Found::pool()`](crate::distance::Found::pool).
+/// From [`Provider::pool()`](crate::provider::Provider::pool), or for the device of another driver
+/// from [`Pool::of()`].
 ///
 /// # Invariants
 ///
-/// `dev` has, or had when it was last bound, a pool of peer-to-peer memory.
+/// `dev` is bound for `'a`, and has a pool of peer-to-peer memory.
 #[derive(Clone, Copy)]
 pub struct Pool<'a> {
-    dev: &'a pci::Device,
+    dev: &'a pci::Device<Bound>,
 }
 
 impl<'a> Pool<'a> {
-    /// # Invariants
+    /// The pool of `dev`, published or not. May sleep.
     ///
-    /// The caller has seen to it that `dev` has a pool.
-    pub(crate) fn new(dev: &'a pci::Device) -> Self {
-        // INVARIANT: By the condition above.
-        Self { dev }
+    /// An orchestrator keeps the device bound with
+    /// [`BoundDevice::try_lock()`](crate::bound::BoundDevice::try_lock) for as long as it allocates.
+    /// That is not only to be sure of the pool: a device that was unbound, and bound to a driver
+    /// that sets peer-to-peer DMA up without a pool (`pcim_p2pdma_init()` alone, as vfio-pci does),
+    /// makes `pci_alloc_p2pmem()` dereference NULL.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`] if `dev` has no pool.
+    /// - [`ENOMEM`].
+    pub fn of(dev: &'a pci::Device<Bound>) -> Result<Self> {
+        stat(dev, c"size")?;
+
+        // INVARIANT: Bound for `'a`. The attribute is there if, and only if, there is a pool.
+        Ok(Self { dev })
     }
 
-    /// Whether `dev` has a pool now.
-    pub(crate) fn exists(dev: &pci::Device) -> bool {
-        // Not a statement about the pool's contents: it is only looked for.
-        Pool { dev }.size() != Err(ENODEV)
+    /// The pool of `dev`, whose memory was registered by the caller.
+    pub(crate) fn registered(dev: &'a pci::Device<Bound>) -> Self {
+        // INVARIANT: Bound for `'a`, and registered.
+        Self { dev }
     }
 
     /// The device that provides the memory.
@@ -90,10 +101,9 @@ impl<'a> Pool<'a> {
     ///
     /// # Errors
     ///
-    /// - [`ENODEV`] if the provider's driver was unbound.
-    /// - [`ENOMEM`].
+    /// [`ENOMEM`].
     pub fn size(&self) -> Result<u64> {
-        self.stat(c"size")
+        stat(self.dev, c"size")
     }
 
     /// Bytes that are not allocated: what `p2pmem/available` in sysfs shows. May sleep.
@@ -102,18 +112,16 @@ impl<'a> Pool<'a> {
     ///
     /// As [`Self::size()`].
     pub fn available(&self) -> Result<u64> {
-        self.stat(c"available")
+        stat(self.dev, c"available")
     }
 
-    fn stat(&self, name: &CStr) -> Result<u64> {
-        let mut value = 0;
-
-        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, `name` is a C string, and
-        // `value` is valid for writing.
-        to_result(unsafe {
-            helpers::p2pdma_helper_pool_stat(raw::pci_dev(self.dev), name.as_char_ptr(), &mut value)
-        })?;
-        Ok(value)
+    /// Whether the memory is published: what `p2pmem/published` in sysfs shows. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::size()`].
+    pub fn is_published(&self) -> Result<bool> {
+        stat(self.dev, c"published").map(|published| published != 0)
     }
 
     /// Allocates `size` bytes, rounded up to whole pages, that borrow from where `self` came from.
@@ -145,6 +153,20 @@ impl<'a> Pool<'a> {
     }
 }
 
+/// The number in `p2pmem/<name>` of `dev` in sysfs.
+///
+/// [`ENODEV`] if there is none: the device has no pool.
+fn stat(dev: &pci::Device<Bound>, name: &CStr) -> Result<u64> {
+    let mut value = 0;
+
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which is bound. `name` is a C
+    // string, and `value` is valid for writing.
+    to_result(unsafe {
+        helpers::p2pdma_helper_pool_stat(raw::pci_dev(dev), name.as_char_ptr(), &mut value)
+    })?;
+    Ok(value)
+}
+
 /// Contiguous peer-to-peer memory, given back to its pool when dropped.
 ///
 /// C: what `pci_alloc_p2pmem()` returns, freed with `pci_free_p2pmem()`.
@@ -157,14 +179,6 @@ pub struct Memory<D: Holder> {
     dev: D,
     region: MmioRaw<Region>,
 }
-
-// SAFETY: The memory belongs to no thread, `pci_free_p2pmem()` may be called from any context, and
-// a reference to a `pci::Device` may be dropped on any thread.
-unsafe impl<D: Holder> Send for Memory<D> {}
-
-// SAFETY: Through a shared reference only io accessors can be reached, which may race with each
-// other as they may with the device.
-unsafe impl<D: Holder> Sync for Memory<D> {}
 
 impl<D: Holder> Memory<D> {
     #[inline]
@@ -240,8 +254,8 @@ impl<D: Holder> Drop for Memory<D> {
 /// `pci_alloc_p2pmem()` for a `size` of whole pages.
 #[inline]
 fn alloc(dev: &pci::Device, size: usize) -> Result<NonNull<c_void>> {
-    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. Memory of a device that provides
-    // none, or not any more, is refused with NULL.
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which has a pool: a `Pool` is what
+    // this is called through.
     let addr = unsafe { bindings::pci_alloc_p2pmem(raw::pci_dev(dev), size) };
 
     NonNull::new(addr).ok_or(ENOMEM)

@@ -29,18 +29,16 @@ use kernel::{
         Core,
         Device, //
     },
+    devres::Devres,
     error::to_result,
     page::PAGE_SIZE,
     pci,
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    sync::aref::ARef, //
 };
 
 /// What the kernel asks of a range on this machine: `memremap_compat_align()` and
-/// `mhp_get_pluggable_range()`.
+/// `mhp_get_pluggable_range()`. Any context.
 pub fn limits() -> Limits {
     // SAFETY: Has no preconditions: returns a constant of the running kernel.
     let align = unsafe { bindings::memremap_compat_align() };
@@ -59,12 +57,13 @@ pub fn limits() -> Limits {
 
 /// Reads what BAR `index` of `dev` is (`pci_resource_flags()`, `pci_resource_start()`,
 /// `pci_resource_len()`). An index that no standard BAR has gives one of kind
-/// [`BarKind::Absent`].
+/// [`BarKind::Absent`]. Any context.
 pub fn bar(dev: &pci::Device, index: u8) -> Bar {
     if index >= NUM_BARS {
         return Bar {
             index,
             kind: BarKind::Absent,
+            prefetchable: false,
             start: 0,
             len: 0,
         };
@@ -74,6 +73,7 @@ pub fn bar(dev: &pci::Device, index: u8) -> Bar {
     // BAR, as just checked.
     let flags = unsafe { helpers::p2pdma_helper_resource_flags(raw::pci_dev(dev), index.into()) };
     // CAST: IORESOURCE_* are small positive constants.
+    let prefetchable = flags & bindings::IORESOURCE_PREFETCH as usize != 0;
     let kind = if flags & bindings::IORESOURCE_MEM as usize != 0 {
         BarKind::Memory
     } else if flags & bindings::IORESOURCE_IO as usize != 0 {
@@ -86,12 +86,13 @@ pub fn bar(dev: &pci::Device, index: u8) -> Bar {
     Bar {
         index,
         kind,
+        prefetchable,
         start: dev.resource_start(index.into()).unwrap_or(0),
         len: dev.resource_len(index.into()).unwrap_or(0),
     }
 }
 
-/// All standard BARs of `dev`.
+/// All standard BARs of `dev`. Any context.
 pub fn bars(dev: &pci::Device) -> [Bar; NUM_BARS as usize] {
     core::array::from_fn(|index| {
         // CAST: `index` is below `NUM_BARS`, which is a `u8`.
@@ -107,6 +108,23 @@ pub fn page_structs(ranges: &[BarRange]) -> u64 {
         // CAST: The sizes of a page and of what describes it are small, the latter the smaller.
         .map(|range| range.size().get() / PAGE_SIZE as u64 * size_of::<bindings::page>() as u64)
         .fold(0, u64::saturating_add)
+}
+
+/// Enables `dev`, with its memory decoding, until it is unbound and its managed resources, of which
+/// this is one, are released. To be called before [`Provider::register()`].
+///
+/// The kernel crate has [`pci::Device::enable_device_mem()`], which is never undone.
+///
+/// C: `pcim_enable_device()`. May sleep.
+///
+/// # Errors
+///
+/// What the C function returns.
+#[doc(alias = "pcim_enable_device")]
+pub fn enable(dev: &pci::Device<Core<'_>>) -> Result {
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means that it is being
+    // bound, under its lock: resources managed by the device can be added.
+    to_result(unsafe { bindings::pcim_enable_device(raw::pci_dev(dev)) })
 }
 
 /// Address of BAR `index` of `dev` on the PCI bus.
@@ -129,7 +147,7 @@ pub fn bus_address(dev: &pci::Device, index: u8) -> Result<BusAddress> {
 
 /// The NUMA node that `dev` is near to; [`None`] if the firmware does not say.
 ///
-/// C: `dev_to_node()`.
+/// C: `dev_to_node()`. Any context.
 #[doc(alias = "dev_to_node")]
 pub fn numa_node(dev: &Device) -> Option<u32> {
     // SAFETY: `raw::device()` returns a valid `struct device`.
@@ -155,7 +173,6 @@ pub fn numa_node(dev: &Device) -> Option<u32> {
 pub struct Provider<'bound> {
     dev: &'bound pci::Device<Bound>,
     ranges: KVec<BarRange>,
-    published: Atomic<bool>,
 }
 
 /// What of a provider's memory is in use, in bytes.
@@ -181,8 +198,8 @@ impl Usage {
 impl<'bound> Provider<'bound> {
     /// Registers `ranges` of `dev` as peer-to-peer memory.
     ///
-    /// The memory decoding of the device has to be enabled already
-    /// ([`pci::Device::enable_device_mem()`]). Nothing is published yet.
+    /// The device has to be [enabled](enable) already. Nothing is published yet, but user space can
+    /// map the memory from now on.
     ///
     /// C: `pci_p2pdma_add_resource()`, once a range. May sleep.
     ///
@@ -220,8 +237,10 @@ impl<'bound> Provider<'bound> {
 
         let pdev = raw::pci_dev(dev);
 
-        if Pool::exists(dev) {
-            return Err(EBUSY);
+        match Pool::of(dev) {
+            Ok(_) => return Err(EBUSY),
+            Err(ENODEV) => (),
+            Err(e) => return Err(e),
         }
         // SAFETY: Has no preconditions.
         let available = unsafe { bindings::si_mem_available() };
@@ -250,7 +269,6 @@ impl<'bound> Provider<'bound> {
         Ok(Self {
             dev,
             ranges: registered,
-            published: Atomic::new(false),
         })
     }
 
@@ -264,21 +282,29 @@ impl<'bound> Provider<'bound> {
     pub fn publish(&self, publish: bool) {
         // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`.
         unsafe { bindings::pci_p2pmem_publish(raw::pci_dev(self.dev), publish) };
-        self.published.store(publish, Relaxed);
-    }
-
-    /// Whether the memory is published.
-    pub fn is_published(&self) -> bool {
-        self.published.load(Relaxed)
     }
 
     /// The pool of the device's peer-to-peer memory.
     ///
-    /// What is allocated from it borrows `self`, and so is freed before the pages go.
-    pub fn pool(&self) -> Pool<'_> {
-        // By the invariant of `Self` the device has a pool while it is bound, and it is bound for
-        // `'bound`, which outlives `&self`.
-        Pool::new(self.dev)
+    /// What is allocated from it is tied to `'bound`, so that it can be kept beside `self` in the
+    /// driver's private data, and is freed before the pages go.
+    pub fn pool(&self) -> Pool<'bound> {
+        Pool::registered(self.dev)
+    }
+
+    /// A handle that publishes the memory, or withdraws it, for as long as the device is bound: for
+    /// attributes and the like, which do not have the `Provider`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn publication(&self) -> Result<Publication> {
+        let dev: &pci::Device = self.dev;
+
+        Ok(Publication(Devres::new(
+            self.dev.as_ref(),
+            Ok::<_, Error>(Published(dev.into())),
+        )?))
     }
 
     /// The registered ranges.
@@ -328,6 +354,8 @@ impl<'bound> Provider<'bound> {
                 if count >= PIN_BIAS {
                     usage.pinned += PAGE_SIZE as u64;
                 }
+                // SAFETY: May sleep here.
+                unsafe { helpers::p2pdma_helper_cond_resched() };
             }
         }
         Ok(usage)
@@ -340,20 +368,47 @@ impl<'bound> Provider<'bound> {
         // CAST: The page size is small.
         (0..range.size().get())
             .step_by(PAGE_SIZE)
-            .filter_map(move |offset| {
+            .map(move |offset| {
                 // SAFETY: `range` was registered, by the type invariant, so each of its pages has a
-                // `struct page`, as long as the device is bound.
-                let page = unsafe { helpers::p2pdma_helper_phys_to_page(start + offset) };
+                // `struct page`, as long as the device is bound, which is longer than `self` is
+                // borrowed. Those are not at address 0.
+                unsafe {
+                    let page = helpers::p2pdma_helper_phys_to_page(start + offset);
 
-                // SAFETY: The page belongs to a provider that is bound for longer than `self` is
-                // borrowed.
-                NonNull::new(page).map(|page| unsafe { PageRef::from_raw(page) })
+                    PageRef::from_raw(NonNull::new_unchecked(page))
+                }
             })
     }
 
     /// The device.
     pub fn device(&self) -> &'bound pci::Device<Bound> {
         self.dev
+    }
+}
+
+/// A device with published memory, or memory that could be.
+struct Published(ARef<pci::Device>);
+
+impl Published {
+    fn set(&self, publish: bool) {
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`.
+        unsafe { bindings::pci_p2pmem_publish(raw::pci_dev(&*self.0), publish) };
+    }
+}
+
+/// Publishes the memory of a provider, or withdraws it: see [`Provider::publication()`].
+pub struct Publication(Devres<Published>);
+
+impl Publication {
+    /// As [`Provider::publish()`].
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the device was unbound.
+    pub fn set(&self, publish: bool) -> Result {
+        self.0
+            .try_access_with(|published| published.set(publish))
+            .ok_or(ENODEV)
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Bar {
     pub index: u8,
     /// What it decodes.
     pub kind: BarKind,
+    /// It says that reading it has no side effects (`IORESOURCE_PREFETCH`): memory, rather than
+    /// registers.
+    pub prefetchable: bool,
     /// CPU physical address of its first byte (`pci_resource_start()`).
     pub start: u64,
     /// Its size in bytes (`pci_resource_len()`).
@@ -149,7 +152,7 @@ impl fmt::Display for RangeError {
                 "addresses {start:#x}-{last:#x} are beyond what the kernel can map"
             ),
             Self::NoSuitableBar { align } => {
-                write!(f, "no memory BAR of at least {align:#x} bytes")
+                write!(f, "no prefetchable memory BAR of at least {align:#x} bytes")
             }
         }
     }
@@ -249,7 +252,8 @@ impl BarRange {
         })
     }
 
-    /// The whole of the largest BAR that is suitable; of equal ones that with the lowest index.
+    /// The whole of the largest BAR that is suitable, and prefetchable: others hold registers, more
+    /// often than not. Of equal ones that with the lowest index.
     ///
     /// # Errors
     ///
@@ -257,7 +261,7 @@ impl BarRange {
     pub fn largest(bars: &[Bar], limits: &Limits) -> Result<Self, RangeError> {
         let mut best: Option<Self> = None;
 
-        for bar in bars {
+        for bar in bars.iter().filter(|bar| bar.prefetchable) {
             if let Ok(range) = Self::new(bar, 0, None, limits) {
                 if best.is_none_or(|best| range.size > best.size) {
                     best = Some(range);
@@ -319,6 +323,7 @@ mod tests {
         Bar {
             index,
             kind,
+            prefetchable: true,
             start,
             len,
         }
@@ -478,11 +483,16 @@ mod tests {
         let mid = bar(1, BarKind::Memory, 0xf800_0000, 16 * MIB);
         let big = bar(2, BarKind::Memory, 1 << 40, 1 << 36);
         let same = bar(4, BarKind::Memory, 1 << 41, 1 << 36);
+        let registers = Bar {
+            prefetchable: false,
+            ..bar(3, BarKind::Memory, 1 << 42, 1 << 37)
+        };
         let far = bar(5, BarKind::Memory, 1 << 47, 1 << 40);
 
         assert_eq!(pick(&[small, mid, big]), Ok(2));
         // Of equal ones the first; what cannot be used does not count, however large.
         assert_eq!(pick(&[big, same, far]), Ok(2));
+        assert_eq!(pick(&[mid, registers]), Ok(1));
         assert_eq!(
             pick(&[small, far]),
             Err(RangeError::NoSuitableBar { align: 2 * MIB })

@@ -10,7 +10,7 @@
 //! A page of a provider's memory, mapped for a client's reads and writes:
 //!
 //! ```ignore
-//! let mut table = provider.pool().alloc_sgl(4096)?;
+//! let table = provider.pool().alloc_sgl(4096)?;
 //! let mapped = table.map(client, DataDirection::Bidirectional)?;
 //!
 //! for entry in mapped.iter() {
@@ -28,6 +28,7 @@ use crate::{
     raw, //
 };
 use core::{
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::NonNull, //
 };
@@ -89,8 +90,7 @@ impl<'a> Pool<'a> {
 /// # Invariants
 ///
 /// `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
-/// `pci_p2pmem_alloc_sgl()` and not freed. It is DMA mapped only while a [`MappedSgTable`] borrows
-/// `self`.
+/// `pci_p2pmem_alloc_sgl()` and not freed. It is not DMA mapped, except within a [`MappedSgTable`].
 pub struct SgTable<D: Holder> {
     dev: D,
     table: bindings::sg_table,
@@ -150,7 +150,7 @@ impl<D: Holder> SgTable<D> {
         }
     }
 
-    /// Maps the list for DMA by `client`.
+    /// Maps the list for DMA by `client`, which takes the list over.
     ///
     /// Whether the addresses are bus addresses, addresses that the host bridge forwards, or I/O
     /// virtual addresses of the client's IOMMU, is the kernel's choice: see
@@ -160,26 +160,32 @@ impl<D: Holder> SgTable<D> {
     ///
     /// # Errors
     ///
-    /// - [`EREMOTEIO`](kernel::error::code) if the client cannot reach the memory. The kernel says why in its log, once for
+    /// The memory goes back to its pool then.
+    ///
+    /// - `EREMOTEIO` if the client cannot reach the memory. The kernel says why in its log, once for
     ///   each pair.
+    /// - [`EINVAL`] if `dir` is [`DataDirection::None`].
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
     #[doc(alias = "dma_map_sgtable")]
     pub fn map<'a>(
-        &'a mut self,
+        mut self,
         client: &'a Device<Bound>,
         dir: DataDirection,
-    ) -> Result<MappedSgTable<'a>> {
+    ) -> Result<MappedSgTable<'a, D>> {
+        if matches!(dir, DataDirection::None) {
+            return Err(EINVAL);
+        }
+
         // SAFETY:
         // - `raw::device()` returns a valid `struct device`, which is bound to a driver.
-        // - `self.table` is a valid list by the type invariant, and not mapped: `self` is borrowed
-        //   mutably.
+        // - `self.table` is a valid list by the type invariant, and not mapped.
         to_result(unsafe {
             bindings::dma_map_sgtable(raw::device(client), &mut self.table, dir.into(), 0)
         })?;
 
         // INVARIANT: Mapped just now.
         Ok(MappedSgTable {
-            table: &mut self.table,
+            table: ManuallyDrop::new(self),
             client,
             dir,
         })
@@ -190,8 +196,8 @@ impl<D: Holder> Drop for SgTable<D> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariant the list was made by `pci_p2pmem_alloc_sgl()` for this
-        // device, is not freed, and not mapped: nothing borrows `self`. The pool is there as long
-        // as memory of it is allocated (see the lifetime argument in the crate's documentation).
+        // device, is not freed, and not mapped. The pool is there as long as memory of it is
+        // allocated (see the lifetime argument in the crate's documentation).
         unsafe { bindings::pci_p2pmem_free_sgl(raw::pci_dev(&*self.dev), self.table.sgl) };
     }
 }
@@ -259,39 +265,67 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// A scatterlist of peer-to-peer memory, mapped for DMA by one client, unmapped when dropped.
+/// A scatterlist of peer-to-peer memory, mapped for DMA by one client; unmapped, and given back to
+/// its pool, when dropped.
 ///
 /// It is an [`SGTable`] of the kernel crate: [`SGTable::iter()`] yields its entries, with the
 /// addresses that the client uses.
 ///
 /// # Invariants
 ///
-/// `table` is mapped for `client` in direction `dir`.
-pub struct MappedSgTable<'a> {
-    table: &'a mut bindings::sg_table,
+/// - `table` is mapped for `client` in direction `dir`.
+/// - `table` is not used any more once it was taken out by [`Self::unmap()`] or the drop.
+pub struct MappedSgTable<'a, D: Holder> {
+    table: ManuallyDrop<SgTable<D>>,
     client: &'a Device<Bound>,
     dir: DataDirection,
 }
 
-impl Deref for MappedSgTable<'_> {
+impl<D: Holder> MappedSgTable<'_, D> {
+    /// The list itself, for the io accessors of its memory.
+    pub fn table(&self) -> &SgTable<D> {
+        &self.table
+    }
+
+    /// Ends the mapping, and returns the list.
+    ///
+    /// C: `dma_unmap_sgtable()`. May sleep.
+    #[doc(alias = "dma_unmap_sgtable")]
+    pub fn unmap(self) -> SgTable<D> {
+        let mut this = ManuallyDrop::new(self);
+
+        this.end();
+        // SAFETY: `this` is not dropped, and not used any more.
+        unsafe { ManuallyDrop::take(&mut this.table) }
+    }
+
+    /// Ends the mapping. To be called once, before the table is taken out.
+    fn end(&mut self) {
+        let table = &mut self.table.table;
+
+        // SAFETY: By the type invariant the table is mapped for this client in this direction. The
+        // client is bound, as when it was mapped.
+        unsafe { bindings::dma_unmap_sgtable(raw::device(self.client), table, self.dir.into(), 0) };
+    }
+}
+
+impl<D: Holder> Deref for MappedSgTable<'_, D> {
     type Target = SGTable;
 
     fn deref(&self) -> &Self::Target {
-        let table = core::ptr::from_ref(self.table).cast_mut();
+        let table = core::ptr::from_ref(&self.table.table).cast_mut();
 
-        // SAFETY: `table` is a valid `struct sg_table`. It is borrowed mutably by `self`, which
-        // does not change it before it is dropped.
+        // SAFETY: `table` is a valid `struct sg_table`, which is changed by nobody while `self` is
+        // borrowed.
         unsafe { SGTable::from_raw(table) }
     }
 }
 
-impl Drop for MappedSgTable<'_> {
+impl<D: Holder> Drop for MappedSgTable<'_, D> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the table is mapped for this client in this direction. The
-        // client is bound, as when it was mapped.
-        unsafe {
-            bindings::dma_unmap_sgtable(raw::device(self.client), self.table, self.dir.into(), 0)
-        };
+        self.end();
+        // SAFETY: Not used any more.
+        unsafe { ManuallyDrop::drop(&mut self.table) };
     }
 }
 
@@ -346,7 +380,7 @@ impl MapType {
     #[doc(alias = "pci_p2pdma_map_type")]
     pub fn probe(pool: Pool<'_>, client: &Device<Bound>) -> Result<Self> {
         // CAST: The page size fits.
-        let mut table = pool.alloc_sgl(kernel::page::PAGE_SIZE as u32)?;
+        let table = pool.alloc_sgl(kernel::page::PAGE_SIZE as u32)?;
 
         let mapped = match table.map(client, DataDirection::Bidirectional) {
             Ok(mapped) => mapped,

@@ -25,20 +25,17 @@
 //!     }
 //! }
 //!
-//! // In probe(), kept in the driver's private data:
-//! let group = Group::new(pdev.as_ref(), Speed(Atomic::new(1)))?;
+//! // In probe():
+//! sysfs::register(pdev.as_ref(), Speed(Atomic::new(1)))?;
 //! ```
 
 use crate::{
     bindings as helpers,
     raw, //
 };
-use core::{
-    fmt::{
-        self,
-        Write as _, //
-    },
-    ops::Deref, //
+use core::fmt::{
+    self,
+    Write as _, //
 };
 use kernel::{
     bindings,
@@ -46,12 +43,14 @@ use kernel::{
         Bound,
         Device, //
     },
+    devres,
     error::{
         from_result,
         to_result, //
     },
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 /// An attribute: a file in sysfs that holds one value.
@@ -114,44 +113,51 @@ struct Slot<T> {
     data: *const T,
 }
 
-/// A group of attributes below a device, registered until it is dropped, with its data.
-///
-/// A driver keeps it in its private data: there it is dropped while the device is still bound.
-/// It dereferences to the data.
+/// A group of attributes that is registered, with its data.
 ///
 /// # Invariants
 ///
-/// `group` refers to `list`, which refers to the attributes in `slots` and ends with NULL. None of
-/// them, nor `data`, is changed or moved while the group is registered, which it is as long as this
-/// exists.
-pub struct Group<'bound, T: Attributes> {
-    dev: &'bound Device<Bound>,
+/// - `group` refers to `list`, which refers to the attributes in `slots` and ends with NULL. None of
+///   them, nor `data`, is changed or moved while the group is registered.
+/// - The group is registered with `dev`, which is in sysfs, as long as this exists.
+struct Group<T: Attributes> {
+    dev: ARef<Device>,
     group: KBox<bindings::attribute_group>,
     #[expect(dead_code, reason = "`group` points to it")]
     list: KVec<*mut bindings::attribute>,
     #[expect(dead_code, reason = "`list` points to it")]
     slots: KVec<Slot<T>>,
+    #[expect(dead_code, reason = "`slots` points to it")]
     data: KBox<T>,
 }
 
 // SAFETY: A group can be removed on any thread. `T` is shared with the threads that read and write
 // the attributes anyhow, and dropped on the one that drops the group.
-unsafe impl<T: Attributes + Send> Send for Group<'_, T> {}
+unsafe impl<T: Attributes + Send> Send for Group<T> {}
 
-// SAFETY: A shared reference gives access to the shared data only.
-unsafe impl<T: Attributes> Sync for Group<'_, T> {}
+/// Registers a group of attributes below `dev`, until `dev` is unbound. They can be read and written
+/// before this returns.
+///
+/// The group is a resource managed by the device, so it is removed before those that were added
+/// earlier. It is not handed out: attributes that are still registered when their data are gone
+/// would be worse than a leak.
+///
+/// May sleep.
+///
+/// # Errors
+///
+/// - [`ENOMEM`].
+/// - [`EEXIST`] if the device has a group, or a file, of that name.
+#[doc(alias = "devm_device_add_group")]
+pub fn register<T: Attributes + Send + 'static>(dev: &Device<Bound>, data: T) -> Result {
+    let group = Group::new(dev, data)?;
 
-impl<'bound, T: Attributes> Group<'bound, T> {
-    /// Registers the attributes below `dev`. They can be read and written before this returns.
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// - [`ENOMEM`].
-    /// - [`EEXIST`] if the device has a group, or a file, of that name.
-    #[doc(alias = "sysfs_create_group")]
-    pub fn new(dev: &'bound Device<Bound>, data: T) -> Result<Self> {
+    devres::register::<Group<T>, Error>(dev, Ok::<_, Error>(group), GFP_KERNEL)
+}
+
+impl<T: Attributes> Group<T> {
+    /// Registers the attributes below `dev`.
+    fn new(dev: &Device<Bound>, data: T) -> Result<Self> {
         let data = KBox::new(data, GFP_KERNEL)?;
         let mut slots = KVec::with_capacity(T::ATTRIBUTES.len(), GFP_KERNEL)?;
         let mut list = KVec::with_capacity(T::ATTRIBUTES.len() + 1, GFP_KERNEL)?;
@@ -193,8 +199,9 @@ impl<'bound, T: Attributes> Group<'bound, T> {
         to_result(unsafe { bindings::sysfs_create_group(kobj(dev), &*group) })?;
 
         // INVARIANT: As set up above; moving the owners does not move what they own.
+        let dev: &Device = dev;
         Ok(Self {
-            dev,
+            dev: dev.into(),
             group,
             list,
             slots,
@@ -203,24 +210,16 @@ impl<'bound, T: Attributes> Group<'bound, T> {
     }
 }
 
-impl<T: Attributes> Deref for Group<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.data
-    }
-}
-
-impl<T: Attributes> Drop for Group<'_, T> {
+impl<T: Attributes> Drop for Group<T> {
     fn drop(&mut self) {
         // Waits for the calls of `show()` and `store()` that are under way; there are none after.
         //
         // SAFETY: By the type invariant the group is registered with this device.
-        unsafe { bindings::sysfs_remove_group(kobj(self.dev), &*self.group) };
+        unsafe { bindings::sysfs_remove_group(kobj(&self.dev), &*self.group) };
     }
 }
 
-fn kobj(dev: &Device<Bound>) -> *mut bindings::kobject {
+fn kobj(dev: &Device) -> *mut bindings::kobject {
     // SAFETY: `raw::device()` returns a valid `struct device`, so the field is in bounds.
     unsafe { &raw mut (*raw::device(dev)).kobj }
 }

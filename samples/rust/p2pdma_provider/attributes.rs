@@ -9,12 +9,17 @@ use crate::choice::Source;
 use core::fmt;
 use kernel::{
     prelude::*,
-    str::kstrtobool_bytes, //
+    str::kstrtobool_bytes,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 use p2pdma::{
     provider::{
         self,
-        Provider, //
+        Provider,
+        Publication, //
     },
     range::BarRange,
     sysfs::{
@@ -24,19 +29,38 @@ use p2pdma::{
 };
 
 /// What a bound device provides.
-pub(crate) struct State<'bound> {
-    pub(crate) provider: Provider<'bound>,
-    pub(crate) source: Source,
+pub(crate) struct State {
+    source: Source,
+    /// The first range: others that the memory was split into follow it without a gap.
+    first: BarRange,
+    bus_address: u64,
+    size: u64,
+    ranges: usize,
+    numa_node: Option<u32>,
+    publication: Publication,
+    published: Atomic<bool>,
 }
 
-impl State<'_> {
-    /// The first range: ranges that the memory was split into follow it without a gap.
-    fn first(&self, f: impl FnOnce(&BarRange) -> fmt::Result) -> fmt::Result {
-        self.provider.ranges().first().map_or(Err(fmt::Error), f)
+impl State {
+    /// What `provider` provides; publishes it if `publish` says so.
+    pub(crate) fn new(provider: &Provider<'_>, source: Source, publish: bool) -> Result<Self> {
+        let first = *provider.ranges().first().ok_or(EINVAL)?;
+
+        provider.publish(publish);
+        Ok(Self {
+            source,
+            first,
+            bus_address: provider.bus_address(&first),
+            size: provider.size(),
+            ranges: provider.ranges().len(),
+            numa_node: provider::numa_node(provider.device().as_ref()),
+            publication: provider.publication()?,
+            published: Atomic::new(publish),
+        })
     }
 }
 
-impl Attributes for State<'_> {
+impl Attributes for State {
     const GROUP: &'static CStr = c"p2pdma_provider";
     const ATTRIBUTES: &'static [Attribute] = &[
         Attribute::ro(c"source"),
@@ -50,27 +74,28 @@ impl Attributes for State<'_> {
     ];
 
     fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-        let provider = &self.provider;
-
         match index {
             0 => out.write_str(self.source.as_str()),
-            1 => self.first(|range| write!(out, "{}", range.bar())),
-            2 => self.first(|range| write!(out, "{}", range.offset())),
-            3 => write!(out, "{}", provider.size()),
-            4 => write!(out, "{}", provider.ranges().len()),
-            5 => self.first(|range| write!(out, "{:#x}", provider.bus_address(range))),
-            6 => match provider::numa_node(provider.device().as_ref()) {
+            1 => write!(out, "{}", self.first.bar()),
+            2 => write!(out, "{}", self.first.offset()),
+            3 => write!(out, "{}", self.size),
+            4 => write!(out, "{}", self.ranges),
+            5 => write!(out, "{:#x}", self.bus_address),
+            6 => match self.numa_node {
                 Some(node) => write!(out, "{node}"),
                 None => out.write_str("-1"),
             },
-            7 => write!(out, "{}", u8::from(provider.is_published())),
+            7 => write!(out, "{}", u8::from(self.published.load(Relaxed))),
             _ => Err(fmt::Error),
         }
     }
 
     fn store(&self, _index: usize, value: &str) -> Result {
         // The only attribute that can be written.
-        self.provider.publish(kstrtobool_bytes(value.as_bytes())?);
+        let publish = kstrtobool_bytes(value.as_bytes())?;
+
+        self.publication.set(publish)?;
+        self.published.store(publish, Relaxed);
         Ok(())
     }
 }

@@ -12,8 +12,7 @@ use core::num::NonZero;
 use kernel::{
     device::Core,
     pci,
-    prelude::*,
-    sizes::SZ_4K, //
+    prelude::*, //
 };
 use p2pdma::{
     provider,
@@ -151,8 +150,7 @@ impl Choice {
         let size = self.range.size().get() / u64::from(parts);
         let mut ranges = KVec::with_capacity(parts as usize, GFP_KERNEL)?;
 
-        // Parts that would not add up to the whole are not multiples of a page either.
-        if size % SZ_4K as u64 != 0 || size * u64::from(parts) != self.range.size().get() {
+        if size * u64::from(parts) != self.range.size().get() {
             dev_err!(
                 pdev,
                 "parameter split={}: {} bytes do not divide into as many ranges\n",

@@ -14,7 +14,8 @@ use kernel::{
     devres,
     io::Io,
     pci,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 use p2pdma::{
     cmb::{
@@ -30,85 +31,92 @@ type Registers<'bound> = pci::Bar<'bound, { cmb::REGISTERS_LEN }>;
 
 /// Finds the CMB, and enables it until the device is unbound; what is wrong is reported in one line.
 pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> Result<Choice> {
-    let registers: Registers<'_> = pdev.iomap_region_sized(0, c"p2pdma_provider")?;
-    let has_cmbmsc = cmb::has_cmbmsc(read_cap(&registers));
+    let registers: Registers<'_> = pdev
+        .iomap_region_sized(0, c"p2pdma_provider")
+        .inspect_err(|e| dev_err!(pdev, "cannot map the controller's registers: {:?}\n", e))?;
 
-    if has_cmbmsc {
-        write_cmbmsc(&registers, cmb::CMBMSC_REGISTERS_ONLY);
+    if cmb::controller_works(
+        registers.read32(cmb::REG_CC),
+        registers.read32(cmb::REG_CSTS),
+    ) {
+        dev_err!(
+            pdev,
+            "the controller is enabled: bind the nvme driver and unbind it, which shuts it down\n"
+        );
+        return Err(EBUSY);
     }
 
-    let choice = find(pdev, &registers, parameters);
+    let (cmb, range) = if cmb::has_cmbmsc(read_cap(&registers)) {
+        enable(pdev, registers, parameters)?
+    } else {
+        find(pdev, &registers, parameters)?
+    };
 
-    if has_cmbmsc {
-        match &choice {
-            Ok((_, bus_address)) => return enable(pdev, registers, *bus_address, choice?.0),
-            Err(_) => write_cmbmsc(&registers, cmb::CMBMSC_DISABLED),
-        }
-    }
-    Ok(choice?.0)
+    Ok(Choice::cmb(range, cmb.takes_data()))
 }
 
-/// Reads where the CMB is, with the registers that describe it enabled.
-///
-/// Returns the choice, and the bus address of the start of the whole CMB.
+/// Finds and enables a CMB of the 1.4 scheme.
+fn enable(
+    pdev: &pci::Device<Core<'_>>,
+    registers: Registers<'_>,
+    parameters: &Parameters,
+) -> Result<(Cmb, BarRange)> {
+    // Managed resources are released in reverse order: the pages, which are registered later, go
+    // first. Until then devices may still access the memory.
+    let registers = Arc::new(registers.into_devres()?, GFP_KERNEL)?;
+    devres::register::<DisableOnRelease, Error>(
+        pdev.as_ref(),
+        Ok(DisableOnRelease(registers.clone())),
+        GFP_KERNEL,
+    )?;
+
+    let registers = registers.access(pdev.as_ref())?;
+    write_cmbmsc(registers, cmb::CMBMSC_REGISTERS_ONLY);
+
+    let (cmb, range) = find(pdev, registers, parameters)?;
+    let address = provider::bus_address(pdev, cmb.bar)?.wrapping_add(cmb.offset);
+
+    if let Some(value) = cmb::cmbmsc_enable(address) {
+        write_cmbmsc(registers, value);
+        if !cmb::address_refused(registers.read32(cmb::REG_CMBSTS)) {
+            return Ok((cmb, range));
+        }
+    }
+    dev_err!(
+        pdev,
+        "the controller refuses its memory buffer at bus address {:#x}\n",
+        address
+    );
+    Err(EIO)
+}
+
+/// Reads where the CMB is, and which part of it is asked for.
 fn find(
     pdev: &pci::Device<Core<'_>>,
     registers: &Registers<'_>,
     parameters: &Parameters,
-) -> Result<(Choice, u64)> {
+) -> Result<(Cmb, BarRange)> {
     let cmbloc = registers.read32(cmb::REG_CMBLOC);
     let cmbsz = registers.read32(cmb::REG_CMBSZ);
     let cmb = Cmb::decode(cmbloc, cmbsz).map_err(|e| {
         dev_err!(pdev, "cannot provide peer-to-peer memory: {}\n", e);
         Error::from(e)
     })?;
-
     let bar = provider::bar(pdev, cmb.bar);
-    let limits = provider::limits();
     let range = cmb
-        .range(&bar, &limits)
-        .and_then(|_| cmb.part(parameters.offset, parameters.size))
-        .and_then(|(offset, size)| BarRange::new(&bar, offset, Some(size), &limits))
+        .range(
+            &bar,
+            parameters.offset,
+            parameters.size,
+            &provider::limits(),
+        )
         .map_err(|e| refuse(pdev, e))?;
 
-    Ok((
-        Choice::cmb(range, cmb.takes_data()),
-        provider::bus_address(pdev, cmb.bar)?.wrapping_add(cmb.offset),
-    ))
-}
-
-/// Enables the CMB at `bus_address` until the memory that is registered behind this is released.
-fn enable(
-    pdev: &pci::Device<Core<'_>>,
-    registers: Registers<'_>,
-    bus_address: u64,
-    choice: Choice,
-) -> Result<Choice> {
-    let value = cmb::cmbmsc_enable(bus_address).ok_or(EINVAL)?;
-
-    write_cmbmsc(&registers, value);
-    if cmb::address_refused(registers.read32(cmb::REG_CMBSTS)) {
-        write_cmbmsc(&registers, cmb::CMBMSC_DISABLED);
-        dev_err!(
-            pdev,
-            "the controller refuses its memory buffer at bus address {:#x}\n",
-            bus_address
-        );
-        return Err(EIO);
-    }
-
-    // Managed resources are released in reverse order: the pages, which are registered later, go
-    // first. Until then devices may still access the memory.
-    devres::register(
-        pdev.as_ref(),
-        DisableOnRelease(registers.into_devres()?),
-        GFP_KERNEL,
-    )?;
-    Ok(choice)
+    Ok((cmb, range))
 }
 
 /// Disables the CMB when dropped.
-struct DisableOnRelease(pci::DevresBar<{ cmb::REGISTERS_LEN }>);
+struct DisableOnRelease(Arc<pci::DevresBar<{ cmb::REGISTERS_LEN }>>);
 
 impl Drop for DisableOnRelease {
     fn drop(&mut self) {
@@ -123,8 +131,8 @@ fn read_cap(registers: &Registers<'_>) -> u64 {
     u64::from(registers.read32(cmb::REG_CAP)) | u64::from(registers.read32(cmb::REG_CAP + 4)) << 32
 }
 
-/// Writes CMBMSC in two halves, the upper one first: not every controller takes writes of
-/// 64 bits, and the enable bits are in the lower half.
+/// Writes CMBMSC in two halves, the upper one first: not every controller takes writes of 64 bits,
+/// and the enable bits are in the lower half.
 fn write_cmbmsc(registers: &Registers<'_>, value: u64) {
     // CAST: The halves.
     registers.write32((value >> 32) as u32, cmb::REG_CMBMSC + 4);

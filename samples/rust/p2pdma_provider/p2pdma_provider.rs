@@ -28,7 +28,7 @@ use p2pdma::{
         self,
         Provider, //
     },
-    sysfs::Group, //
+    sysfs, //
 };
 
 kernel::pci_device_table!(
@@ -43,10 +43,10 @@ kernel::pci_device_table!(
 
 struct ProviderDriver;
 
-/// What a bound device has, dropped from the top.
+/// What a bound device has. The attributes, and the pages themselves, are resources managed by the
+/// device, and go after this.
 struct ProviderData<'bound> {
-    /// First no more reads and writes of attributes, then no more publication.
-    state: Group<'bound, State<'bound>>,
+    provider: Provider<'bound>,
 }
 
 impl pci::Driver for ProviderDriver {
@@ -61,7 +61,8 @@ impl pci::Driver for ProviderDriver {
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let parameters = Parameters::get(pdev)?;
 
-        pdev.enable_device_mem()?;
+        provider::enable(pdev)
+            .inspect_err(|e| dev_err!(pdev, "cannot enable the device: {:?}\n", e))?;
 
         let choice = Choice::make(pdev, &parameters)?;
         let ranges = choice.split(pdev, parameters.split)?;
@@ -76,29 +77,25 @@ impl pci::Driver for ProviderDriver {
             e => dev_err!(pdev, "the kernel refuses the memory: {:?}\n", e),
         })?;
 
-        provider.publish(parameters.publish.unwrap_or(choice.takes_data));
+        let publish = parameters.publish.unwrap_or(choice.takes_data);
+        sysfs::register(
+            pdev.as_ref(),
+            State::new(&provider, choice.source, publish)?,
+        )?;
 
-        Ok(ProviderData {
-            state: Group::new(
-                pdev.as_ref(),
-                State {
-                    provider,
-                    source: choice.source,
-                },
-            )?,
-        })
+        Ok(ProviderData { provider })
     }
 
     fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        let provider = &this.state.provider;
+        let provider = &this.provider;
 
-        // No new users, before those that are left are counted.
+        // New users should not find it, now that those that are left are counted.
         provider.publish(false);
 
         match provider.usage() {
             Ok(usage) if usage.total > 0 => dev_info!(
                 pdev,
-                "{} of {} bytes in use, waiting: mapped by user space {} (pinned for I/O {}), allocated in the kernel {}\n",
+                "{} of {} bytes in use: mapped by user space {} (pinned for I/O {}), allocated in the kernel {}\n",
                 usage.total,
                 provider.size(),
                 usage.user,

@@ -9,13 +9,13 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    client::BoundClient,
+    bound::BoundDevice,
     provider::Provider, //
 };
 
 pub fn misuse(provider: &Provider<'_>, dev: &Device) -> Result<usize> {
-    let client = BoundClient::lock(dev).ok_or(ENODEV)?;
-    let mut table = provider.pool().alloc_sgl(4096)?;
+    let client = BoundDevice::lock(dev)?;
+    let table = provider.pool().alloc_sgl(4096)?;
     let mapped = table.map(&client, DataDirection::ToDevice)?;
 
     drop(client);

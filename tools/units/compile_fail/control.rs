@@ -23,7 +23,7 @@ use p2pdma::{
 
 pub fn correct(provider: &Provider<'_>, client: &Device<Bound>, range: UserRange) -> Result<usize> {
     let memory = provider.pool().alloc(4096)?;
-    let mut table = provider.pool().alloc_sgl(4096)?;
+    let table = provider.pool().alloc_sgl(4096)?;
     let mapped = table.map(client, DataDirection::ToDevice)?;
     let pages = pin::pin_fast(range, Flags::short_term(Access::Read).allow_p2pdma())?;
 

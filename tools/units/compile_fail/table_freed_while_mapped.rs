@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A scatterlist is not freed while a client has it mapped.
-//~ E0505
+//~ E0382
 
 use kernel::{
     device::{
@@ -14,7 +14,7 @@ use kernel::{
 use p2pdma::provider::Provider;
 
 pub fn misuse(provider: &Provider<'_>, client: &Device<Bound>) -> Result<usize> {
-    let mut table = provider.pool().alloc_sgl(4096)?;
+    let table = provider.pool().alloc_sgl(4096)?;
     let mapped = table.map(client, DataDirection::ToDevice)?;
 
     drop(table);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A scatterlist is mapped for one client at a time.
-//~ E0499
+//~ E0382
 
 use kernel::{
     device::{
@@ -14,7 +14,7 @@ use kernel::{
 use p2pdma::provider::Provider;
 
 pub fn misuse(provider: &Provider<'_>, a: &Device<Bound>, b: &Device<Bound>) -> Result<usize> {
-    let mut table = provider.pool().alloc_sgl(4096)?;
+    let table = provider.pool().alloc_sgl(4096)?;
     let first = table.map(a, DataDirection::ToDevice)?;
     let second = table.map(b, DataDirection::ToDevice)?;
 

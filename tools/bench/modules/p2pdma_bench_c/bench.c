@@ -118,7 +118,7 @@ static int bench_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	int ret;
 
-	ret = pci_enable_device_mem(pdev);
+	ret = pcim_enable_device(pdev);
 	if (ret)
 		return ret;
 

@@ -10,73 +10,113 @@
 
 use core::fmt;
 use kernel::{
-    device::Core,
+    device::{
+        Bound,
+        Core, //
+    },
     pci,
     prelude::*,
     sizes::SZ_64K,
+    sync::aref::ARef,
     time::{
         Instant,
         Monotonic, //
     }, //
 };
 use p2pdma::{
+    bound::BoundDevice,
     distance::{
         self,
         Reach,
         Report, //
     },
+    pool::Pool,
     provider::{
         self,
         Provider, //
     },
     range::BarRange,
     sysfs::{
+        self,
         Attribute,
-        Attributes,
-        Group, //
+        Attributes, //
     }, //
 };
 
 const ITERATIONS: u32 = 200;
 const BENCH_BAR: u8 = 2;
 
-struct Bench<'bound> {
-    provider: Provider<'bound>,
+/// What the calls are made on.
+struct Calls<'a> {
+    dev: &'a pci::Device<Bound>,
+    pool: Pool<'a>,
 }
 
-impl Bench<'_> {
+impl Calls<'_> {
     fn alloc(&self) -> Result {
-        drop(self.provider.pool().alloc(SZ_64K)?);
+        drop(self.pool.alloc(SZ_64K)?);
         Ok(())
     }
 
     fn alloc_sgl(&self) -> Result {
         // CAST: 64 KiB.
-        drop(self.provider.pool().alloc_sgl(SZ_64K as u32)?);
+        drop(self.pool.alloc_sgl(SZ_64K as u32)?);
         Ok(())
     }
 
     fn distance(&self) -> Result {
-        let dev = self.provider.device();
-
-        match distance::distance(dev, dev.as_ref(), Report::Quiet) {
+        match distance::distance(self.dev, self.dev.as_ref(), Report::Quiet) {
             Reach::Ports(_) => Ok(()),
             Reach::NotSupported => Err(EIO),
         }
     }
 
     fn distance_many(&self) -> Result {
-        let dev = self.provider.device();
-        let client = dev.as_ref();
+        let client = self.dev.as_ref();
 
-        match distance::distance_many(dev, &[client, client, client, client], Report::Quiet)? {
+        match distance::distance_many(self.dev, &[client, client, client, client], Report::Quiet)? {
             Reach::Ports(_) => Ok(()),
             Reach::NotSupported => Err(EIO),
         }
     }
+
+    /// Nanoseconds that [`ITERATIONS`] of the call that `index` stands for take.
+    fn measure(&self, index: usize) -> Result<i64> {
+        let calls: [fn(&Self) -> Result; 4] = [
+            Self::alloc,
+            Self::alloc_sgl,
+            Self::distance,
+            Self::distance_many,
+        ];
+        let call = calls.get(index).ok_or(EINVAL)?;
+        let start = Instant::<Monotonic>::now();
+
+        for _ in 0..ITERATIONS {
+            call(self)?;
+        }
+        Ok(start.elapsed().as_nanos())
+    }
 }
 
-impl Attributes for Bench<'_> {
+struct Bench {
+    dev: ARef<pci::Device>,
+}
+
+impl Bench {
+    fn measure(&self, index: usize) -> Result<i64> {
+        let dev: &pci::Device = &self.dev;
+        let bound = BoundDevice::try_lock(dev.as_ref())?;
+        let dev = bound.pci()?;
+
+        Calls {
+            dev,
+            pool: Pool::of(dev)?,
+        }
+        .measure(index)
+    }
+}
+
+impl Attributes for Bench {
     const GROUP: &'static CStr = c"p2pdma_bench";
     const ATTRIBUTES: &'static [Attribute] = &[
         Attribute::ro(c"alloc"),
@@ -86,19 +126,9 @@ impl Attributes for Bench<'_> {
     ];
 
     fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-        let calls: [fn(&Self) -> Result; 4] = [
-            Self::alloc,
-            Self::alloc_sgl,
-            Self::distance,
-            Self::distance_many,
-        ];
-        let call = calls.get(index).ok_or(fmt::Error)?;
-        let start = Instant::<Monotonic>::now();
+        let time = self.measure(index).map_err(|_| fmt::Error)?;
 
-        for _ in 0..ITERATIONS {
-            call(self).map_err(|_| fmt::Error)?;
-        }
-        write!(out, "{}", start.elapsed().as_nanos())
+        write!(out, "{time}")
     }
 }
 
@@ -108,7 +138,7 @@ kernel::pci_device_table!(PCI_TABLE, <BenchDriver as pci::Driver>::IdInfo, []);
 
 impl pci::Driver for BenchDriver {
     type IdInfo = ();
-    type Data<'bound> = Group<'bound, Bench<'bound>>;
+    type Data<'bound> = Provider<'bound>;
 
     // Devices are bound through driver_override.
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
@@ -117,14 +147,16 @@ impl pci::Driver for BenchDriver {
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        pdev.enable_device_mem()?;
+        provider::enable(pdev)?;
 
         let bar = provider::bar(pdev, BENCH_BAR);
         let range = BarRange::new(&bar, 0, None, &provider::limits())?;
         let provider = Provider::register(pdev, &[range])?;
 
         provider.publish(true);
-        Group::new(pdev.as_ref(), Bench { provider })
+        let dev: &pci::Device = pdev;
+        sysfs::register(pdev.as_ref(), Bench { dev: dev.into() })?;
+        Ok(provider)
     }
 }
 
