@@ -1,0 +1,682 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine as sysfs shows it: PCI functions, providers of peer-to-peer memory, and the NVMe
+//! controllers that can be its clients.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::bdf::Bdf;
+use crate::config_space::{self, PortType};
+
+/// A PCI function.
+#[derive(Clone, Debug, Serialize)]
+pub struct Device {
+    /// Its address.
+    pub bdf: Bdf,
+    /// The bridge above it, or `None` on a root bus.
+    pub parent: Option<Bdf>,
+    /// Name of the root bus it is below, such as `pci0000:00`.
+    pub root_bus: String,
+    /// Vendor id.
+    pub vendor_id: u16,
+    /// Device id.
+    pub device_id: u16,
+    /// Class code: class, subclass, programming interface.
+    pub class: u32,
+    /// What it is, in words.
+    pub name: String,
+    /// Kind of PCIe function, where the configuration space could be read.
+    pub port_type: Option<PortType>,
+    /// Driver that is bound to it.
+    pub driver: Option<String>,
+    /// NUMA node, if the firmware says.
+    pub numa_node: Option<u32>,
+    /// ACS sends peer-to-peer traffic that passes here up to the host bridge.
+    pub acs_redirect: Option<bool>,
+}
+
+impl Device {
+    /// Whether it is a bridge to another PCI bus.
+    pub fn is_bridge(&self) -> bool {
+        self.class >> 8 == 0x0604
+    }
+}
+
+/// Where a provider's memory lies in its device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// `cmb` for a Controller Memory Buffer of an NVMe controller, `bar` for a memory BAR.
+    pub kind: String,
+    /// Number of the BAR.
+    pub bar: Option<u8>,
+    /// Offset in the BAR, in bytes.
+    pub offset: Option<u64>,
+}
+
+/// A function that provides peer-to-peer memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Provider {
+    /// Its address.
+    pub bdf: Bdf,
+    /// Kind of device, as it is called in expectations: testdev, cmb, ivshmem or pci.
+    pub kind: String,
+    /// Driver that registered the memory.
+    pub driver: Option<String>,
+    /// Size of the pool, in bytes.
+    pub size: u64,
+    /// What of it can still be had, in bytes.
+    pub available: u64,
+    /// Whether other drivers can find it.
+    pub published: bool,
+    /// NUMA node, if the firmware says.
+    pub numa_node: Option<u32>,
+    /// Where the memory lies, if the driver says.
+    pub source: Option<Source>,
+}
+
+/// A namespace of an NVMe controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    /// Name of the disk, such as `nvme0n1`.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Size of a logical block in bytes.
+    pub block_size: u64,
+}
+
+impl Namespace {
+    /// The device node.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev").join(&self.name)
+    }
+}
+
+/// An NVMe controller, which can move data to and from peer-to-peer memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Client {
+    /// Its address.
+    pub bdf: Bdf,
+    /// Name of the controller, such as `nvme0`.
+    pub controller: String,
+    /// Serial number.
+    pub serial: String,
+    /// Model name.
+    pub model: String,
+    /// State, `live` if all is well.
+    pub state: String,
+    /// Driver that is bound to it.
+    pub driver: Option<String>,
+    /// Whether its queues take peer-to-peer pages.
+    pub p2p_queues: bool,
+    /// Its namespaces.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// All that matters of a machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// All PCI functions, by address.
+    pub devices: BTreeMap<Bdf, Device>,
+    /// Those that provide peer-to-peer memory.
+    pub providers: Vec<Provider>,
+    /// NVMe controllers.
+    pub clients: Vec<Client>,
+    /// The kernel lets any pair through the host bridge, because of the processor.
+    pub cpu_allows_any_pair: bool,
+}
+
+/// A directory of attributes.
+struct Attributes<'a>(&'a Path);
+
+impl Attributes<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.0.join(name)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        let text = self.text(name)?;
+        match text.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).ok(),
+            None => text.parse().ok(),
+        }
+    }
+
+    /// The last part of what a symbolic link points to.
+    fn link(&self, name: &str) -> Option<String> {
+        let target = fs::read_link(self.0.join(name)).ok()?;
+        Some(target.file_name()?.to_string_lossy().into_owned())
+    }
+}
+
+/// Names of a directory's entries, in order; none if there is no such directory.
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+fn device_name(vendor: u16, device: u16, class: u32) -> String {
+    let code = class.to_be_bytes();
+    let known = pci_ids::Device::from_vid_pid(vendor, device).map(|d| d.name().to_owned());
+    known
+        .or_else(|| {
+            use pci_ids::FromId as _;
+            pci_ids::Subclass::from_cid_sid(code[1], code[2])
+                .map(|subclass| subclass.name().to_owned())
+                .or_else(|| Some(pci_ids::Class::from_id(code[1])?.name().to_owned()))
+        })
+        .unwrap_or_else(|| format!("device {vendor:04x}:{device:04x}"))
+}
+
+/// The `NNN` of `nvmeNNN`, and nothing but that.
+fn is_controller_name(name: &str) -> bool {
+    name.strip_prefix("nvme")
+        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Reads the machine from sysfs and procfs.
+pub struct Reader {
+    sys: PathBuf,
+    proc: PathBuf,
+}
+
+impl Reader {
+    /// A reader of the machine that this runs on.
+    pub fn of_this_machine() -> Self {
+        Self::below(Path::new("/"))
+    }
+
+    /// A reader of the `sys` and `proc` below another directory.
+    pub fn below(root: &Path) -> Self {
+        Reader {
+            sys: root.join("sys"),
+            proc: root.join("proc"),
+        }
+    }
+
+    /// Reads everything.
+    ///
+    /// Attributes that are missing are left out; without a PCI bus there is nothing to read.
+    pub fn read(&self) -> Result<Machine> {
+        let dir = self.sys.join("bus/pci/devices");
+        fs::read_dir(&dir).with_context(|| {
+            format!("no PCI bus on this machine: cannot read {}", dir.display())
+        })?;
+
+        let mut machine = Machine {
+            devices: BTreeMap::new(),
+            providers: Vec::new(),
+            clients: Vec::new(),
+            cpu_allows_any_pair: self.cpu_allows_any_pair(),
+        };
+        for name in entries(&dir) {
+            let Ok(bdf) = name.parse::<Bdf>() else {
+                continue;
+            };
+            let path = dir.join(&name);
+            let device = self.device(bdf, &path);
+            machine.providers.extend(self.provider(&device, &path));
+            machine.clients.extend(self.clients(&device, &path));
+            machine.devices.insert(bdf, device);
+        }
+        Ok(machine)
+    }
+
+    fn device(&self, bdf: Bdf, path: &Path) -> Device {
+        let attributes = Attributes(path);
+        let id = |name| {
+            let value = attributes.number(name).unwrap_or(0xffff);
+            u16::try_from(value).unwrap_or(0xffff)
+        };
+        let (vendor_id, device_id) = (id("vendor"), id("device"));
+        let class = attributes
+            .number("class")
+            .and_then(|c| u32::try_from(c).ok());
+        let class = class.unwrap_or(0);
+        let config = fs::read(path.join("config")).unwrap_or_default();
+
+        // .../pci0000:00/0000:00:01.0/0000:01:00.0: what is above is the bridge, or the root bus
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let above: Vec<String> = real
+            .ancestors()
+            .skip(1)
+            .filter_map(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+
+        Device {
+            bdf,
+            parent: above.first().and_then(|name| name.parse().ok()),
+            root_bus: above
+                .into_iter()
+                .find(|name| name.parse::<Bdf>().is_err())
+                .unwrap_or_default(),
+            vendor_id,
+            device_id,
+            class,
+            name: device_name(vendor_id, device_id, class),
+            port_type: config_space::port_type(&config),
+            driver: attributes.link("driver"),
+            numa_node: attributes
+                .number("numa_node")
+                .and_then(|n| u32::try_from(n).ok()),
+            acs_redirect: config_space::acs_redirect(&config),
+        }
+    }
+
+    fn provider(&self, device: &Device, path: &Path) -> Option<Provider> {
+        let pool_dir = path.join("p2pmem");
+        let pool = Attributes(&pool_dir);
+        Some(Provider {
+            bdf: device.bdf,
+            kind: provider_kind(device).to_owned(),
+            driver: device.driver.clone(),
+            size: pool.number("size")?,
+            available: pool.number("available")?,
+            published: pool.number("published") == Some(1),
+            numa_node: device.numa_node,
+            source: source(path),
+        })
+    }
+
+    fn clients(&self, device: &Device, path: &Path) -> Vec<Client> {
+        let nvme = path.join("nvme");
+        let controllers = entries(&nvme);
+        controllers
+            .into_iter()
+            .filter(|name| is_controller_name(name))
+            .map(|controller| {
+                let dir = nvme.join(&controller);
+                let attributes = Attributes(&dir);
+                let text = |name| attributes.text(name).unwrap_or_default();
+                Client {
+                    bdf: device.bdf,
+                    serial: text("serial"),
+                    model: text("model"),
+                    state: text("state"),
+                    driver: device.driver.clone(),
+                    // nvme_pci_supports_pci_p2pdma(): every queue of the PCI driver
+                    p2p_queues: device.driver.as_deref() == Some("nvme"),
+                    namespaces: self.namespaces(&dir),
+                    controller,
+                }
+            })
+            .collect()
+    }
+
+    /// The disks of a controller; with native multipath, those of its subsystem.
+    fn namespaces(&self, controller: &Path) -> Vec<Namespace> {
+        let subsystem = controller.join("subsystem");
+        let dirs = if subsystem.join("subsysnqn").exists() {
+            vec![controller.to_owned(), subsystem]
+        } else {
+            vec![controller.to_owned()]
+        };
+        dirs.iter()
+            .flat_map(|dir| entries(dir).into_iter().map(|name| (dir.join(&name), name)))
+            .filter(|(_, name)| name.starts_with("nvme") && !is_controller_name(name))
+            .filter_map(|(dir, name)| {
+                let disk = Attributes(&dir);
+                // the path to a namespace of a subsystem, nvme0c0n1, is hidden: its head is used
+                if disk.number("hidden").unwrap_or(0) != 0 {
+                    return None;
+                }
+                Some(Namespace {
+                    name,
+                    size: disk.number("size")? * 512,
+                    block_size: disk.number("queue/logical_block_size")?,
+                })
+            })
+            .collect()
+    }
+
+    /// As the kernel's `cpu_supports_p2pdma()`: any AMD processor from Zen on.
+    fn cpu_allows_any_pair(&self) -> bool {
+        let info = fs::read_to_string(self.proc.join("cpuinfo")).unwrap_or_default();
+        let field = |name: &str| {
+            info.lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(key, _)| key.trim() == name)
+                .map(|(_, value)| value.trim())
+        };
+        field("vendor_id") == Some("AuthenticAMD")
+            && field("cpu family")
+                .and_then(|family| family.parse::<u32>().ok())
+                .is_some_and(|family| family >= 0x17)
+    }
+}
+
+/// What expectations call this kind of device.
+fn provider_kind(device: &Device) -> &'static str {
+    match (device.vendor_id, device.device_id, device.class >> 8) {
+        (0x1b36, 0x0005, _) => "testdev",
+        (0x1af4, 0x1110, _) => "ivshmem",
+        (_, _, 0x0108) => "cmb",
+        _ => "pci",
+    }
+}
+
+/// Where the memory lies: p2pdma_provider says it, and the nvme driver shows the CMB's register.
+fn source(path: &Path) -> Option<Source> {
+    let own_dir = path.join("p2pdma_provider");
+    let own = Attributes(&own_dir);
+    if let Some(kind) = own.text("source") {
+        return Some(Source {
+            kind,
+            bar: own.number("bar").and_then(|bar| u8::try_from(bar).ok()),
+            offset: own.number("offset"),
+        });
+    }
+
+    let nvme = path.join("nvme");
+    let controller = entries(&nvme)
+        .into_iter()
+        .find(|name| is_controller_name(name))?;
+    let dir = nvme.join(controller);
+    let register = |name| Attributes(&dir).number(name);
+    let (location, size) = (register("cmbloc")?, register("cmbsz")?);
+    // CMBLOC.BIR and OFST, the latter in units of CMBSZ.SZU: 4 KiB << (4 * SZU)
+    let unit = 4096_u64 << (4 * ((size >> 8) & 0xf));
+    Some(Source {
+        kind: "cmb".to_owned(),
+        bar: u8::try_from(location & 7).ok(),
+        offset: ((location >> 12) & 0xf_ffff).checked_mul(unit),
+    })
+}
+
+/// A machine for tests, in a directory laid out as sysfs is.
+#[cfg(test)]
+pub mod fake {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::config_space::fake::config;
+
+    /// What to put into the tree.
+    pub struct Fake {
+        /// The directory, removed when dropped.
+        pub root: tempfile::TempDir,
+    }
+
+    impl Fake {
+        /// An empty machine with an Intel processor.
+        pub fn new() -> Self {
+            let root = tempfile::tempdir().expect("a temporary directory");
+            let fake = Fake { root };
+            fake.dir("sys/bus/pci/devices");
+            fake.cpu("GenuineIntel", 6);
+            fake
+        }
+
+        fn dir(&self, path: &str) -> PathBuf {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(&path).expect("a directory");
+            path
+        }
+
+        /// Writes a file, relative to the root.
+        pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, content).expect("a file");
+        }
+
+        /// The processor.
+        pub fn cpu(&self, vendor: &str, family: u32) {
+            let text = format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\n");
+            self.write("proc/cpuinfo", text);
+        }
+
+        /// A function below a chain of bridges, the last of the path being itself.
+        pub fn function(&self, path: &[&str], ids: (u16, u16, u32), driver: &str) -> String {
+            let bdf = path.last().expect("an address");
+            let dir = format!("sys/devices/pci0000:00/{}", path.join("/"));
+            let real = self.dir(&dir);
+            let link = self.root.path().join("sys/bus/pci/devices").join(bdf);
+            symlink(&real, link).expect("a link");
+            self.write(&format!("{dir}/vendor"), format!("{:#06x}\n", ids.0));
+            self.write(&format!("{dir}/device"), format!("{:#06x}\n", ids.1));
+            self.write(&format!("{dir}/class"), format!("{:#08x}\n", ids.2));
+            self.write(&format!("{dir}/numa_node"), "-1\n");
+            if !driver.is_empty() {
+                let drivers = self.dir(&format!("sys/bus/pci/drivers/{driver}"));
+                symlink(drivers, real.join("driver")).expect("a link");
+            }
+            dir
+        }
+
+        /// A port of a root complex or a switch.
+        pub fn port(&self, path: &[&str], port_type: u8, acs: Option<u16>) {
+            let ids = match port_type {
+                4 => (0x1b36, 0x000c, 0x06_0400),
+                5 => (0x104c, 0x8232, 0x06_0400),
+                _ => (0x104c, 0x8233, 0x06_0400),
+            };
+            let dir = self.function(path, ids, "pcieport");
+            self.write(&format!("{dir}/config"), config(port_type, acs));
+        }
+
+        /// An NVMe controller with one namespace of 64 MiB.
+        pub fn nvme(&self, path: &[&str], number: u32, serial: &str) -> String {
+            let dir = self.function(path, (0x1b36, 0x0010, 0x01_0802), "nvme");
+            self.write(&format!("{dir}/config"), config(0, None));
+            let controller = format!("{dir}/nvme/nvme{number}");
+            self.write(&format!("{controller}/serial"), format!("{serial:20}\n"));
+            self.write(&format!("{controller}/model"), "QEMU NVMe Ctrl    \n");
+            self.write(&format!("{controller}/state"), "live\n");
+            let disk = format!("{controller}/nvme{number}n1");
+            self.write(&format!("{disk}/size"), "131072\n");
+            self.write(&format!("{disk}/hidden"), "0\n");
+            self.write(&format!("{disk}/queue/logical_block_size"), "512\n");
+            dir
+        }
+
+        /// A pool of 64 MiB.
+        pub fn pool(&self, dir: &str, available: u64) {
+            self.write(&format!("{dir}/p2pmem/size"), "67108864\n");
+            self.write(&format!("{dir}/p2pmem/available"), format!("{available}\n"));
+            self.write(&format!("{dir}/p2pmem/published"), "1\n");
+        }
+
+        /// Reads it.
+        pub fn read(&self) -> Machine {
+            Reader::below(self.root.path()).read().expect("a machine")
+        }
+    }
+
+    /// An NVMe controller with a CMB, one without, and a test device, below one switch.
+    pub fn switch() -> Fake {
+        let fake = Fake::new();
+        let (root, up) = ("0000:00:01.0", "0000:01:00.0");
+        let down = ["0000:02:00.0", "0000:02:01.0", "0000:02:02.0"];
+        fake.function(&["0000:00:00.0"], (0x8086, 0x29c0, 0x06_0000), "");
+        fake.port(&[root], 4, Some(0));
+        fake.port(&[root, up], 5, None);
+        for port in down {
+            fake.port(&[root, up, port], 6, None);
+        }
+        let dir = fake.nvme(&[root, up, down[0], "0000:03:00.0"], 0, "cmb");
+        fake.pool(&dir, 66_977_792);
+        fake.write(&format!("{dir}/nvme/nvme0/cmbloc"), "0x00000002\n");
+        fake.write(&format!("{dir}/nvme/nvme0/cmbsz"), "0x0004021f\n");
+        fake.nvme(&[root, up, down[1], "0000:04:00.0"], 1, "plain");
+        let path = [root, up, down[2], "0000:05:00.0"];
+        let dir = fake.function(&path, (0x1b36, 0x0005, 0x00_ff00), "p2pdma_provider");
+        fake.pool(&dir, 67_108_864);
+        fake.write(&format!("{dir}/p2pdma_provider/source"), "bar\n");
+        fake.write(&format!("{dir}/p2pdma_provider/bar"), "2\n");
+        fake.write(&format!("{dir}/p2pdma_provider/offset"), "0\n");
+        fake
+    }
+
+    /// The same devices, each below a root port of its own.
+    pub fn root_ports(acs: Option<u16>) -> Fake {
+        let fake = Fake::new();
+        let ports = ["0000:00:01.0", "0000:00:02.0", "0000:00:03.0"];
+        for port in ports {
+            fake.port(&[port], 4, acs);
+        }
+        let dir = fake.nvme(&[ports[0], "0000:01:00.0"], 0, "cmb");
+        fake.pool(&dir, 67_108_864);
+        fake.nvme(&[ports[1], "0000:02:00.0"], 1, "plain");
+        let path = [ports[2], "0000:03:00.0"];
+        let dir = fake.function(&path, (0x1b36, 0x0005, 0x00_ff00), "p2pdma_provider");
+        fake.pool(&dir, 67_108_864);
+        fake
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bdf(text: &str) -> Bdf {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn finds_the_tree() {
+        let machine = fake::switch().read();
+        let device = &machine.devices[&bdf("03:00.0")];
+        assert_eq!(device.parent, Some(bdf("02:00.0")));
+        assert_eq!(device.root_bus, "pci0000:00");
+        assert_eq!(device.driver.as_deref(), Some("nvme"));
+        assert_eq!(device.numa_node, None);
+        assert_eq!(machine.devices[&bdf("00:01.0")].parent, None);
+        assert_eq!(
+            machine.devices[&bdf("01:00.0")].port_type,
+            Some(PortType::SwitchUpstream)
+        );
+        assert_eq!(machine.devices.len(), 9);
+    }
+
+    #[test]
+    fn names_devices() {
+        let machine = fake::switch().read();
+        assert_eq!(
+            machine.devices[&bdf("05:00.0")].name,
+            "QEMU PCI Test Device"
+        );
+        assert_eq!(
+            device_name(0x1234, 0x5678, 0x01_0802),
+            "Non-Volatile memory controller"
+        );
+        assert_eq!(device_name(0x1234, 0x5678, 0xee_0000), "device 1234:5678");
+    }
+
+    #[test]
+    fn finds_providers() {
+        let machine = fake::switch().read();
+        let [cmb, testdev] = &machine.providers[..] else {
+            panic!("{:?}", machine.providers);
+        };
+        assert_eq!((cmb.bdf, cmb.kind.as_str()), (bdf("03:00.0"), "cmb"));
+        assert_eq!(
+            (cmb.size, cmb.available, cmb.published),
+            (64 << 20, 66_977_792, true)
+        );
+        let source = |kind: &str| Source {
+            kind: kind.to_owned(),
+            bar: Some(2),
+            offset: Some(0),
+        };
+        assert_eq!(cmb.source, Some(source("cmb")));
+        assert_eq!(testdev.kind, "testdev");
+        assert_eq!(testdev.driver.as_deref(), Some("p2pdma_provider"));
+        assert_eq!(testdev.source, Some(source("bar")));
+    }
+
+    #[test]
+    fn decodes_the_cmb_offset_in_its_units() {
+        let fake = fake::switch();
+        let dir = "sys/bus/pci/devices/0000:03:00.0/nvme/nvme0";
+        fake.write(&format!("{dir}/cmbloc"), "0x00003004\n");
+        fake.write(&format!("{dir}/cmbsz"), "0x0004021f\n");
+        let source = fake.read().providers[0].source.clone().expect("a source");
+        assert_eq!((source.bar, source.offset), (Some(4), Some(3 << 20)));
+    }
+
+    #[test]
+    fn finds_clients() {
+        let machine = fake::switch().read();
+        let [first, second] = &machine.clients[..] else {
+            panic!("{:?}", machine.clients);
+        };
+        assert_eq!(
+            (first.controller.as_str(), first.serial.as_str()),
+            ("nvme0", "cmb")
+        );
+        assert_eq!(second.model, "QEMU NVMe Ctrl");
+        assert!(second.p2p_queues);
+        let expected = Namespace {
+            name: "nvme1n1".into(),
+            size: 64 << 20,
+            block_size: 512,
+        };
+        assert_eq!(second.namespaces, [expected]);
+    }
+
+    #[test]
+    fn takes_the_head_of_a_multipath_namespace() {
+        let fake = fake::switch();
+        let dir = "sys/bus/pci/devices/0000:04:00.0/nvme/nvme1";
+        fs::rename(
+            fake.root.path().join(dir).join("nvme1n1"),
+            fake.root.path().join(dir).join("nvme1c1n1"),
+        )
+        .expect("a rename");
+        fake.write(&format!("{dir}/nvme1c1n1/hidden"), "1\n");
+        let subsystem = format!("{dir}/subsystem");
+        fake.write(&format!("{subsystem}/subsysnqn"), "nqn\n");
+        fake.write(&format!("{subsystem}/nvme1n1/size"), "8\n");
+        fake.write(
+            &format!("{subsystem}/nvme1n1/queue/logical_block_size"),
+            "4096\n",
+        );
+        let names: Vec<_> = fake.read().clients[1]
+            .namespaces
+            .iter()
+            .map(|n| (n.name.clone(), n.size, n.block_size))
+            .collect();
+        assert_eq!(names, [("nvme1n1".to_owned(), 4096, 4096)]);
+    }
+
+    #[test]
+    fn knows_processors_that_allow_any_pair() {
+        let fake = fake::switch();
+        for (vendor, family, expected) in [
+            ("GenuineIntel", 6, false),
+            ("AuthenticAMD", 0x16, false),
+            ("AuthenticAMD", 0x17, true),
+            ("AuthenticAMD", 0x1a, true),
+            ("HygonGenuine", 0x18, false),
+        ] {
+            fake.cpu(vendor, family);
+            assert_eq!(
+                fake.read().cpu_allows_any_pair,
+                expected,
+                "{vendor} {family:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn says_so_without_a_pci_bus() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let error = Reader::below(root.path()).read().expect_err("no bus");
+        assert!(
+            error.to_string().starts_with("no PCI bus on this machine"),
+            "{error}"
+        );
+    }
+}

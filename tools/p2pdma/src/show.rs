@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `p2pdma show`: the PCI tree, who provides, who consumes, and who reaches whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use serde::Serialize;
+use termtree::{GlyphPalette, Tree};
+
+use crate::bdf::Bdf;
+use crate::config_space::PortType;
+use crate::machine::{Client, Device, Machine, Provider};
+use crate::route::{routes, Route, Via};
+use crate::size::Size;
+use crate::text::{list, shorten, styled, table, HEADING};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    devices: Vec<&'a Device>,
+    providers: &'a [Provider],
+    clients: &'a [Client],
+    routes: Vec<Route>,
+}
+
+/// Prints all as JSON.
+pub fn json(machine: &Machine, mut out: impl Write) -> io::Result<()> {
+    let report = Report {
+        devices: machine.devices.values().collect(),
+        providers: &machine.providers,
+        clients: &machine.clients,
+        routes: routes(machine),
+    };
+    serde_json::to_writer_pretty(&mut out, &report)?;
+    writeln!(out)
+}
+
+/// What a device is, for a person.
+fn what(device: &Device) -> &str {
+    match device.port_type {
+        Some(PortType::RootPort) => "root port",
+        Some(PortType::SwitchUpstream) => "switch, upstream port",
+        Some(PortType::SwitchDownstream) => "switch, downstream port",
+        _ => &device.name,
+    }
+}
+
+/// What a device does here: `provides 64 MiB, serves nvme0n1`.
+fn role(machine: &Machine, bdf: Bdf) -> String {
+    let provides = machine
+        .providers
+        .iter()
+        .filter(|provider| provider.bdf == bdf)
+        .map(|provider| format!("provides {}", Size(provider.size)));
+    let serves = machine
+        .clients
+        .iter()
+        .filter(|client| client.bdf == bdf)
+        .flat_map(|client| client.namespaces.iter().map(|disk| disk.name.clone()));
+    provides.chain(serves).collect::<Vec<_>>().join(", ")
+}
+
+/// Providers, clients, and all bridges above them.
+fn concerned(machine: &Machine) -> BTreeSet<Bdf> {
+    let mut concerned = BTreeSet::new();
+    let ends = machine.providers.iter().map(|provider| provider.bdf);
+    for end in ends.chain(machine.clients.iter().map(|client| client.bdf)) {
+        let mut at = Some(end);
+        while let Some(bdf) = at {
+            if !concerned.insert(bdf) {
+                break;
+            }
+            at = machine.devices.get(&bdf).and_then(|device| device.parent);
+        }
+    }
+    concerned
+}
+
+/// Narrow enough for switches below switches.
+const GLYPHS: GlyphPalette = GlyphPalette {
+    item_indent: "─ ",
+    skip_indent: "  ",
+    ..GlyphPalette::new()
+};
+
+/// Devices by the bridge above them.
+type Below<'a> = BTreeMap<Option<Bdf>, Vec<&'a Device>>;
+
+/// A device and what is below it; adds all of them to the order in which they are printed.
+fn branch(below: &Below<'_>, device: &Device, order: &mut Vec<Option<Bdf>>) -> Tree<String> {
+    order.push(Some(device.bdf));
+    let children = below.get(&Some(device.bdf)).map_or(&[][..], Vec::as_slice);
+    let leaves: Vec<_> = children
+        .iter()
+        .map(|child| branch(below, child, order))
+        .collect();
+    Tree::new(device.bdf.to_string())
+        .with_glyphs(GLYPHS)
+        .with_leaves(leaves)
+}
+
+/// The tree's lines, each with the device it is about, if it is about one.
+fn tree_lines(machine: &Machine, shown: &BTreeSet<Bdf>) -> Vec<(String, Option<Bdf>)> {
+    let mut below = Below::new();
+    for device in machine
+        .devices
+        .values()
+        .filter(|device| shown.contains(&device.bdf))
+    {
+        below.entry(device.parent).or_default().push(device);
+    }
+
+    let tops = below.get(&None).map_or(&[][..], Vec::as_slice);
+    let root_buses: BTreeSet<&str> = tops.iter().map(|device| device.root_bus.as_str()).collect();
+    let mut lines = Vec::new();
+    for bus in root_buses {
+        let mut order = vec![None];
+        let tops = tops.iter().filter(|device| device.root_bus == bus);
+        let leaves: Vec<_> = tops
+            .map(|device| branch(&below, device, &mut order))
+            .collect();
+        let tree = Tree::new(bus.to_owned())
+            .with_glyphs(GLYPHS)
+            .with_leaves(leaves);
+        lines.extend(tree.to_string().lines().map(str::to_owned).zip(order));
+    }
+    lines
+}
+
+fn tree(machine: &Machine, all: bool, out: &mut impl Write) -> io::Result<()> {
+    let shown = if all {
+        machine.devices.keys().copied().collect()
+    } else {
+        concerned(machine)
+    };
+    let rows = tree_lines(machine, &shown).into_iter().map(|(line, bdf)| {
+        let Some(device) = bdf.and_then(|bdf| machine.devices.get(&bdf)) else {
+            return vec![line, "root bus".to_owned()];
+        };
+        vec![
+            line,
+            shorten(what(device), 27),
+            shorten(device.driver.as_deref().unwrap_or("no driver"), 16),
+            role(machine, device.bdf),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+
+    writeln!(out, "{}", styled(HEADING, "PCI devices"))?;
+    if !rows.is_empty() {
+        writeln!(out, "{}", table(&[], rows, &[]))?;
+    }
+    let hidden = machine.devices.len() - shown.len();
+    if hidden > 0 {
+        writeln!(out, "  {hidden} not concerned, listed by --all")?;
+    }
+    Ok(())
+}
+
+/// Where the memory comes from: `BAR 2`, `CMB in BAR 2`.
+fn source(provider: &Provider) -> String {
+    let Some(source) = &provider.source else {
+        return "-".to_owned();
+    };
+    let bar = source
+        .bar
+        .map_or("a BAR".to_owned(), |bar| format!("BAR {bar}"));
+    let place = match source.offset {
+        None | Some(0) => bar,
+        Some(offset) => format!("{bar} + {}", Size(offset)),
+    };
+    match source.kind.as_str() {
+        "cmb" => format!("CMB in {place}"),
+        _ => place,
+    }
+}
+
+fn providers(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "\n{}",
+        styled(HEADING, "Providers of peer-to-peer memory")
+    )?;
+    if machine.providers.is_empty() {
+        return writeln!(
+            out,
+            "  none: bind p2pdma_provider to a device with a memory BAR, or use an NVMe controller \
+             with a CMB"
+        );
+    }
+    let rows = machine.providers.iter().map(|provider| {
+        vec![
+            provider.bdf.to_string(),
+            shorten(provider.driver.as_deref().unwrap_or("-"), 16),
+            source(provider),
+            Size(provider.size).to_string(),
+            Size(provider.available).to_string(),
+            if provider.published { "yes" } else { "no" }.to_owned(),
+            provider
+                .numa_node
+                .map_or("-".to_owned(), |node| node.to_string()),
+        ]
+    });
+    let header = [
+        "device",
+        "driver",
+        "memory",
+        "pool",
+        "available",
+        "published",
+        "node",
+    ];
+    writeln!(out, "{}", table(&header, rows.collect(), &[3, 4]))
+}
+
+fn clients(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\n{}", styled(HEADING, "Clients"))?;
+    if machine.clients.is_empty() {
+        return writeln!(out, "  none: there is no NVMe controller with a driver");
+    }
+    let rows = machine.clients.iter().map(|client| {
+        let disks = client.namespaces.iter();
+        let disks: Vec<_> = disks
+            .map(|disk| format!("{} {}", disk.name, Size(disk.size)))
+            .collect();
+        vec![
+            client.bdf.to_string(),
+            client.controller.clone(),
+            shorten(&client.serial, 20),
+            shorten(&client.model, 24),
+            if client.p2p_queues { "yes" } else { "no" }.to_owned(),
+            if disks.is_empty() {
+                "no namespace".to_owned()
+            } else {
+                disks.join(", ")
+            },
+        ]
+    });
+    let header = [
+        "device",
+        "name",
+        "serial",
+        "model",
+        "takes P2P",
+        "namespaces",
+    ];
+    writeln!(out, "{}", table(&header, rows.collect(), &[]))
+}
+
+/// The way between a pair, in words.
+pub fn describe(via: &Via) -> String {
+    match via {
+        Via::SameFunction => "the same device".to_owned(),
+        Via::Bridge { bridge } => format!("direct, below {bridge}"),
+        Via::HostBridge {
+            allowed,
+            acs_redirect,
+        } => {
+            let verdict = match allowed {
+                Some(true) => "through the host bridge, as this CPU allows",
+                _ => "through the host bridge, if trusted",
+            };
+            if acs_redirect.is_empty() {
+                return verdict.to_owned();
+            }
+            let bridges: Vec<_> = acs_redirect.iter().map(Bdf::to_string).collect();
+            format!("{verdict} (ACS redirect in {})", list(&bridges))
+        }
+    }
+}
+
+fn ways(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
+    let routes = routes(machine);
+    if routes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{}", styled(HEADING, "Ways between them"))?;
+    let rows = routes.iter().map(|route| {
+        vec![
+            format!("{} - {}", route.provider, route.client),
+            route.distance.to_string(),
+            textwrap::fill(&describe(&route.via), 55),
+        ]
+    });
+    let header = ["provider - client", "distance", "traffic goes"];
+    writeln!(out, "{}", table(&header, rows.collect(), &[1]))?;
+    let bridges = || machine.devices.values().filter(|device| device.is_bridge());
+    if bridges().any(|bridge| bridge.acs_redirect.is_none()) {
+        writeln!(
+            out,
+            "  ACS settings could not be read, which takes root: ways may be other than shown"
+        )?;
+    }
+    Ok(())
+}
+
+/// Prints all for a person.
+pub fn text(machine: &Machine, all: bool, mut out: impl Write) -> io::Result<()> {
+    tree(machine, all, &mut out)?;
+    providers(machine, &mut out)?;
+    clients(machine, &mut out)?;
+    ways(machine, &mut out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fake;
+    use crate::text::WIDTH;
+
+    fn shown(machine: &Machine, all: bool) -> String {
+        let mut out = anstream::StripStream::new(Vec::new());
+        text(machine, all, &mut out).expect("output");
+        String::from_utf8(out.into_inner()).expect("UTF-8")
+    }
+
+    #[test]
+    fn shows_a_switch() {
+        let expected = "\
+PCI devices
+  pci0000:00                root bus
+  └─ 0000:00:01.0           root port                    pcieport
+     └─ 0000:01:00.0        switch, upstream port        pcieport
+        ├─ 0000:02:00.0     switch, downstream port      pcieport
+        │  └─ 0000:03:00.0  QEMU NVM Express Controller  nvme             provides 64 MiB, nvme0n1
+        ├─ 0000:02:01.0     switch, downstream port      pcieport
+        │  └─ 0000:04:00.0  QEMU NVM Express Controller  nvme             nvme1n1
+        └─ 0000:02:02.0     switch, downstream port      pcieport
+           └─ 0000:05:00.0  QEMU PCI Test Device         p2pdma_provider  provides 64 MiB
+  1 not concerned, listed by --all
+
+Providers of peer-to-peer memory
+  device        driver           memory          pool  available  published  node
+  0000:03:00.0  nvme             CMB in BAR 2  64 MiB   63.9 MiB  yes        -
+  0000:05:00.0  p2pdma_provider  BAR 2         64 MiB     64 MiB  yes        -
+
+Clients
+  device        name   serial  model           takes P2P  namespaces
+  0000:03:00.0  nvme0  cmb     QEMU NVMe Ctrl  yes        nvme0n1 64 MiB
+  0000:04:00.0  nvme1  plain   QEMU NVMe Ctrl  yes        nvme1n1 64 MiB
+
+Ways between them
+  provider - client            distance  traffic goes
+  0000:03:00.0 - 0000:03:00.0         0  the same device
+  0000:03:00.0 - 0000:04:00.0         4  direct, below 0000:01:00.0
+  0000:05:00.0 - 0000:03:00.0         4  direct, below 0000:01:00.0
+  0000:05:00.0 - 0000:04:00.0         4  direct, below 0000:01:00.0
+";
+        assert_eq!(shown(&fake::switch().read(), false), expected);
+    }
+
+    #[test]
+    fn shows_everything_on_request() {
+        let output = shown(&fake::switch().read(), true);
+        assert!(output.contains("├─ 0000:00:00.0"), "{output}");
+        assert!(!output.contains("--all"), "{output}");
+    }
+
+    #[test]
+    fn shows_who_redirects() {
+        let output = shown(&fake::root_ports(Some(0x1d)).read(), false);
+        let line = "0000:03:00.0 - 0000:02:00.0         4  through the host bridge, if trusted";
+        assert!(output.contains(line), "{output}");
+    }
+
+    #[test]
+    fn shows_an_empty_machine() {
+        let output = shown(&fake::Fake::new().read(), false);
+        assert!(output.contains("none: bind p2pdma_provider"), "{output}");
+        assert!(
+            output.contains("none: there is no NVMe controller"),
+            "{output}"
+        );
+        assert!(!output.contains("Ways"), "{output}");
+    }
+
+    #[test]
+    fn fits() {
+        let redirecting = fake::switch();
+        for port in ["0000:02:00.0", "0000:02:01.0", "0000:02:02.0"] {
+            let config = crate::config_space::fake::config(6, Some(0x1d));
+            redirecting.write(&format!("sys/bus/pci/devices/{port}/config"), config);
+        }
+        let fakes = [fake::switch(), fake::root_ports(Some(0x1d)), redirecting];
+        for machine in fakes.map(|fake| fake.read()) {
+            for line in shown(&machine, true).lines() {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn says_the_same_in_json() {
+        let mut out = Vec::new();
+        json(&fake::switch().read(), &mut out).expect("output");
+        let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(value["providers"][1]["bdf"], "0000:05:00.0");
+        assert_eq!(value["providers"][1]["size"], 67_108_864);
+        assert_eq!(value["clients"][1]["namespaces"][0]["name"], "nvme1n1");
+        assert_eq!(value["routes"][3]["via"], "bridge");
+        assert_eq!(value["routes"][3]["bridge"], "0000:01:00.0");
+        assert_eq!(value["devices"][1]["port_type"], "root-port");
+        assert_eq!(value["devices"].as_array().map(Vec::len), Some(9));
+    }
+}

@@ -1,0 +1,1054 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `p2pdma verify`: moves data between NVMe namespaces and peer-to-peer memory, and compares.
+//!
+//! Reading needs no permission: the same blocks are read into peer-to-peer memory and into
+//! ordinary memory, and must be the same. Writing destroys data and is done on namespaces only
+//! that were named for it; there, every word says where it belongs.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure, Context, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::bdf::Bdf;
+use crate::expect::{self, Expected, Rule};
+use crate::kmsg::{Log, Reason};
+use crate::machine::{Client, Machine, Namespace, Provider};
+use crate::memory::Memory;
+use crate::pattern::{Mismatch, Pattern, What};
+use crate::route::{route, Via};
+use crate::show::describe;
+use crate::size::Size;
+use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED};
+
+/// Kept free on both sides of a transfer, in the mapping and on the medium.
+const GUARD: usize = 4096;
+
+/// What to verify.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// These providers only; all if empty.
+    pub providers: Vec<Bdf>,
+    /// These clients only, by disk, controller, serial number or address; all if empty.
+    pub clients: Vec<String>,
+    /// Sizes of the transfers, in bytes.
+    pub sizes: Vec<u64>,
+    /// Disks whose content may be destroyed, named as clients are.
+    pub scratch: Vec<String>,
+    /// What should come out.
+    pub rules: Vec<Rule>,
+    /// Flip a bit after each transfer, to show that it is noticed.
+    pub corrupt: bool,
+    /// Seed of the pattern.
+    pub seed: u16,
+}
+
+/// Which way data are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From the medium into peer-to-peer memory.
+    Read,
+    /// From peer-to-peer memory to the medium.
+    Write,
+}
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// All data are where they belong.
+    Ok,
+    /// The kernel refused the pair.
+    Refused,
+    /// The transfer was reported as done, and the data are wrong.
+    Wrong,
+    /// It failed in another way.
+    Failed,
+}
+
+/// A verdict, and what there is to say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outcome {
+    verdict: Verdict,
+    /// What happened, for the line of the transfer.
+    detail: String,
+    /// What to do about it.
+    remedy: Option<String>,
+    /// The data could not show a wrong place: the medium holds the same everywhere.
+    uniform: bool,
+}
+
+impl Outcome {
+    fn new(verdict: Verdict, detail: impl Into<String>) -> Self {
+        Outcome {
+            verdict,
+            detail: detail.into(),
+            remedy: None,
+            uniform: false,
+        }
+    }
+
+    fn failed(what: &str, error: &io::Error) -> Self {
+        Outcome::new(Verdict::Failed, format!("{what}: {}", plain(error)))
+    }
+}
+
+/// An error without Rust's number behind it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
+    }
+}
+
+/// One transfer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Transfer {
+    provider: Bdf,
+    client: Bdf,
+    disk: String,
+    direction: Direction,
+    size: u64,
+    verdict: Verdict,
+    as_expected: bool,
+    verified: u64,
+    position_proven: bool,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// Numbers of transfers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    transfers: usize,
+    ok: usize,
+    refused: usize,
+    wrong: usize,
+    failed: usize,
+    /// Neither as expected nor, where nothing was expected, right.
+    unexpected: usize,
+    /// Bytes compared and found right.
+    verified: u64,
+    /// Transfers that were right and could not have shown a wrong place.
+    position_unproven: usize,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    seed: u16,
+    transfers: Vec<Transfer>,
+    /// Pools that did not get all their memory back.
+    leaks: Vec<String>,
+    summary: Summary,
+}
+
+impl Report {
+    /// Whether all came out as expected.
+    pub fn as_expected(&self) -> bool {
+        self.summary.unexpected == 0 && self.leaks.is_empty()
+    }
+
+    fn summarize(transfers: &[Transfer]) -> Summary {
+        let count = |verdict| transfers.iter().filter(|t| t.verdict == verdict).count();
+        Summary {
+            transfers: transfers.len(),
+            ok: count(Verdict::Ok),
+            refused: count(Verdict::Refused),
+            wrong: count(Verdict::Wrong),
+            failed: count(Verdict::Failed),
+            unexpected: transfers.iter().filter(|t| !t.as_expected).count(),
+            verified: transfers.iter().map(|t| t.verified).sum(),
+            position_unproven: transfers
+                .iter()
+                .filter(|t| t.verdict == Verdict::Ok && !t.position_proven)
+                .count(),
+        }
+    }
+}
+
+/// A provider and a namespace.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    provider: &'a Provider,
+    client: &'a Client,
+    disk: &'a Namespace,
+    scratch: bool,
+}
+
+/// Whether a name that a user gave means this disk.
+fn names(name: &str, client: &Client, disk: &Namespace) -> bool {
+    let bare = name.strip_prefix("/dev/").unwrap_or(name);
+    bare == disk.name
+        || bare == client.controller
+        || name == client.serial
+        || name.parse() == Ok(client.bdf)
+}
+
+/// The pairs that were asked for.
+fn plan<'a>(machine: &'a Machine, options: &Options) -> Result<Vec<Pair<'a>>> {
+    ensure!(
+        !machine.providers.is_empty(),
+        "no device provides peer-to-peer memory\n  \
+         load p2pdma_provider for a device with a memory BAR, or use an NVMe controller with a CMB"
+    );
+    let disks: Vec<(&Client, &Namespace)> = machine
+        .clients
+        .iter()
+        .flat_map(|client| client.namespaces.iter().map(move |disk| (client, disk)))
+        .collect();
+    ensure!(
+        !disks.is_empty(),
+        "no NVMe namespace to move data with\n  is the nvme driver loaded?"
+    );
+
+    for bdf in &options.providers {
+        let known: Vec<_> = machine
+            .providers
+            .iter()
+            .map(|p| p.bdf.to_string())
+            .collect();
+        ensure!(
+            machine
+                .providers
+                .iter()
+                .any(|provider| provider.bdf == *bdf),
+            "{bdf} provides no peer-to-peer memory\n  there is {}",
+            list(&known)
+        );
+    }
+    for name in options.clients.iter().chain(&options.scratch) {
+        let known: Vec<_> = disks.iter().map(|(_, disk)| disk.name.clone()).collect();
+        ensure!(
+            disks.iter().any(|(client, disk)| names(name, client, disk)),
+            "no NVMe namespace is called '{name}'\n  there is {}; controllers, serial numbers and \
+             PCI addresses will do as well",
+            list(&known)
+        );
+    }
+
+    let wanted = |list: &[String], client: &Client, disk: &Namespace| {
+        list.iter().any(|name| names(name, client, disk))
+    };
+    let mut pairs = Vec::new();
+    for provider in &machine.providers {
+        if !options.providers.is_empty() && !options.providers.contains(&provider.bdf) {
+            continue;
+        }
+        for &(client, disk) in &disks {
+            if options.clients.is_empty() || wanted(&options.clients, client, disk) {
+                pairs.push(Pair {
+                    provider,
+                    client,
+                    disk,
+                    scratch: wanted(&options.scratch, client, disk),
+                });
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+/// Opens a disk for direct I/O; for writing, only if nobody else uses it.
+fn open_disk(pair: &Pair<'_>) -> Result<File> {
+    let path = pair.disk.path();
+    let mode = if pair.scratch {
+        OFlags::RDWR | OFlags::EXCL
+    } else {
+        OFlags::RDONLY
+    };
+    let flags = mode | OFlags::DIRECT | OFlags::CLOEXEC;
+    match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(fd) => Ok(File::from(fd)),
+        Err(Errno::BUSY) => bail!(
+            "{} is in use, its content cannot be destroyed",
+            path.display()
+        ),
+        Err(error @ (Errno::ACCESS | Errno::PERM)) => {
+            Err(error).with_context(|| format!("cannot open {}: this takes root", path.display()))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+    }
+}
+
+fn open_pool(provider: &Provider) -> Result<File> {
+    let path = PathBuf::from(format!(
+        "/sys/bus/pci/devices/{}/p2pmem/allocate",
+        provider.bdf
+    ));
+    File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                anyhow::anyhow!("cannot open {}: this takes root", path.display())
+            }
+            _ => anyhow::anyhow!("cannot open {}: {}", path.display(), plain(&error)),
+        })
+}
+
+/// The middle of a medium, at a whole MiB.
+fn middle(size: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    size / 2 / MIB * MIB
+}
+
+/// All that a transfer works with.
+struct Bench<'a> {
+    pair: Pair<'a>,
+    disk: File,
+    /// Peer-to-peer memory: the transfer's, with a guard on either side.
+    peer: Memory,
+    /// Ordinary memory of the same length.
+    host: Memory,
+    len: usize,
+    pattern: Pattern,
+    corrupt: bool,
+}
+
+/// Why a transfer ended early.
+enum Stop {
+    /// With this outcome.
+    Outcome(Outcome),
+    /// Something that is not the transfer failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::Io(error)
+    }
+}
+
+impl Bench<'_> {
+    /// Ordinary I/O, which has to work.
+    fn expect_all(&self, moved: io::Result<usize>, len: usize, what: &str) -> Result<(), Stop> {
+        match moved {
+            Ok(moved) if moved == len => Ok(()),
+            Ok(moved) => Err(Stop::Outcome(Outcome::new(
+                Verdict::Failed,
+                format!("{what} stopped after {}", Size(moved as u64)),
+            ))),
+            Err(error) => Err(Stop::Outcome(Outcome::failed(what, &error))),
+        }
+    }
+
+    /// The transfer itself: done whole, or refused, or failed.
+    fn judge(&self, moved: io::Result<usize>) -> Result<(), Stop> {
+        let outcome = match moved {
+            Ok(moved) if moved == self.len => return Ok(()),
+            Ok(moved) => Outcome::new(
+                Verdict::Failed,
+                format!("stopped after {}", Size(moved as u64)),
+            ),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INVAL) => Outcome::new(Verdict::Refused, ""),
+                Some(Errno::REMOTEIO) => Outcome {
+                    remedy: Some(
+                        "only queues of the nvme driver and a few that stack on it do".into(),
+                    ),
+                    ..Outcome::new(
+                        Verdict::Refused,
+                        "the disk's queue does not take peer-to-peer memory",
+                    )
+                },
+                _ => Outcome::failed("transfer", &error),
+            },
+        };
+        Err(Stop::Outcome(outcome))
+    }
+
+    fn compared(&self, result: Result<(), Mismatch>, where_: &str) -> Result<(), Stop> {
+        let Err(mismatch) = result else {
+            return Ok(());
+        };
+        Err(Stop::Outcome(Outcome::new(
+            Verdict::Wrong,
+            format!("{where_}: {mismatch}"),
+        )))
+    }
+
+    /// The guards on both sides of the transfer in peer-to-peer memory are as they were.
+    fn check_guards(&self) -> Result<(), Stop> {
+        for start in [0, GUARD + self.len] {
+            let words = self.peer.words(start, GUARD)?.into_iter();
+            let result = self.pattern.check(words, What::Preset, start as u64);
+            self.compared(result, "memory beside the transfer was overwritten")?;
+        }
+        Ok(())
+    }
+
+    fn preset(&self) -> io::Result<()> {
+        self.peer
+            .fill(0, self.peer.len(), self.pattern, What::Preset, 0)
+    }
+
+    fn peer_words(&self) -> io::Result<Vec<u64>> {
+        self.peer.words(GUARD, self.len)
+    }
+
+    fn host_words(&self) -> io::Result<Vec<u64>> {
+        self.host.words(GUARD, self.len)
+    }
+
+    fn ordinary_read(&self, pos: u64) -> Result<(), Stop> {
+        let moved = self.host.read_from(&self.disk, pos, GUARD, self.len);
+        self.expect_all(moved, self.len, "ordinary read")
+    }
+
+    fn peer_read(&self, pos: u64) -> Result<(), Stop> {
+        self.preset()?;
+        self.judge(self.peer.read_from(&self.disk, pos, GUARD, self.len))?;
+        if self.corrupt {
+            self.peer.flip(GUARD + self.len / 2)?;
+        }
+        Ok(())
+    }
+
+    /// Where to work on a medium whose content counts: some place where it is not all the same.
+    fn telling_place(&self) -> Result<(u64, bool), Stop> {
+        let size = self.pair.disk.size;
+        let places = [0, 1 << 20, middle(size)];
+        let fits = |pos: &u64| pos + self.len as u64 <= size;
+        for pos in places.into_iter().filter(fits) {
+            self.ordinary_read(pos)?;
+            let words = self.host_words()?;
+            if words.iter().any(|word| *word != words[0]) {
+                return Ok((pos, false));
+            }
+        }
+        Ok((0, true))
+    }
+
+    /// The same blocks into peer-to-peer and into ordinary memory.
+    fn read_and_compare(&self) -> Result<Outcome, Stop> {
+        let (pos, uniform) = self.telling_place()?;
+        self.peer_read(pos)?;
+        self.ordinary_read(pos)?;
+        let reference = self.host_words()?;
+        let found = self.peer_words()?;
+        let result = self
+            .pattern
+            .check_against(found.into_iter(), reference.iter().copied());
+        if result.is_err() {
+            self.ordinary_read(pos)?;
+            if self.host_words()? != reference {
+                return Ok(Outcome {
+                    remedy: Some("stop what writes to the disk, or use another".into()),
+                    ..Outcome::new(
+                        Verdict::Failed,
+                        "the disk is being written to, nothing can be compared",
+                    )
+                });
+            }
+        }
+        self.compared(result, "memory")?;
+        self.check_guards()?;
+        Ok(Outcome {
+            uniform,
+            ..Outcome::new(Verdict::Ok, "")
+        })
+    }
+
+    /// Where to work on a medium that may be destroyed.
+    fn scratch_place(&self) -> Result<u64, Stop> {
+        let size = self.pair.disk.size;
+        let pos = middle(size);
+        if pos < GUARD as u64 || pos + (self.len + GUARD) as u64 > size {
+            let detail = format!("the disk has {} only", Size(size));
+            return Err(Stop::Outcome(Outcome::new(Verdict::Failed, detail)));
+        }
+        Ok(pos)
+    }
+
+    /// Fills a place of the medium and its surroundings through ordinary memory.
+    fn ordinary_write(&self, pos: u64, what: What) -> Result<(), Stop> {
+        let (start, len) = (pos - GUARD as u64, self.len + 2 * GUARD);
+        self.host.fill(0, len, self.pattern, What::Around, start)?;
+        self.host.fill(GUARD, self.len, self.pattern, what, pos)?;
+        let moved = self.host.write_to(&self.disk, start, 0, len);
+        self.expect_all(moved, len, "ordinary write")
+    }
+
+    /// A pattern on the medium, read into peer-to-peer memory.
+    fn read_pattern(&self) -> Result<Outcome, Stop> {
+        let pos = self.scratch_place()?;
+        self.ordinary_write(pos, What::Data)?;
+        self.peer_read(pos)?;
+        let found = self.peer_words()?.into_iter();
+        self.compared(self.pattern.check(found, What::Data, pos), "memory")?;
+        self.check_guards()?;
+        Ok(Outcome::new(Verdict::Ok, ""))
+    }
+
+    /// A pattern in peer-to-peer memory, written to the medium.
+    fn write_pattern(&self) -> Result<Outcome, Stop> {
+        let pos = self.scratch_place()?;
+        let (start, len) = (pos - GUARD as u64, self.len + 2 * GUARD);
+        self.ordinary_write(pos, What::Preset)?;
+        self.preset()?;
+        self.peer
+            .fill(GUARD, self.len, self.pattern, What::Data, pos)?;
+
+        self.judge(self.peer.write_to(&self.disk, pos, GUARD, self.len))?;
+
+        let moved = self.host.read_from(&self.disk, start, 0, len);
+        self.expect_all(moved, len, "ordinary read")?;
+        if self.corrupt {
+            self.host.flip(GUARD + self.len / 2)?;
+        }
+        let found = self.host_words()?.into_iter();
+        self.compared(self.pattern.check(found, What::Data, pos), "medium")?;
+        for (at, pos) in [(0, start), (GUARD + self.len, pos + self.len as u64)] {
+            let words = self.host.words(at, GUARD)?.into_iter();
+            let result = self.pattern.check(words, What::Around, pos);
+            self.compared(result, "medium beside the transfer was overwritten")?;
+        }
+        Ok(Outcome::new(Verdict::Ok, ""))
+    }
+
+    fn run(&self, direction: Direction) -> io::Result<Outcome> {
+        let result = match (direction, self.pair.scratch) {
+            (Direction::Read, false) => self.read_and_compare(),
+            (Direction::Read, true) => self.read_pattern(),
+            (Direction::Write, _) => self.write_pattern(),
+        };
+        match result {
+            Ok(outcome) | Err(Stop::Outcome(outcome)) => Ok(outcome),
+            Err(Stop::Io(error)) => Err(error),
+        }
+    }
+}
+
+/// Why a pair was refused, in the kernel's words if it still has them, and what can be done.
+fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (String, String) {
+    let acs = |bridges: &str| {
+        let why =
+            "ACS redirect sends this traffic to the host bridge, which the kernel does not trust with it";
+        let what = format!(
+            "boot with pci=disable_acs_redir={bridges} (devices below are then less isolated)"
+        );
+        (why.to_owned(), what)
+    };
+    if let Some(Reason::AcsRedirect { disable }) = log.reason(provider, client) {
+        return acs(&disable);
+    }
+    match route(machine, provider, client).via {
+        Via::HostBridge { acs_redirect, .. } if !acs_redirect.is_empty() => {
+            let bridges: Vec<_> = acs_redirect.iter().map(Bdf::to_string).collect();
+            acs(&bridges.join(";"))
+        }
+        _ => (
+            "the two meet in the host bridge only, which the kernel does not trust with it"
+                .to_owned(),
+            "move both below one PCIe switch, or use a machine whose host bridge the kernel trusts"
+                .to_owned(),
+        ),
+    }
+}
+
+/// What to consider when data are wrong.
+fn wrong_remedy(via: &Via) -> String {
+    match via {
+        Via::Bridge { bridge } => format!(
+            "do not use this pair; what passes {bridge} does not arrive, a translating IOMMU in a \
+             virtual machine can be the reason (boot with iommu=pt)"
+        ),
+        _ => "do not use this pair; report it with the seed and this output".to_owned(),
+    }
+}
+
+/// Whether an outcome is the expected one, and what to add to its line.
+fn weigh(rule: Option<&Rule>, verdict: Verdict) -> (bool, Option<String>) {
+    let Some(rule) = rule else {
+        return (verdict == Verdict::Ok, None);
+    };
+    match (rule.expected, verdict, &rule.defect) {
+        (Expected::Refused, Verdict::Refused, _) => (true, Some("as expected".into())),
+        (Expected::Refused, Verdict::Ok, _) => (false, Some("expected to be refused".into())),
+        (Expected::Works, Verdict::Wrong, Some(defect)) => {
+            (true, Some(format!("known defect {defect}")))
+        }
+        (_, verdict, _) => (
+            verdict == Verdict::Ok && rule.expected == Expected::Works,
+            None,
+        ),
+    }
+}
+
+/// Prints as things happen, unless the output is for a program.
+struct Voice<W> {
+    out: W,
+    quiet: bool,
+}
+
+impl<W: Write> Voice<W> {
+    fn say(&mut self, line: &str) -> io::Result<()> {
+        if !self.quiet {
+            writeln!(self.out, "{line}")?;
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn heading(pair: &Pair<'_>, via: &Via) -> String {
+    let provider = format!(
+        "{} ({}) - {}",
+        pair.provider.bdf,
+        pair.provider.driver.as_deref().unwrap_or("no driver"),
+        pair.disk.name
+    );
+    let client = if pair.client.bdf == pair.provider.bdf {
+        String::new()
+    } else {
+        format!(" at {}", pair.client.bdf)
+    };
+    let start = styled(HEADING, &format!("{provider}{client}")) + ": ";
+    hanging(&start, &describe(via))
+}
+
+fn transfer_line(transfer: &Transfer) -> String {
+    let direction = match transfer.direction {
+        Direction::Read => "read",
+        Direction::Write => "write",
+    };
+    let (style, verdict) = match transfer.verdict {
+        Verdict::Ok => (GOOD, "ok"),
+        Verdict::Refused => (REFUSED, "refused"),
+        Verdict::Wrong => (BAD, "DATA WRONG"),
+        Verdict::Failed => (BAD, "failed"),
+    };
+    let size = Size(transfer.size).to_string();
+    let verdict = styled(style, &format!("{verdict:<10}"));
+    let start = format!("  {direction:<5}  {size:>8}  {verdict}  ");
+    hanging(&start, &transfer.detail)
+}
+
+/// What can be done, below the detail of the transfer.
+fn remedy_line(remedy: &str) -> String {
+    hanging(&" ".repeat(31), remedy)
+}
+
+fn one_transfer(
+    machine: &Machine,
+    options: &Options,
+    pair: &Pair<'_>,
+    size: u64,
+    direction: Direction,
+) -> Result<Transfer> {
+    let len = usize::try_from(size)?;
+    let outcome = if size % pair.disk.block_size == 0 {
+        match Memory::from_pool(open_pool(pair.provider)?, len + 2 * GUARD) {
+            Ok(peer) => {
+                let bench = Bench {
+                    pair: *pair,
+                    disk: open_disk(pair)?,
+                    host: Memory::ordinary(peer.len())?,
+                    peer,
+                    len,
+                    pattern: Pattern::new(options.seed),
+                    corrupt: options.corrupt,
+                };
+                bench.run(direction)?
+            }
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOMEM) => Outcome {
+                remedy: Some("verify smaller sizes, or end what uses the pool".into()),
+                ..Outcome::new(Verdict::Failed, "the pool has no such run of free memory")
+            },
+            Err(error) => Outcome::failed("mapping peer-to-peer memory", &error),
+        }
+    } else {
+        let detail = format!("not a multiple of the block size, {}", pair.disk.block_size);
+        Outcome::new(Verdict::Failed, detail)
+    };
+
+    let rule = expect::find(&options.rules, pair.provider, pair.client);
+    let (as_expected, note) = weigh(rule, outcome.verdict);
+    let via = route(machine, pair.provider.bdf, pair.client.bdf).via;
+    let (mut detail, mut remedy) = (outcome.detail, outcome.remedy);
+    if outcome.verdict == Verdict::Refused && detail.is_empty() {
+        let log = Log::read();
+        let (why, what) = explain(machine, &log, pair.provider.bdf, pair.client.bdf);
+        (detail, remedy) = (why, Some(what));
+    }
+    if outcome.verdict == Verdict::Wrong {
+        remedy = Some(wrong_remedy(&via));
+    }
+    if as_expected {
+        remedy = None;
+    }
+    if let Some(note) = note {
+        detail = if detail.is_empty() {
+            note
+        } else {
+            format!("{note}: {detail}")
+        };
+    }
+    let right = outcome.verdict == Verdict::Ok;
+    if right && detail.is_empty() {
+        detail = match outcome.uniform {
+            false => "verified".to_owned(),
+            true => "verified, but the medium is blank".to_owned(),
+        };
+    }
+    Ok(Transfer {
+        provider: pair.provider.bdf,
+        client: pair.client.bdf,
+        disk: pair.disk.name.clone(),
+        direction,
+        size,
+        verdict: outcome.verdict,
+        as_expected,
+        verified: if right { size } else { 0 },
+        position_proven: right && !outcome.uniform,
+        detail,
+        remedy,
+    })
+}
+
+/// Verifies what was asked for, and says what happens while it does.
+pub fn verify(
+    machine: &Machine,
+    options: &Options,
+    quiet: bool,
+    reread: impl Fn() -> Result<Machine>,
+    out: impl Write,
+) -> Result<Report> {
+    let pairs = plan(machine, options)?;
+    let mut voice = Voice { out, quiet };
+    let mut transfers = Vec::new();
+
+    for (index, pair) in pairs.iter().enumerate() {
+        let via = route(machine, pair.provider.bdf, pair.client.bdf).via;
+        if index > 0 {
+            voice.say("")?;
+        }
+        voice.say(&heading(pair, &via))?;
+        let mut said: Option<(String, Option<String>)> = None;
+        for &size in &options.sizes {
+            let both = [Direction::Read, Direction::Write];
+            for &direction in &both[..if pair.scratch { 2 } else { 1 }] {
+                let transfer = one_transfer(machine, options, pair, size, direction)?;
+                // the same trouble is explained once for a pair
+                let mut line = transfer.clone();
+                if let Some((detail, remedy)) = &said {
+                    if transfer.verdict == Verdict::Refused && transfer.detail == *detail {
+                        line.detail = "for the same reason".to_owned();
+                    }
+                    if transfer.remedy == *remedy {
+                        line.remedy = None;
+                    }
+                }
+                voice.say(&transfer_line(&line))?;
+                if let Some(remedy) = &line.remedy {
+                    voice.say(&remedy_line(remedy))?;
+                }
+                if transfer.remedy.is_some() {
+                    said = Some((transfer.detail.clone(), transfer.remedy.clone()));
+                }
+                transfers.push(transfer);
+            }
+        }
+    }
+
+    let after = reread()?;
+    let leaks = machine.providers.iter().filter_map(|before| {
+        let after = after
+            .providers
+            .iter()
+            .find(|after| after.bdf == before.bdf)?;
+        (after.available < before.available).then(|| {
+            let gone = Size(before.available - after.available);
+            format!("{}: {gone} of the pool did not come back", before.bdf)
+        })
+    });
+    let report = Report {
+        seed: options.seed,
+        leaks: leaks.collect(),
+        summary: Report::summarize(&transfers),
+        transfers,
+    };
+    conclude(&report, options, &mut voice)?;
+    Ok(report)
+}
+
+fn conclude(report: &Report, options: &Options, voice: &mut Voice<impl Write>) -> io::Result<()> {
+    let Summary {
+        transfers,
+        ok,
+        refused,
+        wrong,
+        failed,
+        unexpected,
+        verified,
+        position_unproven,
+    } = report.summary.clone();
+
+    voice.say("")?;
+    for leak in &report.leaks {
+        voice.say(&styled(BAD, leak))?;
+    }
+    if position_unproven > 0 {
+        voice.say(&format!(
+            "{position_unproven} read blank media, where data in a wrong place look right: --scratch proves the place"
+        ))?;
+    }
+    if options.scratch.is_empty() {
+        voice.say("Nothing was written to any medium: --scratch DEV verifies writes as well")?;
+    }
+    if wrong > 0 {
+        voice.say(&format!("Seed of the data: {:#x}", report.seed))?;
+    }
+    let verdict = if report.as_expected() {
+        styled(GOOD, "as expected")
+    } else {
+        styled(BAD, &format!("{unexpected} not as expected"))
+    };
+    let verified = Size(verified);
+    voice.say(&format!(
+        "{transfers} transfers, {verdict}: {ok} ok, {refused} refused, {wrong} wrong, \
+         {failed} failed; {verified} verified"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use textwrap::core::display_width;
+
+    use super::*;
+    use crate::machine::fake;
+    use crate::text::WIDTH;
+
+    fn options() -> Options {
+        Options {
+            sizes: vec![4096],
+            ..Options::default()
+        }
+    }
+
+    fn transfer(verdict: Verdict, verified: u64, position_proven: bool) -> Transfer {
+        Transfer {
+            provider: "03:00.0".parse().expect("an address"),
+            client: "04:00.0".parse().expect("an address"),
+            disk: "nvme1n1".into(),
+            direction: Direction::Read,
+            size: 4096,
+            verdict,
+            as_expected: verdict == Verdict::Ok,
+            verified,
+            position_proven,
+            detail: String::new(),
+            remedy: None,
+        }
+    }
+
+    fn planned(machine: &Machine, options: &Options) -> Vec<(String, String, bool)> {
+        let pairs = plan(machine, options).expect("a plan");
+        pairs
+            .iter()
+            .map(|pair| {
+                (
+                    pair.provider.bdf.to_string(),
+                    pair.disk.name.clone(),
+                    pair.scratch,
+                )
+            })
+            .collect()
+    }
+
+    fn refusal(machine: &Machine, options: &Options) -> String {
+        plan(machine, options).err().expect("a refusal").to_string()
+    }
+
+    #[test]
+    fn takes_all_pairs_and_writes_to_none() {
+        let machine = fake::switch().read();
+        let pairs = planned(&machine, &options());
+        assert_eq!(pairs.len(), 4);
+        assert!(pairs.iter().all(|(_, _, scratch)| !scratch));
+    }
+
+    #[test]
+    fn takes_names_of_every_kind() {
+        let machine = fake::switch().read();
+        for name in [
+            "nvme1n1",
+            "/dev/nvme1n1",
+            "nvme1",
+            "plain",
+            "04:00.0",
+            "0000:04:00.0",
+        ] {
+            let options = Options {
+                clients: vec![name.to_owned()],
+                providers: vec!["05:00.0".parse().expect("an address")],
+                scratch: vec![name.to_owned()],
+                ..options()
+            };
+            let expected = ("0000:05:00.0".to_owned(), "nvme1n1".to_owned(), true);
+            assert_eq!(planned(&machine, &options), [expected], "{name}");
+        }
+    }
+
+    #[test]
+    fn scratch_is_for_the_disk_named_only() {
+        let machine = fake::switch().read();
+        let options = Options {
+            scratch: vec!["plain".to_owned()],
+            ..options()
+        };
+        for (_, disk, scratch) in planned(&machine, &options) {
+            assert_eq!(scratch, disk == "nvme1n1", "{disk}");
+        }
+    }
+
+    #[test]
+    fn says_what_there_is_when_a_name_is_wrong() {
+        let machine = fake::switch().read();
+        let text = refusal(
+            &machine,
+            &Options {
+                clients: vec!["nvme7n1".to_owned()],
+                ..options()
+            },
+        );
+        assert!(
+            text.starts_with("no NVMe namespace is called 'nvme7n1'"),
+            "{text}"
+        );
+        assert!(text.contains("there is nvme0n1 and nvme1n1"), "{text}");
+
+        let text = refusal(
+            &machine,
+            &Options {
+                scratch: vec!["/dev/sda".to_owned()],
+                ..options()
+            },
+        );
+        assert!(text.contains("'/dev/sda'"), "{text}");
+
+        let text = refusal(
+            &machine,
+            &Options {
+                providers: vec!["04:00.0".parse().expect("an address")],
+                ..options()
+            },
+        );
+        assert!(
+            text.contains("there is 0000:03:00.0 and 0000:05:00.0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn says_so_when_there_is_nothing_to_verify() {
+        let fake = fake::Fake::new();
+        assert!(refusal(&fake.read(), &options()).starts_with("no device provides"));
+        let dir = fake.function(
+            &["0000:00:05.0"],
+            (0x1b36, 0x0005, 0x00_ff00),
+            "p2pdma_provider",
+        );
+        fake.pool(&dir, 67_108_864);
+        assert!(refusal(&fake.read(), &options()).starts_with("no NVMe namespace to move"));
+    }
+
+    #[test]
+    fn lines_fit() {
+        let mut transfer = transfer(Verdict::Wrong, 0, false);
+        transfer.detail =
+            "medium beside the transfer was overwritten: 512 of 512 words are wrong, \
+            the first at byte 0: 0x0123456789abcdef instead of 0xfedcba9876543210"
+                .to_owned();
+        let line = transfer_line(&transfer);
+        assert!(line.contains("read      4 KiB"), "{line}");
+        assert!(
+            line.lines().all(|line| display_width(line) <= WIDTH),
+            "{line}"
+        );
+        let machine = fake::root_ports(None).read();
+        let provider = "03:00.0".parse().expect("an address");
+        let client = "02:00.0".parse().expect("an address");
+        let (_, what) = explain(&machine, &Log::default(), provider, client);
+        let line = remedy_line(&what);
+        assert!(
+            line.lines().all(|line| display_width(line) <= WIDTH),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn weighs_outcomes() {
+        let rule = |text: &str| text.parse::<Rule>().expect("a rule");
+        let weighed = |rule: Option<&Rule>, verdict| weigh(rule, verdict).0;
+        assert!(weighed(None, Verdict::Ok));
+        assert!(!weighed(None, Verdict::Refused));
+        let refused = rule("*>*=not-supported");
+        assert!(weighed(Some(&refused), Verdict::Refused));
+        for verdict in [Verdict::Ok, Verdict::Wrong, Verdict::Failed] {
+            assert!(!weighed(Some(&refused), verdict));
+        }
+        let works = rule("*>*=bus-addr");
+        for verdict in [Verdict::Refused, Verdict::Wrong, Verdict::Failed] {
+            assert!(!weighed(Some(&works), verdict));
+        }
+        let defect = rule("*>*=bus-addr!qemu-viommu-p2p");
+        assert!(weighed(Some(&defect), Verdict::Wrong));
+        assert!(weighed(Some(&defect), Verdict::Ok));
+        assert!(!weighed(Some(&defect), Verdict::Refused));
+    }
+
+    #[test]
+    fn explains_refusals() {
+        let bdf = |text: &str| text.parse::<Bdf>().expect("an address");
+        let machine = fake::root_ports(None).read();
+        let (why, _) = explain(&machine, &Log::default(), bdf("03:00.0"), bdf("02:00.0"));
+        assert!(why.starts_with("the two meet in the host bridge"), "{why}");
+
+        let fake = fake::switch();
+        let port = "sys/bus/pci/devices/0000:02:01.0/config";
+        fake.write(port, crate::config_space::fake::config(6, Some(0x1d)));
+        let (_, what) = explain(
+            &fake.read(),
+            &Log::default(),
+            bdf("05:00.0"),
+            bdf("04:00.0"),
+        );
+        assert!(
+            what.contains("pci=disable_acs_redir=0000:02:01.0 "),
+            "{what}"
+        );
+    }
+
+    #[test]
+    fn counts() {
+        let summary = Report::summarize(&[
+            transfer(Verdict::Ok, 4096, true),
+            transfer(Verdict::Ok, 4096, false),
+            transfer(Verdict::Refused, 0, false),
+            transfer(Verdict::Wrong, 0, false),
+            transfer(Verdict::Failed, 0, false),
+        ]);
+        let expected = Summary {
+            transfers: 5,
+            ok: 2,
+            refused: 1,
+            wrong: 1,
+            failed: 1,
+            unexpected: 3,
+            verified: 8192,
+            position_unproven: 1,
+        };
+        assert_eq!(summary, expected);
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the command line promises: help with examples, and exit status 2 for what cannot be run.
+
+use std::process::{Command, Output};
+
+fn p2pdma(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_p2pdma"))
+        .args(args)
+        .env_remove("P2PDMA_SCRATCH")
+        .env_remove("P2PDMA_EXPECT")
+        .output()
+        .expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_has_examples() {
+    for args in [&["--help"][..], &["show", "--help"], &["verify", "--help"]] {
+        let output = p2pdma(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(
+            text(&output.stdout).contains("Examples:\n  p2pdma "),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_said_once_and_does_not_run() {
+    for (args, said) in [
+        (&["sho"][..], "a similar subcommand exists: 'show'"),
+        (&["verify", "--size", "1000"], "not a multiple of 512"),
+        (&["verify", "--size", "0"], "nothing would be moved"),
+        (
+            &["verify", "--provider", "nvme0"],
+            "'nvme0' is not a PCI address",
+        ),
+        (&["verify", "--seed", "-1"], "unexpected argument"),
+        (
+            &["verify", "--seed", "65536"],
+            "not a number from 0 to 0xffff",
+        ),
+    ] {
+        let output = p2pdma(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let error = text(&output.stderr);
+        assert_eq!(error.matches(said).count(), 1, "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn output_is_plain_when_it_is_no_terminal() {
+    let output = p2pdma(&["show"]);
+    assert!(!output.stdout.contains(&0x1b));
+}
