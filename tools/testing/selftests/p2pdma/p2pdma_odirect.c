@@ -239,7 +239,7 @@ TEST(as_described)
 	char why[512];
 
 	EXPECT_EQ(0U, p2p_missing(why, sizeof(why)))
-		TH_LOG("P2PDMA_EXPECT names what is not there: %s", why);
+		TH_LOG("expected and not there: %s", why);
 }
 
 /* ---- the comparison finds what it is there to find --------------------- */

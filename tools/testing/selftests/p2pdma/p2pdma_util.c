@@ -523,16 +523,51 @@ static bool rule_present(const struct rule *rule, void *data)
 	return false;
 }
 
+static bool is_client(const char *bdf)
+{
+	unsigned int i;
+
+	for (i = 0; i < p2p.nr_clients; i++)
+		if (!strcmp(p2p.client[i].bdf, bdf))
+			return true;
+	return false;
+}
+
+/* Devices that are there for this, and that no driver made use of. */
+static void idle_devices(struct missing *m)
+{
+	struct dirent **entry;
+	int n, i;
+
+	n = scandir(SYS_PCI, &entry, NULL, by_name);
+	for (i = 0; i < n; i++) {
+		const char *bdf = entry[i]->d_name;
+
+		if (!strcmp(kind_of(bdf), "testdev") && !p2p_is_provider(bdf))
+			add_missing(m, "memory of", bdf);
+		if (!strcmp(kind_of(bdf), "cmb") && !is_client(bdf))
+			add_missing(m, "namespace of", bdf);
+		free(entry[i]);
+	}
+	if (n >= 0)
+		free(entry);
+}
+
 /*
- * Count what P2PDMA_EXPECT names and the machine does not have, so that a
- * driver that failed to bind is a failure and not a test less.
+ * Count what P2PDMA_EXPECT names or means by "*" and the machine does not
+ * have, so that a driver that failed to bind is a failure and not a test less.
+ * Where nothing is expected, nothing is missing.
  */
 unsigned int p2p_missing(char *why, size_t len)
 {
 	struct missing m = { .why = why, .len = len };
+	const char *list = getenv("P2PDMA_EXPECT");
 
 	why[0] = '\0';
+	if (!list || !*list)
+		return 0;
 	each_rule(rule_present, &m);
+	idle_devices(&m);
 	return m.count;
 }
 
@@ -592,7 +627,7 @@ void p2p_discover(void)
 
 	if (!p2p.nr_providers) {
 		if (p2p_missing(why, sizeof(why)))
-			ksft_exit_fail_msg("P2PDMA_EXPECT names what is not there: %s\n",
+			ksft_exit_fail_msg("expected and not there: %s\n",
 					   why);
 		ksft_exit_skip("no PCI device provides peer-to-peer memory\n");
 	}
@@ -608,7 +643,7 @@ void p2p_require_clients(void)
 	if (p2p.nr_clients)
 		return;
 	if (p2p_missing(why, sizeof(why)))
-		ksft_exit_fail_msg("P2PDMA_EXPECT names what is not there: %s\n",
+		ksft_exit_fail_msg("expected and not there: %s\n",
 				   why);
 	ksft_exit_skip("no NVMe namespace on a PCI controller\n");
 }
