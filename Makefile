@@ -29,7 +29,7 @@ clean: ## Remove what was built in the checkout
 distclean: clean ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove
 
-INSIDE := demo check shell modules kselftest tools unit lint rust-analyzer update-lock
+INSIDE := demo check shell selftest modules kselftest tools unit lint docs rust-analyzer update-lock
 .PHONY: $(INSIDE) testbed kernel
 
 ifndef P2PDMA_TESTBED
@@ -50,6 +50,7 @@ OWN := $(or $(KERNEL),$(KDIR))
 KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(FLAVOUR))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
 KERNEL_MAKE := $(WITH_KERNEL) $(MAKE) -C $$KERNEL_BUILD M=$(CURDIR) MO=$$OUT $$KERNEL_MAKE
+KBUILD_ENV := --env P2PDMA_BINDINGS=$$OUT/rust/bindings/bindings_generated.rs
 VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
 	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %)
 
@@ -84,11 +85,28 @@ kselftest: kernel ## Build the kselftest programs
 tools: testbed ## Build the programs in tools/
 	$(Q)$(CARGO) build --locked --workspace
 
-unit: testbed ## Run the unit tests of the tools
-	$(Q)$(CARGO) test --locked --workspace
+# Those that are ignored by default need the modules.
+unit: modules ## Run the unit tests of the library and the tools
+	$(Q)$(WITH_KERNEL) export P2PDMA_MODULE_DIR=$$OUT && \
+		$(CARGO) test --locked --workspace -- --include-ignored
 
-rust-analyzer: kernel ## Write rust-project.json, for editors
+selftest: tools ## Check that the test runner finds what is wrong with a guest
+	$(Q)$(WITH_KERNEL) $(call VMTEST,selftest)
+
+lint: kernel ## Check the style of all sources
+	$(Q)git ls-files -z .ci/run tools/testbed/enter tools/testbed/root '*.sh' | xargs -0 shellcheck -s sh
+	$(Q)git ls-files -z '*.rs' | xargs -0 rustfmt --check
+	$(Q)$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(Q)$(WITH_KERNEL) git ls-files -z '*.[ch]' | \
+		xargs -0 $$KERNEL_SOURCE/scripts/checkpatch.pl --strict --no-tree --quiet --file
+	$(Q)$(KERNEL_MAKE) MO=$$OUT-clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+
+docs: modules ## Write the documentation of the Rust API
+	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc $(KBUILD_ENV) --to $(CURDIR)/build/docs $$OUT
+
+rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer
+	$(Q)$(WITH_KERNEL) $(BIN)/testbed rust-project $(KBUILD_ENV) $$OUT >rust-project.json
 
 update-lock: testbed ## Move to the newest kernel packages of the supported series
 	$(Q)$(BIN)/testbed update-lock

@@ -6,20 +6,23 @@
 //! `$P2PDMA_CACHE`; progress goes to stderr, results to stdout. Exit status: 0, or 2 with one
 //! message that says what is wrong and what to do about it.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use clap::{Parser, Subcommand};
 
 mod apt;
 mod cache;
 mod flavour;
+mod kbuild;
 mod kdir;
 mod lock;
 mod manifest;
 mod prepare;
+mod project;
 mod step;
 
 use cache::Cache;
@@ -78,6 +81,46 @@ enum Command {
     },
     /// Write the newest kernel packages of the supported series to kernel.lock
     UpdateLock,
+    /// Print a rust-project.json with the crates of the kernel and those of the modules
+    RustProject {
+        #[command(flatten)]
+        built: Built,
+        /// Where the testbed's root is, seen from outside
+        #[arg(
+            long,
+            env = "P2PDMA_ROOT",
+            value_name = "DIR",
+            default_value = "",
+            hide_default_value = true
+        )]
+        root: String,
+    },
+    /// Write the documentation of a crate of the modules; prints the path of its first page
+    Rustdoc {
+        #[command(flatten)]
+        built: Built,
+        /// Name of the crate
+        #[arg(long = "crate", value_name = "NAME", default_value = "p2pdma")]
+        name: String,
+        /// Where to write it
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+/// What Kbuild has built.
+#[derive(clap::Args)]
+struct Built {
+    /// The directory that the modules were built in
+    dir: PathBuf,
+    /// A variable that Kbuild exports to the compiler
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
+    env: Vec<(String, String)>,
+}
+
+fn parse_env(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not of the form NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -108,12 +151,13 @@ fn run(args: Args) -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lock_file = data.join("kernel.lock");
     let cache = || Cache::open(&args.cache);
-    let (manifest, out, printed) = match args.command {
+    let printed = match args.command {
         Command::Prepare { flavour, out } => {
             let flavour = Flavour::load(&data.join("flavours"), &flavour)?;
             let lock = Lock::load(&lock_file)?;
             let (manifest, path) = prepare::prepare(&cache()?, &flavour, &lock)?;
-            (manifest, out, path.display().to_string())
+            manifest.write(out.as_deref())?;
+            path.display().to_string()
         }
         Command::CheckKdir {
             dir,
@@ -123,18 +167,31 @@ fn run(args: Args) -> Result<()> {
         } => {
             let rustc = kdir::rustc_version()?;
             let manifest = kdir::check(&dir, llvm.as_deref(), boot, &rustc)?;
-            let json = serde_json::to_string_pretty(&manifest)?;
-            (manifest, out, json)
+            manifest.write(out.as_deref())?;
+            serde_json::to_string_pretty(&manifest)?
         }
         Command::UpdateLock => {
             let flavours = Flavour::load_all(&data.join("flavours"))?;
-            return prepare::update_lock(&cache()?, &flavours, &lock_file);
+            prepare::update_lock(&cache()?, &flavours, &lock_file)?.join("\n")
+        }
+        Command::RustProject { built, root } => {
+            let file = built.dir.join("rust-project.json");
+            let text = fs::read_to_string(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            let crates = kbuild::crates(&built.dir)?;
+            let env = built.env.into_iter().collect();
+            let project = project::complete(serde_json::from_str(&text)?, &crates, &env, &root)?;
+            serde_json::to_string(&project)?
+        }
+        Command::Rustdoc { built, name, to } => {
+            let crates = kbuild::crates(&built.dir)?;
+            let one = crates
+                .iter()
+                .find(|one| one.name == name)
+                .ok_or_else(|| anyhow!("no crate {name} was built in {}", built.dir.display()))?;
+            one.document(&built.dir, &built.env.into_iter().collect(), &to)?;
+            to.join(name).join("index.html").display().to_string()
         }
     };
-    if let Some(dir) = out {
-        let json = serde_json::to_vec_pretty(&manifest)?;
-        cache::write_whole(&dir.join("kernel.json"), &json)?;
-        cache::write_whole(&dir.join("kernel.env"), manifest.to_env()?.as_bytes())?;
-    }
     writeln!(io::stdout(), "{printed}").context("cannot write the result")
 }

@@ -3,10 +3,12 @@
 //! `kernel.json`: what the other tools need to know about a kernel.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::cache::write_whole;
 
 /// A kernel that modules can be built for and, if there is an `image`, that can be booted.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -30,6 +32,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Writes it to `dir`, if given: as `kernel.json`, and as `kernel.env` for a shell.
+    pub fn write(&self, dir: Option<&Path>) -> Result<()> {
+        let Some(dir) = dir else { return Ok(()) };
+        write_whole(&dir.join("kernel.json"), &serde_json::to_vec_pretty(self)?)?;
+        write_whole(&dir.join("kernel.env"), self.to_env()?.as_bytes())
+    }
+
     /// The same as assignments for a POSIX shell.
     pub fn to_env(&self) -> Result<String> {
         let path = |path: &PathBuf| {

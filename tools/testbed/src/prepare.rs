@@ -99,30 +99,26 @@ pub fn prepare(cache: &Cache, flavour: &Flavour, lock: &Lock) -> Result<(Manifes
     Ok((manifest, kernel.manifest_file()))
 }
 
-/// Writes the newest packages of every flavour's series to the lock file.
-pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Result<()> {
+/// Writes the newest packages of every flavour's series to the lock file; tells what changed.
+pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Result<Vec<String>> {
     let _guard = cache.lock("update-lock")?;
     let old = Lock::load(lock_file)?;
     apt::update(&Steps::new(cache.log("update-lock"))?)?;
     let offered = apt::offered()?;
     let mut new = Lock(BTreeMap::new());
+    let mut changes = Vec::new();
     for flavour in flavours {
         let (Choice::Newest(pin) | Choice::Pinned(pin) | Choice::Replaced(pin)) =
             choose(flavour, None, &offered)?;
-        match old.0.get(&flavour.name) {
-            Some(old) if *old == pin => {
-                println!("{}: {} is the newest", flavour.name, pin.release);
-            }
-            old => println!(
-                "{}: {} -> {}",
-                flavour.name,
-                old.map_or("nothing", |old| &old.version),
-                pin.version
-            ),
-        }
+        changes.push(match old.0.get(&flavour.name) {
+            Some(old) if *old == pin => format!("{}: {} is the newest", flavour.name, pin.release),
+            Some(old) => format!("{}: {} -> {}", flavour.name, old.version, pin.version),
+            None => format!("{}: {}", flavour.name, pin.version),
+        });
         new.0.insert(flavour.name.clone(), pin);
     }
-    write_whole(lock_file, new.to_text()?.as_bytes())
+    write_whole(lock_file, new.to_text()?.as_bytes())?;
+    Ok(changes)
 }
 
 fn tell_replaced(pinned: &Pin, used: &Pin) {

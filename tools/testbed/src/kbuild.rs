@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The crates that Kbuild has compiled, read off the commands that it saves beside each object.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+
+/// How one crate was compiled.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Crate {
+    /// Its name.
+    pub name: String,
+    /// Its root source file.
+    pub source: PathBuf,
+    /// Environment of the compiler.
+    pub env: BTreeMap<String, String>,
+    /// Arguments of the compiler, without outputs and the source.
+    pub args: Vec<String>,
+}
+
+impl Crate {
+    /// Names of the crates that it uses.
+    pub fn externs(&self) -> impl Iterator<Item = &str> {
+        let values = self.args.windows(2).filter(|pair| pair[0] == "--extern");
+        values.map(|pair| pair[1].split('=').next().unwrap_or_default())
+    }
+
+    /// The value of an argument `--name=value`.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.args
+            .iter()
+            .find_map(|arg| arg.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// Writes the documentation of its public items to `to`.
+    pub fn document(&self, dir: &Path, env: &BTreeMap<String, String>, to: &Path) -> Result<()> {
+        let status = Command::new("rustdoc")
+            .args(&self.args)
+            .args([
+                "-Zunstable-options",
+                "--generate-link-to-definition",
+                "--crate-name",
+                &self.name,
+            ])
+            .arg("--output")
+            .arg(to)
+            .arg(&self.source)
+            .envs(&self.env)
+            .envs(env)
+            // The kernel uses unstable features; its own Makefile sets this for everything.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .current_dir(dir)
+            .status()
+            .context("cannot run rustdoc")?;
+        if !status.success() {
+            bail!("rustdoc failed on the crate {}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Reads the file in which Kbuild saves a command; `None` if that compiled no Rust.
+    fn parse(text: &str) -> Option<Self> {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("savedcmd_")?.split_once(" := "))?;
+        // Written for make, hence the escapes; objtool may run after the compiler.
+        let command = line
+            .1
+            .split(" ; ")
+            .next()?
+            .replace("\\#", "#")
+            .replace("$$", "$");
+        let words = shlex::split(&command)?;
+        let program = words.iter().position(|word| !word.contains('='))?;
+        let (env, rest) = words.split_at(program);
+        let source = rest.iter().rfind(|word| word.ends_with(".rs"))?;
+        if !rest.first()?.contains("rustc") && !rest.first()?.contains("clippy") {
+            return None;
+        }
+        let is_output = |word: &str| word.starts_with("--emit=") || word == source;
+        let mut args: Vec<String> = rest[1..]
+            .iter()
+            .filter(|word| !is_output(word))
+            .cloned()
+            .collect();
+        if let Some(at) = args.iter().position(|arg| arg == "--out-dir") {
+            args.drain(at..(at + 2).min(args.len()));
+        }
+        let named = args
+            .windows(2)
+            .find(|pair| pair[0] == "--crate-name")
+            .map(|pair| pair[1].clone());
+        let stem = Path::new(source).file_stem()?.to_str()?;
+        Some(Self {
+            name: named.unwrap_or_else(|| stem.replace('-', "_")),
+            source: PathBuf::from(source),
+            env: env
+                .iter()
+                .filter_map(|word| word.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            args,
+        })
+    }
+}
+
+/// All crates that were compiled into `dir`, each after those that it uses.
+pub fn crates(dir: &Path) -> Result<Vec<Crate>> {
+    let mut found = Vec::new();
+    walk(dir, &mut found).with_context(|| format!("cannot read {}", dir.display()))?;
+    if found.is_empty() {
+        bail!(
+            "no Rust crate was built in {}: run `make modules`",
+            dir.display()
+        );
+    }
+    found.sort_by(|a, b| a.source.cmp(&b.source));
+    let mut sorted: Vec<Crate> = Vec::new();
+    while !found.is_empty() {
+        let waits = |one: &Crate| {
+            one.externs()
+                .any(|name| found.iter().any(|other| other.name == name))
+        };
+        let (later, ready): (Vec<_>, Vec<_>) = found.iter().cloned().partition(waits);
+        if ready.is_empty() {
+            bail!("the crates in {} use each other in a circle", dir.display());
+        }
+        sorted.extend(ready);
+        found = later;
+    }
+    Ok(sorted)
+}
+
+fn walk(dir: &Path, found: &mut Vec<Crate>) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        // Links are not followed: there is one to the directory itself.
+        if entry.file_type()?.is_dir() {
+            walk(&path, found)?;
+        } else if path.to_string_lossy().ends_with(".o.cmd") {
+            found.extend(Crate::parse(&fs::read_to_string(&path)?));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(name: &str, externs: &str) -> String {
+        format!(
+            "savedcmd_a/{name}.o := OBJTREE=/o RUST_MODFILE=./{name} rustc --edition=2021 \
+             -Zcrate-attr='feature(a,b)' {externs} --cfg MODULE --out-dir a/ \
+             --emit=obj=a/{name}.o /src/a/{name}.rs  ; ./objtool --x a/{name}.o\n\n\
+             source_a/{name}.o := /src/a/{name}.rs\n"
+        )
+    }
+
+    #[test]
+    fn command_is_taken_apart() {
+        let one =
+            Crate::parse(&saved("one", "-L x --extern p2pdma --extern kernel=/k")).expect("Rust");
+        assert_eq!(one.name, "one");
+        assert_eq!(one.source, Path::new("/src/a/one.rs"));
+        assert_eq!(one.env["RUST_MODFILE"], "./one");
+        assert_eq!(one.externs().collect::<Vec<_>>(), ["p2pdma", "kernel"]);
+        assert_eq!(one.option("--edition"), Some("2021"));
+        assert_eq!(one.option("--target"), None);
+        assert_eq!(
+            one.args,
+            [
+                "--edition=2021",
+                "-Zcrate-attr=feature(a,b)",
+                "-L",
+                "x",
+                "--extern",
+                "p2pdma",
+                "--extern",
+                "kernel=/k",
+                "--cfg",
+                "MODULE"
+            ]
+        );
+    }
+
+    #[test]
+    fn c_objects_are_no_crates() {
+        assert_eq!(Crate::parse("savedcmd_a.o := gcc-14 -c -o a.o a.c\n"), None);
+        assert_eq!(Crate::parse(""), None);
+    }
+
+    #[test]
+    fn users_come_after_what_they_use() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for (name, externs) in [
+            ("a_user", "--extern library"),
+            ("library", "--extern kernel"),
+        ] {
+            let file = dir.path().join("sub").join(format!(".{name}.o.cmd"));
+            fs::create_dir_all(file.parent().expect("not the root")).expect("made");
+            fs::write(file, saved(name, externs)).expect("written");
+        }
+        std::os::unix::fs::symlink(".", dir.path().join("loop")).expect("linked");
+        let crates = crates(dir.path()).expect("found");
+        let names: Vec<&str> = crates.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["library", "a_user"]);
+    }
+
+    #[test]
+    fn nothing_built_is_told() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let error = crates(dir.path()).expect_err("nothing").to_string();
+        assert!(error.contains("make modules"), "{error}");
+    }
+}
