@@ -13,6 +13,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
 #include <linux/sysfs.h>
@@ -25,6 +26,12 @@ bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev)
 	return rcu_access_pointer(pdev->p2pdma);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_has_p2pdma);
+
+int p2pdma_helper_domain_nr(struct pci_dev *pdev)
+{
+	return pci_domain_nr(pdev->bus);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_domain_nr);
 
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar)
 {
@@ -118,6 +125,15 @@ void p2pdma_helper_sysfs_attr_init(struct attribute *attr)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sysfs_attr_init);
 
+bool p2pdma_helper_ratelimit(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_ratelimit);
+
 void *p2pdma_helper_sg_virt(struct scatterlist *sg)
 {
 	return sg_virt(sg);
@@ -160,6 +176,12 @@ void p2pdma_helper_page_range(const struct page *page, struct range *range)
 	*range = page_pgmap(page)->range;
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_page_range);
+
+void p2pdma_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_get_page);
 
 void p2pdma_helper_put_page(struct page *page)
 {

@@ -17,6 +17,7 @@ struct range;
 struct scatterlist;
 
 bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev);
+int p2pdma_helper_domain_nr(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
 pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
 int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value);
@@ -29,6 +30,8 @@ bool p2pdma_helper_device_is_bound(struct device *dev);
 int p2pdma_helper_device_node(struct device *dev);
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr);
 
+bool p2pdma_helper_ratelimit(void);
+
 void *p2pdma_helper_sg_virt(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
 
@@ -37,6 +40,7 @@ bool p2pdma_helper_is_p2pdma_page(const struct page *page);
 int p2pdma_helper_page_ref_count(const struct page *page);
 phys_addr_t p2pdma_helper_page_to_phys(const struct page *page);
 void p2pdma_helper_page_range(const struct page *page, struct range *range);
+void p2pdma_helper_get_page(struct page *page);
 void p2pdma_helper_put_page(struct page *page);
 
 size_t p2pdma_helper_iov_iter_count(const struct iov_iter *i);

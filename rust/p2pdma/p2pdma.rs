@@ -46,7 +46,7 @@
 //!    too, but nowhere that lasts longer. So it is dropped before the wait, unless it is leaked.
 //! 6. An orchestrator holds a counted reference ([`Pool::alloc_owned()`](pool::Pool::alloc_owned)),
 //!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop its
-//!    allocations in bounded time.
+//!    allocations in bounded time; [`watch`] tells it when.
 //! 7. New allocations need a pool, and so a device that is bound while they are made: a
 //!    [`Pool`](pool::Pool) is tied to that.
 
@@ -57,6 +57,7 @@ mod raw;
 
 pub mod bound;
 pub mod cmb;
+pub mod devices;
 pub mod distance;
 pub mod enable;
 pub mod mmio;
@@ -67,3 +68,5 @@ pub mod provider;
 pub mod range;
 pub mod sg;
 pub mod sysfs;
+pub mod system;
+pub mod watch;

@@ -7,6 +7,7 @@
 
 use crate::{
     bindings as helpers,
+    devices,
     provider,
     range::{
         BarKind,
@@ -138,28 +139,7 @@ impl<'a> PageRef<'a> {
             return None;
         }
 
-        let mut from = core::ptr::null_mut();
-        loop {
-            // SAFETY: `from` is NULL or a device with a reference taken, which the call drops.
-            from = unsafe {
-                // CAST: PCI_ANY_ID is ~0, an `int` that the function takes as unsigned.
-                bindings::pci_get_device(
-                    bindings::PCI_ANY_ID as u32,
-                    bindings::PCI_ANY_ID as u32,
-                    from,
-                )
-            };
-            let found = NonNull::new(from)?;
-
-            // SAFETY: `found` is valid, with a reference taken. `pci::Device` is a transparent
-            // wrapper of `struct pci_dev`.
-            let dev: &pci::Device = unsafe { found.cast().as_ref() };
-
-            if self.is_of(dev) {
-                // SAFETY: The reference that `pci_get_device()` took passes to the `ARef`.
-                return Some(unsafe { ARef::from_raw(found.cast()) });
-            }
-        }
+        devices::all().find(|dev| self.is_of(dev))
     }
 }
 

@@ -37,7 +37,8 @@ use kernel::{
     bindings,
     mm::MmWithUser,
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 /// What a pin adds to the reference count of a page (`GUP_PIN_COUNTING_BIAS`).
@@ -69,6 +70,12 @@ pub trait Term: private::Sealed {}
 impl Term for ShortTerm {}
 impl Term for LongTerm {}
 impl Term for TestOnly {}
+
+/// Terms for which a plain reference will do. `FOLL_LONGTERM` asks for a pin.
+pub trait GetTerm: Term {}
+
+impl GetTerm for ShortTerm {}
+impl GetTerm for TestOnly {}
 
 mod private {
     pub trait Sealed {}
@@ -142,6 +149,14 @@ impl Flags<TestOnly> {
     /// For tests of that refusal, and nothing else.
     pub const fn test_only_long_term_p2pdma(access: Access) -> Self {
         Self::new(access, bindings::FOLL_LONGTERM | bindings::FOLL_PCI_P2PDMA)
+    }
+
+    /// `FOLL_LONGTERM` for a call that does not pin, which the kernel refuses and warns of, once a
+    /// boot.
+    ///
+    /// For tests of that refusal, and nothing else.
+    pub const fn test_only_long_term_get(access: Access) -> Self {
+        Self::new(access, bindings::FOLL_LONGTERM)
     }
 }
 
@@ -255,6 +270,32 @@ impl UserPages {
         self.pages.is_empty()
     }
 
+    /// Takes a plain reference on each of the pages: they stay when the pins in `self` go.
+    ///
+    /// C: `get_page()`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    #[doc(alias = "get_page")]
+    pub fn reference(&self) -> Result<Self> {
+        let mut pages = KVVec::with_capacity(self.len(), GFP_KERNEL)?;
+
+        for &page in self.pages.iter() {
+            // There is room for it.
+            pages.push(page, GFP_KERNEL)?;
+            // SAFETY: By the type invariant `self` holds a reference on the page already.
+            unsafe { helpers::p2pdma_helper_get_page(page) };
+        }
+
+        // INVARIANT: A reference on each of the pages was taken just now.
+        Ok(Self {
+            pages,
+            hold: Hold::Get,
+            dirty: false,
+        })
+    }
+
     /// The pages, in the order of their user addresses.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = PageRef<'_>> + '_ {
         self.pages.iter().map(|&page| {
@@ -321,7 +362,7 @@ pub fn pin_fast<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages>
 ///
 /// C: `get_user_pages_fast()`. May sleep. Errors as for [`pin_fast()`].
 #[doc(alias = "get_user_pages_fast")]
-pub fn get_fast<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
+pub fn get_fast<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
     // SAFETY: The function takes a reference on the pages whose number it returns.
     unsafe {
         UserPages::collect(range.pages(), Hold::Get, flags.writes(), |pages| {
@@ -329,6 +370,32 @@ pub fn get_fast<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages>
             // CAST: As for `pin_fast()`.
             bindings::get_user_pages_fast(range.start, range.pages() as c_int, flags.bits, pages)
                 as isize
+        })
+    }
+}
+
+/// Takes references on pages of the current process that are mapped already, and stops at the first
+/// that is not, or that would need the mmap lock for another reason.
+///
+/// C: `get_user_pages_fast_only()`. Any context; allocates the array with [`GFP_KERNEL`], though.
+///
+/// # Errors
+///
+/// What the C function returns. A page of peer-to-peer memory that `flags` do not allow is no error:
+/// the pages before it are returned, maybe none.
+#[doc(alias = "get_user_pages_fast_only")]
+pub fn get_fast_only<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
+    // SAFETY: The function takes a reference on the pages whose number it returns.
+    unsafe {
+        UserPages::collect(range.pages(), Hold::Get, flags.writes(), |pages| {
+            // SAFETY: As for `pin_fast()`.
+            // CAST: As for `pin_fast()`.
+            bindings::get_user_pages_fast_only(
+                range.start,
+                range.pages() as c_int,
+                flags.bits,
+                pages,
+            ) as isize
         })
     }
 }
@@ -362,7 +429,7 @@ pub fn pin<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
 ///
 /// C: `get_user_pages()`. May sleep. Errors as for [`pin()`].
 #[doc(alias = "get_user_pages")]
-pub fn get<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
+pub fn get<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
     let task = kernel::current!();
     let mm = task.mm().ok_or(EFAULT)?;
     let _lock = mm.mmap_read_lock();
@@ -374,6 +441,46 @@ pub fn get<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
             bindings::get_user_pages(range.start, range.pages(), flags.bits, pages)
         })
     }
+}
+
+/// The memory of a process, by its number in the caller's PID namespace. 0 is the caller.
+///
+/// Whether the caller may look into that process is not checked here: `mm_access()` is not exported.
+/// Whoever passes on a number that came from user space has to ask for a capability.
+///
+/// C: `find_get_pid()`, `get_pid_task()` and `get_task_mm()`. May sleep.
+///
+/// # Errors
+///
+/// - [`ESRCH`] if there is no such process, or it has no user memory: a kernel thread, or a process
+///   that is exiting.
+#[doc(alias = "get_task_mm")]
+pub fn memory_of(pid: i32) -> Result<ARef<MmWithUser>> {
+    if pid == 0 {
+        return kernel::current!().mm().map(ARef::from).ok_or(ESRCH);
+    }
+
+    // SAFETY: Takes any number; returns NULL or a `struct pid` with a reference taken.
+    let pid = unsafe { bindings::find_get_pid(pid) };
+    if pid.is_null() {
+        return Err(ESRCH);
+    }
+
+    // SAFETY: `pid` is valid; the function returns NULL or a task with a reference taken.
+    let task = unsafe { bindings::get_pid_task(pid, bindings::pid_type_PIDTYPE_PID) };
+    // SAFETY: The reference was taken above, and `pid` is not used any more.
+    unsafe { bindings::put_pid(pid) };
+    let task = NonNull::new(task).ok_or(ESRCH)?;
+
+    // SAFETY: `task` is valid; the function returns NULL or its memory with `mm_users` raised.
+    let mm = unsafe { bindings::get_task_mm(task.as_ptr()) };
+    // SAFETY: The reference was taken above, and `task` is not used any more.
+    unsafe { bindings::put_task_struct(task.as_ptr()) };
+    let mm = NonNull::new(mm).ok_or(ESRCH)?;
+
+    // SAFETY: `mm_users` was raised by `get_task_mm()`, which passes to the `ARef`. `MmWithUser` is a
+    // transparent wrapper of `struct mm_struct`.
+    Ok(unsafe { ARef::from_raw(mm.cast()) })
 }
 
 /// Pins pages of another process, whose mmap lock is taken.
@@ -398,6 +505,33 @@ pub fn pin_remote<T: Term>(
             // SAFETY: There is room for `range.pages()` pages, `mm` is valid, and its mmap lock is
             // held; without `locked` the function does not give it up.
             bindings::pin_user_pages_remote(
+                mm.as_raw(),
+                range.start,
+                range.pages(),
+                flags.bits,
+                pages,
+                core::ptr::null_mut(),
+            )
+        })
+    }
+}
+
+/// Takes references on pages of another process, whose mmap lock is taken.
+///
+/// C: `get_user_pages_remote()`. May sleep. Errors as for [`pin_remote()`].
+#[doc(alias = "get_user_pages_remote")]
+pub fn get_remote<T: GetTerm>(
+    mm: &MmWithUser,
+    range: UserRange,
+    flags: Flags<T>,
+) -> Result<UserPages> {
+    let _lock = mm.mmap_read_lock();
+
+    // SAFETY: The function takes a reference on the pages whose number it returns.
+    unsafe {
+        UserPages::collect(range.pages(), Hold::Get, flags.writes(), |pages| {
+            // SAFETY: As for `pin_remote()`.
+            bindings::get_user_pages_remote(
                 mm.as_raw(),
                 range.start,
                 range.pages(),

@@ -20,6 +20,21 @@ pub(crate) fn pci_dev<Ctx: device::DeviceContext>(
     core::ptr::from_ref(dev).cast_mut().cast()
 }
 
+/// The `pci::Device` that a `struct device` of the PCI bus is part of.
+///
+/// # Safety
+///
+/// `dev` must be a `struct device` on `pci_bus_type`, on which a reference is held for `'a`.
+#[inline]
+pub(crate) unsafe fn pci_dev_of<'a>(dev: *mut bindings::device) -> &'a pci::Device {
+    // SAFETY: By the safety requirement `dev` is the field of a `struct pci_dev`.
+    let pdev = unsafe { kernel::container_of!(dev, bindings::pci_dev, dev) };
+
+    // SAFETY: Valid for `'a` by the safety requirement.
+    // CAST: `pci::Device` is a transparent wrapper of `struct pci_dev`.
+    unsafe { &*pdev.cast() }
+}
+
 /// `device::Device::as_raw()`, likewise.
 #[inline]
 pub(crate) fn device<Ctx: device::DeviceContext>(

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI functions by address, for orchestrators whose users name them.
+//!
+//! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
+
+use crate::{
+    bindings as helpers,
+    raw, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    fmt,
+    pci,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// Address of a PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// PCI domain (segment).
+    pub domain: u32,
+    /// Number of the bus in its domain.
+    pub bus: u8,
+    /// Device on the bus, times 8, plus the function.
+    pub devfn: u8,
+}
+
+impl Address {
+    /// Address of `dev`.
+    ///
+    /// C: `pci_domain_nr()`, `pdev->bus->number` and `pdev->devfn`.
+    #[doc(alias = "pci_domain_nr")]
+    pub fn of(dev: &pci::Device) -> Self {
+        let pdev = raw::pci_dev(dev);
+
+        // SAFETY: `pdev` is a valid `struct pci_dev`: its bus stays as long as it.
+        let (domain, bus, devfn) = unsafe {
+            (
+                helpers::p2pdma_helper_domain_nr(pdev),
+                (*(*pdev).bus).number,
+                (*pdev).devfn,
+            )
+        };
+
+        Self {
+            // CAST: Not negative, but where there are no domains, and then 0.
+            domain: domain as u32,
+            bus,
+            // CAST: Eight bits.
+            devfn: devfn as u8,
+        }
+    }
+
+    /// Finds the device at this address.
+    ///
+    /// C: `pci_get_domain_bus_and_slot()`. May sleep.
+    #[doc(alias = "pci_get_domain_bus_and_slot")]
+    pub fn find(self) -> Option<ARef<pci::Device>> {
+        let domain = c_int::try_from(self.domain).ok()?;
+        // SAFETY: Takes any address; returns NULL or a device with a reference taken.
+        let pdev = unsafe {
+            bindings::pci_get_domain_bus_and_slot(domain, self.bus.into(), self.devfn.into())
+        };
+        let pdev = NonNull::new(pdev)?;
+
+        // SAFETY: The reference passes to the `ARef`. `pci::Device` is a transparent wrapper of
+        // `struct pci_dev`.
+        Some(unsafe { ARef::from_raw(pdev.cast()) })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04x}:{:02x}:{:02x}.{}",
+            self.domain,
+            self.bus,
+            self.devfn >> 3,
+            self.devfn & 7
+        )
+    }
+}
+
+/// All PCI functions.
+///
+/// C: `for_each_pci_dev()`. May sleep.
+#[doc(alias = "for_each_pci_dev")]
+pub fn all() -> All {
+    All { last: None }
+}
+
+/// Iterator over all PCI functions; see [`all()`].
+pub struct All {
+    last: Option<ARef<pci::Device>>,
+}
+
+impl Iterator for All {
+    type Item = ARef<pci::Device>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = match self.last.take() {
+            Some(dev) => ARef::into_raw(dev).as_ptr().cast(),
+            None => core::ptr::null_mut(),
+        };
+        // SAFETY: `from` is NULL or a device with a reference, which passes to the function.
+        let next = unsafe {
+            // CAST: PCI_ANY_ID is ~0, an `int` that the function takes as unsigned.
+            bindings::pci_get_device(
+                bindings::PCI_ANY_ID as u32,
+                bindings::PCI_ANY_ID as u32,
+                from,
+            )
+        };
+        let next = NonNull::new(next)?;
+
+        // SAFETY: The reference that the function took passes to the `ARef`. `pci::Device` is a
+        // transparent wrapper of `struct pci_dev`.
+        let dev: ARef<pci::Device> = unsafe { ARef::from_raw(next.cast()) };
+
+        self.last = Some(dev.clone());
+        Some(dev)
+    }
+}
