@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel does with PCI peer-to-peer memory, on behalf of test programs.
+//!
+//! `/dev/p2pdma_test` takes the commands of `p2pdma_test_uapi.h`. A command calls one function of
+//! the kernel and tells what came of it: the number that it returned, and facts about each page.
+//! Nothing is judged here; what to expect is the business of the program that asks.
+//!
+//! - `abi`: structures of the ABI, in and out of user memory;
+//! - `session`: what an open file holds, and how it goes;
+//! - the commands: `pin`, `extract`.
+
+#![forbid(unsafe_code)]
+
+mod abi;
+mod extract;
+mod page;
+mod pin;
+mod session;
+
+use kernel::{
+    fs::File,
+    ioctl,
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    prelude::*, //
+};
+use session::Session;
+
+/// Says why user space is refused, at a bounded rate, and evaluates to the error.
+#[macro_export]
+macro_rules! refuse {
+    ($error:expr, $($arg:tt)*) => {{
+        if ::p2pdma::system::may_print() {
+            ::kernel::pr_info!("{}\n", ::kernel::prelude::fmt!($($arg)*));
+        }
+        $error
+    }};
+}
+
+#[pin_data]
+struct TestModule {
+    #[pin]
+    device: MiscDeviceRegistration<Session>,
+}
+
+impl kernel::InPlaceModule for TestModule {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            device <- MiscDeviceRegistration::register(MiscDeviceOptions {
+                name: c"p2pdma_test",
+            }),
+        })
+    }
+}
+
+#[vtable]
+impl MiscDevice for Session {
+    type Ptr = Pin<KBox<Self>>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        if !p2pdma::system::may_administrate() {
+            return Err(EPERM);
+        }
+
+        KBox::pin_init(Session::new(), GFP_KERNEL)
+    }
+
+    fn ioctl(session: Pin<&Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        let arg = UserPtr::from_addr(arg);
+
+        // The size is in the structure, not in the number: see `abi`.
+        if ioctl::_IO(abi::P2PDMA_TEST_TYPE, ioctl::_IOC_NR(cmd)) != cmd {
+            return Err(refuse!(ENOTTY, "no command {cmd:#x}"));
+        }
+        match ioctl::_IOC_NR(cmd) {
+            abi::P2PDMA_TEST_NR_PIN => abi::call(arg, |args| pin::run(&session, args)),
+            abi::P2PDMA_TEST_NR_EXTRACT => abi::call(arg, |args| extract::run(&session, args)),
+            abi::P2PDMA_TEST_NR_PEEK => abi::call(arg, |args| session::peek(&session, args)),
+            abi::P2PDMA_TEST_NR_RELEASE => abi::call(arg, |args| session::release(&session, args)),
+            _ => Err(refuse!(ENOTTY, "no command {cmd:#x}")),
+        }?;
+
+        Ok(0)
+    }
+}
+
+module! {
+    type: TestModule,
+    name: "p2pdma_test",
+    authors: ["The p2pdma for Rust-for-Linux authors"],
+    description: "Tests of PCI peer-to-peer DMA",
+    license: "GPL",
+}

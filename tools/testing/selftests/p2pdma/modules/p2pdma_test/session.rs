@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an open file holds, and how it goes.
+//!
+//! Objects are in a table under an id. They are dropped when told, when the file is closed (also by
+//! the death of the process), and when the driver of a provider that they hold memory of is being
+//! unbound: it would wait for them.
+//!
+//! A command that works on an object takes it out of the table and puts it back, so that no lock is
+//! held meanwhile. What comes back too late, its provider being on its way, is dropped instead.
+
+use crate::{
+    abi::{
+        self,
+        Args, //
+    },
+    page,
+    refuse, //
+};
+use kernel::{
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Mutex, //
+    }, //
+};
+use p2pdma::{
+    page::PageRef,
+    pin::{
+        Extracted,
+        UserPages, //
+    },
+    watch::{
+        Events,
+        Watch, //
+    },
+};
+
+/// An open file of the device.
+#[pin_data]
+pub(crate) struct Session {
+    #[pin]
+    watch: Watch<Objects>,
+}
+
+impl Session {
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            watch <- Watch::new(pin_init!(Objects {
+                table <- new_mutex!(Table::default()),
+            })),
+        })
+    }
+
+    fn table(&self) -> &Mutex<Table> {
+        &self.watch.events().table
+    }
+
+    /// Keeps `object`, and returns its id.
+    pub(crate) fn insert(&self, object: Object) -> Result<u32> {
+        self.table().lock().insert(object)
+    }
+
+    /// Takes the object out, until what is returned is dropped.
+    pub(crate) fn take(&self, id: u32) -> Result<Taken<'_>> {
+        let object = self.table().lock().take(id)?;
+
+        Ok(Taken {
+            session: self,
+            id,
+            object: Some(object),
+        })
+    }
+}
+
+/// Something that is kept.
+pub(crate) enum Object {
+    /// Pages of user memory.
+    Pages(UserPages),
+    /// The same, in several pieces.
+    Extracted(KVec<Extracted>),
+}
+
+impl Object {
+    /// Calls `f` for each page of the object, in order, until it returns an error.
+    pub(crate) fn each_page(&self, mut f: impl FnMut(PageRef<'_>) -> Result) -> Result {
+        match self {
+            Self::Pages(pages) => pages.iter().try_for_each(f),
+            Self::Extracted(pieces) => pieces
+                .iter()
+                .try_for_each(|piece| piece.pages.iter().try_for_each(&mut f)),
+        }
+    }
+
+    /// Whether it holds memory of `dev`.
+    fn holds(&self, dev: &pci::Device) -> bool {
+        // The error ends the search.
+        self.each_page(|page| if page.is_of(dev) { Err(EEXIST) } else { Ok(()) })
+            .is_err()
+    }
+}
+
+/// An object that a command works on.
+pub(crate) struct Taken<'a> {
+    session: &'a Session,
+    id: u32,
+    /// `None` once it was given away.
+    object: Option<Object>,
+}
+
+impl Taken<'_> {
+    /// The object, which there is as long as it was not given away.
+    pub(crate) fn object(&mut self) -> Result<&mut Object> {
+        self.object.as_mut().ok_or(ENOENT)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.session
+            .table()
+            .lock()
+            .put_back(self.id, self.object.take());
+    }
+}
+
+/// Most objects of a file: as many as a pool of 512 MiB has pages.
+const MAX_OBJECTS: usize = 1 << 17;
+/// An id is the number of its slot plus one, and above that, the generation of the slot.
+const SLOT_BITS: u32 = 18;
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Free,
+    Taken,
+    Held(Object),
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    state: State,
+}
+
+/// Drivers that are unbound at the same time, without that anything has to be allocated for it.
+const MAX_GOING: usize = 16;
+
+#[derive(Default)]
+struct Table {
+    slots: KVVec<Slot>,
+    free: KVVec<u32>,
+    /// Providers whose drivers are being unbound now.
+    going: [Option<ARef<pci::Device>>; MAX_GOING],
+    /// There were more of them at a time: nothing is kept any more.
+    overrun: bool,
+}
+
+impl Table {
+    /// Why `object` cannot be kept.
+    fn check(&self, object: &Object) -> Result {
+        if self.overrun || self.going.iter().flatten().any(|dev| object.holds(dev)) {
+            return Err(refuse!(
+                ENODEV,
+                "the provider is being unbound from its driver"
+            ));
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, object: Object) -> Result<u32> {
+        self.check(&object)?;
+
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = self.slots.len();
+
+                if index == MAX_OBJECTS {
+                    return Err(refuse!(ENOSPC, "{MAX_OBJECTS} objects are held already"));
+                }
+                // So that freeing needs no memory.
+                self.free.reserve(index + 1, GFP_KERNEL)?;
+                self.slots.push(Slot::default(), GFP_KERNEL)?;
+                // CAST: At most `MAX_OBJECTS`.
+                index as u32
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+
+        slot.state = State::Held(object);
+        Ok(slot.generation << SLOT_BITS | (index + 1))
+    }
+
+    fn slot(&mut self, id: u32) -> Result<&mut Slot> {
+        let index = (id & ((1 << SLOT_BITS) - 1)).wrapping_sub(1);
+
+        // CAST: 32 bits to 64.
+        self.slots
+            .get_mut(index as usize)
+            .filter(|slot| slot.generation == id >> SLOT_BITS)
+            .ok_or(ENOENT)
+    }
+
+    fn take(&mut self, id: u32) -> Result<Object> {
+        let slot = self.slot(id)?;
+
+        match core::mem::replace(&mut slot.state, State::Taken) {
+            State::Held(object) => Ok(object),
+            State::Taken => Err(EBUSY),
+            State::Free => {
+                slot.state = State::Free;
+                Err(ENOENT)
+            }
+        }
+    }
+
+    fn put_back(&mut self, id: u32, object: Option<Object>) {
+        let object = object.filter(|object| self.check(object).is_ok());
+
+        if let Ok(slot) = self.slot(id) {
+            match object {
+                Some(object) => slot.state = State::Held(object),
+                None => self.free(id),
+            }
+        }
+    }
+
+    /// Frees the slot of an object that is gone.
+    fn free(&mut self, id: u32) {
+        if let Ok(slot) = self.slot(id) {
+            slot.state = State::Free;
+            // Wraps, so that it fits above the number of the slot.
+            slot.generation = (slot.generation + 1) & (u32::MAX >> SLOT_BITS);
+            // There is room for all.
+            let _ = self
+                .free
+                .push((id & ((1 << SLOT_BITS) - 1)) - 1, GFP_ATOMIC);
+        }
+    }
+
+    /// Drops all that holds memory of `dev`.
+    fn drop_all_of(&mut self, dev: &pci::Device) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+
+            if matches!(&slot.state, State::Held(object) if object.holds(dev)) {
+                // CAST: At most `MAX_OBJECTS`.
+                self.free(slot.generation << SLOT_BITS | (index as u32 + 1));
+            }
+        }
+    }
+}
+
+#[pin_data]
+struct Objects {
+    #[pin]
+    table: Mutex<Table>,
+}
+
+impl Events for Objects {
+    fn going(&self, dev: &pci::Device) {
+        let mut table = self.table.lock();
+
+        match table.going.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(dev.into()),
+            None => table.overrun = true,
+        }
+        table.drop_all_of(dev);
+    }
+
+    fn gone(&self, dev: &pci::Device) {
+        for slot in &mut self.table.lock().going {
+            if slot
+                .as_ref()
+                .is_some_and(|going| core::ptr::eq(&**going, dev))
+            {
+                *slot = None;
+            }
+        }
+    }
+}
+
+impl Args for abi::p2pdma_test_peek {
+    const FIRST: usize = 32;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+/// Facts about the pages of an object.
+pub(crate) fn peek(session: &Session, args: &mut abi::p2pdma_test_peek) -> Result {
+    let mut taken = session.take(args.id)?;
+    let object = taken.object()?;
+    let mut facts = page::Facts::default();
+    let mut pages = KVVec::new();
+    let room = args.nr_pages as usize;
+
+    args.total = 0;
+    object.each_page(|page| {
+        args.total += 1;
+        if pages.len() < room {
+            pages.push(facts.of(&page), GFP_KERNEL)?;
+        }
+        Ok(())
+    })?;
+    abi::write_array(args.pages, &mut args.nr_pages, pages.into_iter())
+}
+
+impl Args for abi::p2pdma_test_release {
+    const FIRST: usize = 16;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    fn reserved_is_zero(&self) -> bool {
+        self.reserved == 0
+    }
+}
+
+/// Drops an object.
+pub(crate) fn release(session: &Session, args: &mut abi::p2pdma_test_release) -> Result {
+    let mut taken = session.take(args.id)?;
+
+    taken.object = None;
+    Ok(())
+}
