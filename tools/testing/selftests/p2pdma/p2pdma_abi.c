@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ABI of the p2pdma_test module: who may use it, how structures grow, and
+ * what is refused, with which error. What the commands do is the business of
+ * other programs.
+ */
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define TH_LOG_STREAM stdout
+#include "kselftest_harness.h"
+#include "p2pdma_util.h"
+#include "p2pdma_harness.h"
+
+#define NOBODY	65534
+
+static size_t page;
+
+/* ---- who may ----------------------------------------------------------- */
+
+/* open() in a process that gave up something: the error that it gives. */
+static int open_without(void (*give_up)(void))
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		give_up();
+		_exit(h_open() < 0 ? errno : 0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
+static void give_up_root(void)
+{
+	if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+	    setresuid(NOBODY, NOBODY, NOBODY))
+		_exit(255);
+}
+
+/* Still root, but without the capability to administrate. */
+static void give_up_capability(void)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data))
+		_exit(255);
+	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective &=
+		~CAP_TO_MASK(CAP_SYS_ADMIN);
+	if (syscall(SYS_capset, &header, data))
+		_exit(255);
+}
+
+static void give_up_nothing(void)
+{
+}
+
+TEST(open_as_root)
+{
+	EXPECT_EQ(0, open_without(give_up_nothing));
+}
+
+TEST(open_without_root)
+{
+	EXPECT_EQ(EACCES, open_without(give_up_root));
+}
+
+TEST(open_without_capability)
+{
+	EXPECT_EQ(EPERM, open_without(give_up_capability));
+}
+
+/* ---- structures -------------------------------------------------------- */
+
+/* Large enough for every structure, and then some. */
+union args {
+	struct {
+		__u32 size, flags;
+	};
+	struct p2pdma_test_pin pin;
+	struct p2pdma_test_extract extract;
+	struct p2pdma_test_peek peek;
+	struct p2pdma_test_release release;
+	unsigned char bytes[8192];
+};
+
+/**
+ * struct command - a command, and arguments that it takes
+ * @name: its name
+ * @request: the number of the ioctl
+ * @size: size of its structure
+ * @first: size of the structure's first version
+ * @valid: fills in arguments with which the command succeeds
+ */
+struct command {
+	const char *name;
+	unsigned long request;
+	size_t size, first;
+	void (*valid)(int dev, union args *args);
+};
+
+/* A page of ordinary memory, and what points to it. */
+static char *ordinary;
+static struct p2pdma_test_segment segment;
+
+static void valid_pin(int dev, union args *args)
+{
+	(void)dev;
+	args->pin.api = P2PDMA_TEST_PIN_FAST;
+	args->pin.addr = h_pointer(ordinary);
+	args->pin.length = page;
+}
+
+static void valid_extract(int dev, union args *args)
+{
+	(void)dev;
+	segment.addr = h_pointer(ordinary);
+	segment.length = page;
+	args->extract.segments = h_pointer(&segment);
+	args->extract.nr_segments = 1;
+	args->extract.max_pages = 1;
+}
+
+static uint32_t some_object(int dev)
+{
+	union args args = { 0 };
+
+	valid_pin(dev, &args);
+	args.flags = P2PDMA_TEST_PIN_HOLD;
+	return h_pin(dev, &args.pin) ? 0 : args.pin.id;
+}
+
+static void valid_peek(int dev, union args *args)
+{
+	args->peek.id = some_object(dev);
+}
+
+static void valid_release(int dev, union args *args)
+{
+	args->release.id = some_object(dev);
+}
+
+#define COMMAND(_name, _NAME, _first) {					\
+	.name = #_name,							\
+	.request = P2PDMA_TEST_IOC_##_NAME,				\
+	.size = sizeof(struct p2pdma_test_##_name),			\
+	.first = _first,						\
+	.valid = valid_##_name,						\
+}
+
+/* With the size of the first version, which stays what it is. */
+static const struct command commands[] = {
+	COMMAND(pin, PIN, 56),
+	COMMAND(extract, EXTRACT, 72),
+	COMMAND(peek, PEEK, 32),
+	COMMAND(release, RELEASE, 16),
+};
+
+FIXTURE(command) {
+	int dev;
+	union args args;
+};
+
+FIXTURE_VARIANT(command) {
+	const struct command *command;
+};
+
+FIXTURE_SETUP(command)
+{
+	self->dev = h_open();
+	ASSERT_LE(0, self->dev);
+	variant->command->valid(self->dev, &self->args);
+	self->args.size = variant->command->size;
+}
+
+FIXTURE_TEARDOWN(command)
+{
+	close(self->dev);
+}
+
+#define CALL(_args) ioctl(self->dev, variant->command->request, _args)
+
+TEST_F(command, succeeds)
+{
+	EXPECT_RET(0, CALL(&self->args));
+	EXPECT_EQ(variant->command->size, self->args.size);
+}
+
+TEST_F(command, size_zero)
+{
+	self->args.size = 0;
+	EXPECT_ERRNO(EINVAL, CALL(&self->args));
+}
+
+TEST_F(command, size_smaller_than_first_version)
+{
+	self->args.size = variant->command->first - 1;
+	EXPECT_ERRNO(EINVAL, CALL(&self->args));
+}
+
+/* The caller knows less: what it does not know is left alone. */
+TEST_F(command, size_of_first_version)
+{
+	unsigned char *behind = self->args.bytes + variant->command->first;
+
+	self->args.size = variant->command->first;
+	memset(behind, 0xa5, 64);
+	EXPECT_RET(0, CALL(&self->args));
+	for (int i = 0; i < 64; i++)
+		EXPECT_EQ(0xa5, behind[i]);
+}
+
+/* The caller knows more, and does not use it. */
+TEST_F(command, size_larger_with_zeros)
+{
+	self->args.size = variant->command->size + 8;
+	EXPECT_RET(0, CALL(&self->args));
+}
+
+TEST_F(command, size_of_a_page_with_zeros)
+{
+	self->args.size = page;
+	EXPECT_RET(0, CALL(&self->args));
+}
+
+TEST_F(command, size_larger_with_content)
+{
+	self->args.size = variant->command->size + 1;
+	self->args.bytes[variant->command->size] = 1;
+	EXPECT_ERRNO(E2BIG, CALL(&self->args));
+}
+
+TEST_F(command, size_larger_with_content_at_its_end)
+{
+	self->args.size = page;
+	self->args.bytes[page - 1] = 1;
+	EXPECT_ERRNO(E2BIG, CALL(&self->args));
+}
+
+TEST_F(command, size_larger_than_a_page)
+{
+	self->args.size = page + 1;
+	EXPECT_ERRNO(E2BIG, CALL(&self->args));
+	self->args.size = UINT32_MAX;
+	EXPECT_ERRNO(E2BIG, CALL(&self->args));
+}
+
+/* Each bit alone; those with a name may succeed or not, but are known. */
+TEST_F(command, flags_without_name)
+{
+	self->args.flags |= 1U << 31;
+	EXPECT_ERRNO(EINVAL, CALL(&self->args));
+	self->args.flags ^= 1U << 31 | 1U << 16;
+	EXPECT_ERRNO(EINVAL, CALL(&self->args));
+}
+
+TEST_F(command, no_pointer)
+{
+	EXPECT_ERRNO(EFAULT, CALL(NULL));
+	EXPECT_ERRNO(EFAULT, CALL((void *)-1UL));
+	EXPECT_ERRNO(EFAULT, CALL((void *)(1UL << 63)));
+}
+
+/* The structure ends where the memory does, or one byte behind. */
+TEST_F(command, pointer_at_the_end)
+{
+	char *two = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *end = two + page;
+
+	ASSERT_NE(MAP_FAILED, (void *)two);
+	ASSERT_EQ(0, munmap(end, page));
+
+	memcpy(end - variant->command->size + 1, &self->args,
+	       variant->command->size - 1);
+	EXPECT_ERRNO(EFAULT, CALL(end - variant->command->size + 1));
+	memcpy(end - variant->command->size, &self->args,
+	       variant->command->size);
+	EXPECT_RET(0, CALL(end - variant->command->size));
+}
+
+/* The size is part of the structure, not of the number. */
+TEST_F(command, number_with_a_size)
+{
+	EXPECT_ERRNO(ENOTTY, ioctl(self->dev,
+				   variant->command->request | 8 << 16,
+				   &self->args));
+	EXPECT_ERRNO(ENOTTY, ioctl(self->dev,
+				   variant->command->request | 1U << 30,
+				   &self->args));
+}
+
+/* ---- numbers ----------------------------------------------------------- */
+
+FIXTURE(device) {
+	int dev;
+};
+
+FIXTURE_SETUP(device)
+{
+	self->dev = h_open();
+	ASSERT_LE(0, self->dev);
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	close(self->dev);
+}
+
+TEST_F(device, no_such_command)
+{
+	union args args = { .size = 64 };
+
+	EXPECT_ERRNO(ENOTTY, ioctl(self->dev, _IO(P2PDMA_TEST_TYPE, 0xff),
+				   &args));
+	EXPECT_ERRNO(ENOTTY, ioctl(self->dev, _IO('x', P2PDMA_TEST_NR_PIN),
+				   &args));
+	EXPECT_ERRNO(ENOTTY, ioctl(self->dev, 0, NULL));
+	EXPECT_ERRNO(ENOTTY, ioctl(self->dev, -1UL, NULL));
+}
+
+TEST_F(device, read_and_write)
+{
+	char c = 0;
+
+	EXPECT_ERRNO(EINVAL, read(self->dev, &c, 1));
+	EXPECT_ERRNO(EINVAL, write(self->dev, &c, 1));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, page, PROT_READ, MAP_SHARED,
+				   self->dev, 0));
+	EXPECT_EQ(ENODEV, errno);
+}
+
+/* ---- members that are out of range ------------------------------------- */
+
+#define EXPECT_REFUSED(_error, _name, ...) do {				\
+	struct p2pdma_test_##_name __args = { __VA_ARGS__ };		\
+									\
+	EXPECT_EQ(-(_error), h_##_name(self->dev, &__args)) {		\
+		TH_LOG("%s: { %s }", #_name, #__VA_ARGS__);		\
+	}								\
+} while (0)
+
+TEST_F(device, pin)
+{
+	const uint64_t at = h_pointer(ordinary);
+
+	EXPECT_REFUSED(EINVAL, pin, .api = P2PDMA_TEST_NR_APIS, .addr = at,
+		       .length = page);
+	EXPECT_REFUSED(EINVAL, pin, .api = UINT32_MAX, .addr = at,
+		       .length = page);
+	EXPECT_REFUSED(EINVAL, pin, .addr = at, .length = 0);
+	EXPECT_REFUSED(EINVAL, pin, .addr = at, .length = -at + 1);
+	EXPECT_REFUSED(E2BIG, pin, .addr = at, .length = -at);
+	EXPECT_REFUSED(E2BIG, pin, .addr = at, .length = (1ULL << 30) + page);
+	EXPECT_REFUSED(EINVAL, pin, .pid = getpid(), .addr = at,
+		       .length = page);
+	EXPECT_REFUSED(ESRCH, pin, .api = P2PDMA_TEST_PIN_REMOTE, .pid = -1,
+		       .addr = at, .length = page);
+	EXPECT_REFUSED(ESRCH, pin, .api = P2PDMA_TEST_PIN_REMOTE,
+		       .pid = INT32_MAX, .addr = at, .length = page);
+	/* kthreadd: a process without user memory */
+	EXPECT_REFUSED(ESRCH, pin, .api = P2PDMA_TEST_PIN_REMOTE, .pid = 2,
+		       .addr = at, .length = page);
+	/* the kernel would warn */
+	EXPECT_REFUSED(EINVAL, pin, .flags = P2PDMA_TEST_PIN_LONGTERM |
+		       P2PDMA_TEST_PIN_P2PDMA, .addr = at, .length = page);
+	EXPECT_REFUSED(EINVAL, pin, .flags = P2PDMA_TEST_PIN_LONGTERM,
+		       .api = P2PDMA_TEST_GET_SLOW, .addr = at,
+		       .length = page);
+	EXPECT_REFUSED(EFAULT, pin, .addr = at, .length = page, .pages = 8,
+		       .nr_pages = 1);
+}
+
+/* That nothing is mapped is for the function under test to say. */
+TEST_F(device, pin_of_nothing)
+{
+	struct p2pdma_test_pin args = {
+		.addr = 1ULL << 63,
+		.length = page,
+		.nr_pages = 7,
+	};
+
+	EXPECT_EQ(0, h_pin(self->dev, &args));
+	EXPECT_EQ(-EFAULT, args.ret);
+	EXPECT_EQ(0U, args.nr_pages);
+	EXPECT_EQ(0U, args.id);
+}
+
+TEST_F(device, extract)
+{
+	const uint64_t at = h_pointer(ordinary);
+	struct p2pdma_test_segment one = { at, page };
+	struct p2pdma_test_segment huge[2] = { { at, 1ULL << 62 },
+					       { at, 1ULL << 62 } };
+	struct p2pdma_test_segment wraps[2] = { { at, -1ULL }, { at, 2 } };
+
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
+		       .nr_segments = 0, .max_pages = 1);
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1, .max_pages = 0);
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1, .max_pages = UINT32_MAX);
+	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(&one),
+		       .nr_segments = P2PDMA_TEST_MAX_SEGMENTS + 1,
+		       .max_pages = 1);
+	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(&one),
+		       .nr_segments = UINT32_MAX, .max_pages = 1);
+	EXPECT_REFUSED(EFAULT, extract, .segments = 8, .nr_segments = 1,
+		       .max_pages = 1);
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(huge),
+		       .nr_segments = 2, .max_pages = 1);
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(wraps),
+		       .nr_segments = 2, .max_pages = 1);
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1, .max_pages = 1, .reserved = 1);
+	EXPECT_REFUSED(EFAULT, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1, .max_pages = 1, .calls = 8,
+		       .nr_calls = 1);
+	EXPECT_REFUSED(EFAULT, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1, .max_pages = 1, .pages = 8,
+		       .nr_pages = 1);
+}
+
+/* ---- ids --------------------------------------------------------------- */
+
+TEST_F(device, no_such_object)
+{
+	uint32_t id = some_object(self->dev);
+
+	ASSERT_NE(0U, id);
+	EXPECT_EQ(-ENOENT, h_drop(self->dev, 0));
+	EXPECT_EQ(-ENOENT, h_drop(self->dev, id + 1));
+	EXPECT_EQ(-ENOENT, h_drop(self->dev, UINT32_MAX));
+	EXPECT_EQ(0, h_drop(self->dev, id));
+	EXPECT_EQ(-ENOENT, h_drop(self->dev, id));
+	EXPECT_REFUSED(ENOENT, peek, .id = id);
+	EXPECT_REFUSED(EINVAL, release, .id = some_object(self->dev),
+		       .reserved = 1);
+}
+
+/* The slot of an object is used again, its id is not. */
+TEST_F(device, ids_are_not_reused_at_once)
+{
+	uint32_t old = some_object(self->dev), id;
+
+	ASSERT_NE(0U, old);
+	EXPECT_EQ(0, h_drop(self->dev, old));
+	for (int i = 0; i < 100; i++) {
+		id = some_object(self->dev);
+		ASSERT_NE(0U, id);
+		EXPECT_NE(old, id);
+		EXPECT_EQ(-ENOENT, h_drop(self->dev, old));
+		EXPECT_EQ(0, h_drop(self->dev, id));
+	}
+}
+
+/* An object belongs to the descriptor that it was made with. */
+TEST_F(device, ids_of_another_descriptor)
+{
+	uint32_t id = some_object(self->dev);
+	int other = h_open();
+
+	ASSERT_NE(0U, id);
+	ASSERT_LE(0, other);
+	EXPECT_EQ(-ENOENT, h_drop(other, id));
+	close(other);
+	EXPECT_EQ(0, h_drop(self->dev, id));
+}
+
+/* Many objects, released in another order than they were made. */
+TEST_F(device, many_objects)
+{
+	static uint32_t ids[2000];
+
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+		ids[i] = some_object(self->dev);
+		ASSERT_NE(0U, ids[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i += 2)
+		EXPECT_EQ(0, h_drop(self->dev, ids[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i += 2) {
+		EXPECT_EQ(-ENOENT, h_drop(self->dev, ids[i]));
+		ids[i] = some_object(self->dev);
+	}
+	for (size_t i = ARRAY_SIZE(ids); i--;)
+		EXPECT_EQ(0, h_drop(self->dev, ids[i]));
+}
+
+int main(int argc, char **argv)
+{
+	page = sysconf(_SC_PAGESIZE);
+	if (p2p_help(argc, argv, "The ABI of the p2pdma_test module"))
+		return test_harness_run(argc, argv);
+	p2p_discover();
+	h_require();
+
+	ordinary = mmap(NULL, page, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ordinary == MAP_FAILED)
+		ksft_exit_fail_perror("mmap");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		FIXTURE_VARIANT(command) v = { &commands[i] };
+
+		P2P_VARIANT_ADD(command, v, "%s", commands[i].name);
+	}
+	return test_harness_run(argc, argv);
+}

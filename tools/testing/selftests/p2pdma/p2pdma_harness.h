@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The p2pdma_test module, from the side of a test program: one function per
+ * command. Each fills in the size, and returns 0 or a negative errno.
+ *
+ * To be included after kselftest_harness.h and p2pdma_util.h.
+ */
+#ifndef _SELFTESTS_P2PDMA_HARNESS_H
+#define _SELFTESTS_P2PDMA_HARNESS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "p2pdma_test_uapi.h"
+
+#define H_COMMAND(_name, _NAME)						\
+static inline int h_##_name(int dev, struct p2pdma_test_##_name *args)	\
+{									\
+	args->size = sizeof(*args);					\
+	return ioctl(dev, P2PDMA_TEST_IOC_##_NAME, args) ? -errno : 0;	\
+}
+
+H_COMMAND(pin, PIN)
+H_COMMAND(extract, EXTRACT)
+H_COMMAND(peek, PEEK)
+H_COMMAND(release, RELEASE)
+
+static inline int h_drop(int dev, uint32_t id)
+{
+	struct p2pdma_test_release args = { .id = id };
+
+	return h_release(dev, &args);
+}
+
+static inline uint64_t h_pointer(const void *p)
+{
+	return (uintptr_t)p;
+}
+
+/* The address of a PCI function, as the commands have it. */
+static inline uint64_t h_function(const char *bdf)
+{
+	unsigned int domain, bus, device, function;
+
+	if (sscanf(bdf, "%x:%x:%x.%x", &domain, &bus, &device, &function) != 4)
+		ksft_exit_fail_msg("no PCI address: %s\n", bdf);
+	return (uint64_t)domain << 16 | bus << 8 | device << 3 | function;
+}
+
+static inline int h_open(void)
+{
+	return open(P2PDMA_TEST_DEVICE, O_RDWR | O_CLOEXEC);
+}
+
+/*
+ * Without the module there is nothing to test; but who names a topology has
+ * seen to it that the module is there.
+ */
+static inline void h_require(void)
+{
+	int dev = h_open();
+
+	if (dev < 0 && getenv("P2PDMA_TOPOLOGY"))
+		ksft_exit_fail_msg("%s: %s\n", P2PDMA_TEST_DEVICE,
+				   strerror(errno));
+	if (dev < 0)
+		ksft_exit_skip("%s: %s: load the module p2pdma_test\n",
+			       P2PDMA_TEST_DEVICE, strerror(errno));
+	close(dev);
+}
+
+/* How much processor time a call may take that is expected not to return. */
+#define H_LIMIT_MS	100
+
+/*
+ * Wait for a child that may be caught in a loop in the kernel: the status that
+ * it ended with. What counts is processor time, not time, so that it does not
+ * matter how busy the machine is. A timer of the child's own is no use: it
+ * expires on the way to user space.
+ */
+static inline int h_wait_limited(pid_t pid)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+	struct timespec used;
+	clockid_t clock;
+	int status;
+
+	if (pid < 0 || clock_getcpuclockid(pid, &clock))
+		return -1;
+	for (;;) {
+		pid_t ended = waitpid(pid, &status, WNOHANG);
+
+		if (ended)
+			return ended == pid ? status : -1;
+		if (!clock_gettime(clock, &used) &&
+		    (used.tv_sec || used.tv_nsec >= H_LIMIT_MS * 1000000L))
+			kill(pid, SIGKILL);
+		nanosleep(&pause, NULL);
+	}
+}
+
+#endif /* _SELFTESTS_P2PDMA_HARNESS_H */
