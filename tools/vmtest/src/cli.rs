@@ -34,6 +34,7 @@ Examples:
   vmtest run -k ~/linux -t switch --test '*odirect*'
   vmtest demo -k kernel.json                   see P2PDMA at work
   vmtest shell -k kernel.json -t switch        look around in a guest
+  vmtest exec -k kernel.json -t switch -- p2pdma show
 
 Exit status: 0 all passed, 1 something failed, 2 could not run.";
 
@@ -48,6 +49,14 @@ Standard output is KTAP, ended by the line \"N passed, N failed, N skipped\". Th
 gets <topology>.ktap, <topology>.console.log, summary.json and junit.xml.
 
 Exit status: 0 all passed, 1 something failed, 2 could not run.";
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  vmtest exec -k kernel.json -t switch -- p2pdma show --json
+  vmtest exec -k kernel.json -t root-ports-intel --timeout 60 -- p2pdma verify
+
+The program comes from the program directories. Exit status: 0 if its own is, 1 if not or if the kernel
+warned, 2 could not run.";
 
 const SHELL_EXAMPLES: &str = "\
 Examples:
@@ -70,6 +79,9 @@ enum Action {
     Run(RunArgs),
     /// Boot one topology and show P2PDMA at work.
     Demo(DemoArgs),
+    /// Boot one topology and run one command in it, with its output and nothing else.
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(ExecArgs),
     /// Boot one topology and give a shell in it.
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(ShellArgs),
@@ -145,10 +157,36 @@ struct DemoArgs {
 }
 
 #[derive(Debug, Args)]
-struct ShellArgs {
+struct ExecArgs {
     /// Topology to boot
     #[arg(short, long, value_name = "NAME")]
     topology: String,
+    /// Further modules to load, as "name param=value"; may be repeated
+    #[arg(long, value_name = "MODULE")]
+    module: Vec<String>,
+    /// Files of the root that the program needs; may be repeated
+    #[arg(long, value_name = "PATH")]
+    file: Vec<String>,
+    /// Time limit in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// Where the console log goes [default: build/results/<release>]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    #[command(flatten)]
+    guest: GuestArgs,
+    /// Program and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct ShellArgs {
+    /// Topology to boot [default: that of the demo]
+    #[arg(short, long, value_name = "NAME")]
+    topology: Option<String>,
     #[command(flatten)]
     suite: SuiteArgs,
     #[command(flatten)]
@@ -262,6 +300,7 @@ impl Cli {
         match &self.command {
             Action::Run(args) => args.run(),
             Action::Demo(args) => args.run(),
+            Action::Exec(args) => args.run(),
             Action::Shell(args) => args.run(),
             Action::List(args) => args.run(),
             Action::Selftest(args) => args.run(),
@@ -291,11 +330,10 @@ impl RunArgs {
         setup.check(&work)?;
         let ui = Ui::new();
         ui.note(&format!(
-            "vmtest: kernel {} ({}), {} topologies, {}",
+            "vmtest: kernel {} ({}), {} topologies",
             setup.kernel.release,
             setup.kernel.flavour,
             work.len(),
-            qemu::accelerator()
         ));
         let directory = results(self.results.as_ref(), &setup);
         ui.line("KTAP version 1")?;
@@ -308,7 +346,6 @@ impl RunArgs {
         let summary = Summary {
             flavour: &setup.kernel.flavour,
             release: &setup.kernel.release,
-            accelerator: qemu::accelerator(),
             totals,
             topologies: &topologies,
         };
@@ -406,30 +443,34 @@ impl RunArgs {
     }
 }
 
-/// Prints what the commands of the demo print, and nothing else.
-struct DemoSink<'a> {
+/// Prints what commands print, and nothing else.
+struct PlainSink<'a> {
     ui: Ui,
+    /// What stands above the output of each command, if anything.
     titles: Vec<&'a str>,
     commands: Vec<String>,
     next: usize,
     failed: Vec<String>,
 }
 
-impl Sink for DemoSink<'_> {
+impl Sink for PlainSink<'_> {
     fn stage(&mut self, stage: &str) -> Result<()> {
         self.ui.progress(stage.into());
         Ok(())
     }
 
     fn started(&mut self, _test: &Test) -> Result<()> {
-        let (title, command) = (self.titles[self.next], &self.commands[self.next]);
-        if self.next > 0 {
-            self.ui.line("")?;
+        let command = &self.commands[self.next];
+        self.ui.progress(command.clone());
+        if let Some(title) = self.titles.get(self.next) {
+            if self.next > 0 {
+                self.ui.line("")?;
+            }
+            self.ui.line(&format!("# {title}"))?;
+            self.ui.line(&format!("$ {command}"))?;
         }
         self.next += 1;
-        self.ui.progress(command.clone());
-        self.ui.line(&format!("# {title}"))?;
-        self.ui.line(&format!("$ {command}"))
+        Ok(())
     }
 
     fn output(&mut self, line: &str) -> Result<()> {
@@ -448,8 +489,56 @@ impl Sink for DemoSink<'_> {
         for line in &report.diagnostics {
             self.ui.note(line);
         }
-        self.failed.push(format!("{name}: {}", report.reason));
+        // A command that is no kselftest has statuses of its own.
+        let reason = match report.status {
+            Status::Xfail => "exit=2",
+            Status::Skip => "exit=4",
+            _ => &report.reason,
+        };
+        self.failed.push(format!("{name}: {reason}"));
         Ok(())
+    }
+}
+
+impl PlainSink<'_> {
+    /// Says what failed. `true` if nothing did.
+    fn conclude(&self) -> bool {
+        for failed in &self.failed {
+            self.ui.note(&format!("vmtest: FAILED: {failed}"));
+        }
+        self.failed.is_empty()
+    }
+}
+
+impl ExecArgs {
+    fn run(&self) -> Result<bool> {
+        let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
+        let setup = self.guest.setup(suite)?;
+        let test = Test {
+            name: self.command[0].clone(),
+            args: self.command[1..].to_vec(),
+            timeout: Some(self.timeout),
+            files: self.file.clone(),
+            ..Test::default()
+        };
+        let ui = Ui::new();
+        let mut sink = PlainSink {
+            ui: ui.clone(),
+            titles: Vec::new(),
+            commands: vec![self.command.join(" ")],
+            next: 0,
+            failed: Vec::new(),
+        };
+        let extra = Extra {
+            modules: self.module.clone(),
+            ..Extra::default()
+        };
+        let log = results(self.results.as_ref(), &setup).join("exec.console.log");
+        let report = setup.run(topology, &[&test], &extra, &log, &mut sink);
+        ui.clear();
+        report?;
+        Ok(sink.conclude())
     }
 }
 
@@ -481,7 +570,7 @@ impl DemoArgs {
                 })
                 .collect::<Result<Vec<_>>>()?;
         let ui = Ui::new();
-        let mut sink = DemoSink {
+        let mut sink = PlainSink {
             ui: ui.clone(),
             titles: demo
                 .commands
@@ -518,19 +607,31 @@ impl DemoArgs {
             report.boot_seconds,
             log.display()
         ));
-        for failed in &sink.failed {
-            ui.note(&format!("vmtest: FAILED: {failed}"));
-        }
-        Ok(sink.failed.is_empty())
+        Ok(sink.conclude())
     }
 }
 
 impl ShellArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
+        let demo = suite.demo.as_ref().map(|demo| &demo.topology);
+        let name = self
+            .topology
+            .as_ref()
+            .or(demo)
+            .ok_or_else(|| anyhow!("which topology? --topology says it"))?
+            .clone();
+        let topology = topology::pick(&topologies, &[name])?[0];
         let setup = self.guest.setup(suite)?;
-        let tests = setup.suite.select(&topology.name, &[]);
+        let mut tests = setup.suite.select(&topology.name, &[]);
+        // Whoever wants to look around is not stopped by what is not there.
+        tests.retain(|test| {
+            let missing = setup.check(&[(topology, vec![test])]).err();
+            if let Some(error) = &missing {
+                eprintln!("vmtest: without {}: {error:#}", test.name);
+            }
+            missing.is_none()
+        });
         let mut files = setup.suite.shell.files.clone();
         files.push("/bin/busybox".into());
         let extra = Extra {

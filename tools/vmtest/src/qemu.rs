@@ -28,8 +28,11 @@ pub enum Wiring<'a> {
     Terminal,
 }
 
-/// How fast the processor is emulated, if it is.
-pub fn accelerator() -> &'static str {
+/// What runs the guest: the processor where it can, software where it cannot or shall not.
+pub fn accelerator(topology: &Topology) -> &'static str {
+    if topology.icount.is_some() {
+        return "tcg,thread=single";
+    }
     // The device can exist, and open, where no ordinary guest runs; the flag tells the truth.
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let able = flags
@@ -72,7 +75,7 @@ pub fn command(
             "-no-reboot",
         ])
         .args(["-run-with", "exit-with-parent=on"])
-        .args(["-accel", accelerator()])
+        .args(["-accel", accelerator(topology)])
         .args(["-machine", &topology.machine])
         .args(["-cpu", &topology.cpu])
         .args(["-m", &topology.memory])
@@ -98,6 +101,9 @@ pub fn command(
             // Ctrl-A X ends it, Ctrl-C goes to the guest.
             command.args(["-serial", "mon:stdio", "-serial", "null"]);
         }
+    }
+    if let Some(icount) = &topology.icount {
+        command.args(["-icount", icount]);
     }
     for object in &topology.objects {
         command.args(["-object", object]);
@@ -215,6 +221,7 @@ mod tests {
         ] {
             assert!(words.contains(part), "{part}: {words}");
         }
+        assert!(!words.contains("-icount"), "{words}");
         let medium = directory.path().join("medium0");
         assert_eq!(medium.metadata().expect("is there").len(), 1 << 20);
     }

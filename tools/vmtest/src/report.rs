@@ -55,6 +55,8 @@ pub struct TopologyReport {
     pub name: String,
     /// All verdicts; the last is that on the kernel log.
     pub tests: Vec<TestReport>,
+    /// What ran the guest.
+    pub accelerator: &'static str,
     /// How often the guest was booted; more than once if it died on the way.
     pub boots: usize,
     /// Wall time from the first start of QEMU to its last exit, in seconds.

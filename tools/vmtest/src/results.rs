@@ -126,8 +126,6 @@ pub struct Summary<'a> {
     pub flavour: &'a str,
     /// Its release.
     pub release: &'a str,
-    /// How the processor was emulated.
-    pub accelerator: &'a str,
     /// Numbers of cases.
     pub totals: Totals,
     /// All topologies.
@@ -283,6 +281,7 @@ mod tests {
                 diagnostics: vec!["x".into()],
                 output: vec!["y".into()],
             }],
+            accelerator: "kvm",
             boots: 1,
             seconds: 9.0,
             boot_seconds: 4.0,
@@ -297,7 +296,6 @@ mod tests {
         let summary = Summary {
             flavour: "stock",
             release: "7.3.4",
-            accelerator: "tcg",
             totals,
             topologies: &topologies,
         };

@@ -308,6 +308,7 @@ impl Setup {
         reports.push(kernel_log);
         Ok(TopologyReport {
             name: topology.name.clone(),
+            accelerator: qemu::accelerator(topology),
             tests: reports,
             boots,
             seconds: start.elapsed().as_secs_f64(),

@@ -29,6 +29,12 @@ pub struct Topology {
     /// QEMU's `-smp`.
     #[serde(default = "default_smp")]
     pub smp: String,
+    /// QEMU's `-icount`: the guest's clock counts instructions. Needs `smp = "1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icount: Option<String>,
+    /// Not part of a run of all topologies: it has to be asked for by name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_request: bool,
     /// Added to the kernel command line.
     #[serde(default)]
     pub cmdline: String,
@@ -285,7 +291,10 @@ pub fn pick<'a>(
     names: &[String],
 ) -> Result<Vec<&'a Topology>> {
     if names.is_empty() {
-        return Ok(all.values().collect());
+        return Ok(all
+            .values()
+            .filter(|topology| !topology.on_request)
+            .collect());
     }
     let mut picked: Vec<&Topology> = Vec::new();
     for name in names {
@@ -391,6 +400,12 @@ verdict = "not-supported"
         fs::rename(&path, directory.path().join("small.toml")).expect("rename");
         let all = read_all(directory.path()).expect("reads");
         assert_eq!(pick(&all, &[]).expect("all").len(), 1);
+        let mut hidden = all.clone();
+        for topology in hidden.values_mut() {
+            topology.on_request = true;
+        }
+        assert!(pick(&hidden, &[]).expect("none").is_empty());
+        assert_eq!(pick(&hidden, &["small".into()]).expect("picks").len(), 1);
         let twice = ["small".to_string(), "small".to_string()];
         assert_eq!(pick(&all, &twice).expect("picks").len(), 1);
         let message = pick(&all, &["big".into()])
