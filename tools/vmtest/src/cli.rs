@@ -235,7 +235,8 @@ impl SuiteArgs {
 }
 
 impl GuestArgs {
-    fn setup(&self, suite: Suite) -> Result<Setup> {
+    fn setup(&self, mut suite: Suite) -> Result<Setup> {
+        suite.scale(self.timeout_scale);
         let kernel = Kernel::open(&self.kernel).with_context(|| "kernel")?;
         let own = Path::new("build").join(&kernel.release);
         let module_dir = match &self.module_dir {
@@ -693,9 +694,17 @@ impl ListArgs {
             return Ok(true);
         }
         ui.line("Topologies")?;
-        let rows = topologies
-            .values()
-            .map(|topology| (&*topology.name, topology.description.clone()));
+        let rows = topologies.values().map(|topology| {
+            let request = if topology.on_request {
+                " (on request)"
+            } else {
+                ""
+            };
+            (
+                &*topology.name,
+                format!("{}{request}", topology.description),
+            )
+        });
         table(&ui, rows.collect())?;
         ui.line("")?;
         ui.line("Tests")?;

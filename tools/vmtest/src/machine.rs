@@ -86,6 +86,15 @@ impl Read for Tail {
     }
 }
 
+/// Ends the threads that follow files, however the watching ends.
+struct Complete(Arc<AtomicBool>);
+
+impl Drop for Complete {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 impl Machine {
     /// Starts QEMU, whose command line names the files for console and port.
     pub fn start(mut command: Command, console: &Path, port: &Path) -> Result<Self> {
@@ -130,6 +139,7 @@ impl Machine {
         interrupted: &AtomicBool,
         notify: &mut dyn FnMut(Notice) -> Result<()>,
     ) -> Result<Exit> {
+        let complete = Complete(self.complete);
         let (sender, lines) = channel();
         read_lines(self.console, Line::Console, sender.clone());
         read_lines(self.port, Line::Port, sender.clone());
@@ -167,7 +177,7 @@ impl Machine {
             }
             next_tick = Instant::now() + TICK;
             if self.child.0.try_wait()?.is_some() {
-                self.complete.store(true, Ordering::Release);
+                complete.0.store(true, Ordering::Release);
             }
             let (step, notices) = monitor.tick(Instant::now());
             for notice in notices {

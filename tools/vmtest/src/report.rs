@@ -313,7 +313,14 @@ fn splat_lines(splat: &Splat) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Judges what happened outside the tests.
-pub fn judge_kernel_log(splats: &[Splat], problems: &[String], kmemleak: &[String]) -> TestReport {
+///
+/// `console` is what the console said last, where the guest was lost outside of any test.
+pub fn judge_kernel_log(
+    splats: &[Splat],
+    problems: &[String],
+    kmemleak: &[String],
+    console: &[String],
+) -> TestReport {
     let mut reasons = Vec::new();
     let mut diagnostics = Vec::new();
     for splat in splats {
@@ -329,6 +336,10 @@ pub fn judge_kernel_log(splats: &[Splat], problems: &[String], kmemleak: &[Strin
         diagnostics.extend(kmemleak.iter().map(|line| format!("  {line}")));
     }
     reasons.extend_from_slice(problems);
+    if !console.is_empty() {
+        diagnostics.push("last lines of the console:".into());
+        diagnostics.extend(readable_tail(console).map(|line| format!("  {line}")));
+    }
     let (status, reason) = if reasons.is_empty() {
         (Status::Pass, String::new())
     } else {
@@ -544,13 +555,13 @@ mod tests {
 
     #[test]
     fn the_kernel_log_outside_tests_counts() {
-        let good = judge_kernel_log(&[], &[], &[]);
+        let good = judge_kernel_log(&[], &[], &[], &[]);
         assert_eq!(good.status, Status::Pass);
         let splats = [splat("WARNING: at boot")];
         for bad in [
-            judge_kernel_log(&splats, &[], &[]),
-            judge_kernel_log(&[], &["no power-off".into()], &[]),
-            judge_kernel_log(&[], &[], &["unreferenced object".into()]),
+            judge_kernel_log(&splats, &[], &[], &[]),
+            judge_kernel_log(&[], &["no power-off".into()], &[], &["x".into()]),
+            judge_kernel_log(&[], &[], &["unreferenced object".into()], &[]),
         ] {
             assert_eq!(bad.status, Status::Fail);
             assert_eq!(Totals::of(bad.cases.iter()).failed, 1);

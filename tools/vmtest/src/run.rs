@@ -272,6 +272,7 @@ impl Setup {
             splats: Vec::new(),
             problems: Vec::new(),
             kmemleak: Vec::new(),
+            console: Vec::new(),
             boot_seconds: 0.0,
         };
         let start = Instant::now();
@@ -302,7 +303,12 @@ impl Setup {
             }
             break;
         }
-        let kernel_log = judge_kernel_log(&course.splats, &course.problems, &course.kmemleak);
+        let kernel_log = judge_kernel_log(
+            &course.splats,
+            &course.problems,
+            &course.kmemleak,
+            &course.console,
+        );
         sink.finished(&kernel_log)?;
         let mut reports = course.reports;
         reports.push(kernel_log);
@@ -338,6 +344,7 @@ struct Course<'a> {
     splats: Vec<crate::splat::Splat>,
     problems: Vec<String>,
     kmemleak: Vec<String>,
+    console: Vec<String>,
     boot_seconds: f64,
 }
 
@@ -363,7 +370,8 @@ impl Course<'_> {
                 argv,
                 env,
                 modules: self.guest.test_modules[index].clone(),
-                timeout_ms: millis(self.limit(test)),
+                output_limit: test.output_limit(),
+                timeout_ms: test.timeout() * 1000,
             });
         }
         let initramfs = at("initramfs");
@@ -390,7 +398,7 @@ impl Course<'_> {
             .iter()
             .enumerate()
             .skip(first)
-            .map(|(index, test)| (index, self.limit(test)))
+            .map(|(index, test)| (index, Duration::from_secs(test.timeout())))
             .collect::<Vec<_>>();
         let mut monitor = Monitor::new(&plan.token, Limits::scaled(setup.scale), limits, start);
         let mut booted = None;
@@ -429,15 +437,12 @@ impl Course<'_> {
         let lost = monitor.lost.take();
         if let (Some(lost), false) = (&lost, monitor.lost_by_test) {
             self.problems.push(lost.clone());
+            self.console = monitor.console_tail();
         }
         self.splats.append(&mut monitor.splats);
         self.problems.append(&mut monitor.problems);
         self.kmemleak.append(&mut monitor.kmemleak);
         Ok(lost)
-    }
-
-    fn limit(&self, test: &Test) -> Duration {
-        Duration::from_secs(test.timeout()).mul_f64(self.setup.scale)
     }
 
     fn finish(&mut self, raw: Raw, sink: &mut dyn Sink) -> Result<()> {
@@ -446,10 +451,6 @@ impl Course<'_> {
         self.reports.push(report);
         Ok(())
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn token() -> String {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{anyhow, bail, Context, Result};
 use glob::Pattern;
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 /// What kselftest gives a test that says nothing else.
 const DEFAULT_TIMEOUT: u64 = 45;
+
+/// How much output of a test is kept, in KiB.
+const DEFAULT_OUTPUT: u32 = 4096;
 
 /// All tests, and what the demo and the shell do.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -58,6 +62,9 @@ pub struct Test {
     /// Time limit in seconds.
     #[serde(default)]
     pub timeout: Option<u64>,
+    /// How much of its output is kept, in KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<u32>,
     /// Topologies it runs in, as globs; all by default.
     #[serde(default = "everywhere")]
     pub topologies: Vec<String>,
@@ -172,6 +179,16 @@ impl Suite {
         Ok(suite)
     }
 
+    /// Multiplies all time limits.
+    pub fn scale(&mut self, factor: f64) {
+        let tests = self.tests.iter_mut().map(|test| &mut test.timeout);
+        let demo = self.demo.iter_mut().flat_map(|demo| &mut demo.commands);
+        for timeout in tests.chain(demo.map(|command| &mut command.timeout)) {
+            let seconds = Duration::from_secs(timeout.unwrap_or(DEFAULT_TIMEOUT));
+            *timeout = Some(seconds.mul_f64(factor).as_secs().max(1));
+        }
+    }
+
     /// The tests for one topology that `globs` select; all of them, if there is no glob.
     pub fn select(&self, topology: &str, globs: &[Pattern]) -> Vec<&Test> {
         self.tests
@@ -198,6 +215,11 @@ impl Test {
     /// Time limit in seconds.
     pub fn timeout(&self) -> u64 {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// How much of its output is kept, in bytes.
+    pub fn output_limit(&self) -> u64 {
+        u64::from(self.output.unwrap_or(DEFAULT_OUTPUT)) << 10
     }
 
     /// The warnings that it provokes on purpose.
@@ -285,6 +307,10 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
         assert_eq!(timeouts(), [45, 9]);
         fs::write(directory.path().join("settings"), "timeout=90\n").expect("write");
         assert_eq!(timeouts(), [90, 9]);
+        let mut suite = Suite::read(&path).expect("reads");
+        suite.scale(0.05);
+        assert_eq!(suite.tests[0].timeout(), 4);
+        assert_eq!(suite.tests[1].timeout(), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::{kill_process_group, wait, waitpid, Pid, Signal, WaitOptions};
-use vmtest_guest::{Outcome, Test, LINE_LIMIT, OUTPUT_LIMIT};
+use vmtest_guest::{Outcome, Test, LINE_LIMIT};
 
 /// How long killed processes may take to go.
 const REAP_LIMIT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// Runs `test`, hands each line of its output to `sink`, and says how it ended.
 pub fn run(test: &Test, sink: &mut dyn FnMut(String)) -> Outcome {
     match start(test) {
-        Ok((pid, pipe)) => supervise(pid, pipe, Duration::from_millis(test.timeout_ms), sink),
+        Ok((pid, pipe)) => supervise(test, pid, pipe, sink),
         Err(error) => Outcome::NotStarted {
             error: format!("{}: {error}", test.argv.join(" ")),
         },
@@ -58,9 +58,16 @@ fn start(test: &Test) -> io::Result<(Pid, File)> {
     Ok((pid, File::from(ours)))
 }
 
-fn supervise(pid: Pid, pipe: File, limit: Duration, sink: &mut dyn FnMut(String)) -> Outcome {
-    let deadline = Instant::now() + limit;
-    let mut output = Output::new(pipe, sink);
+fn supervise(test: &Test, pid: Pid, pipe: File, sink: &mut dyn FnMut(String)) -> Outcome {
+    let deadline = Instant::now() + Duration::from_millis(test.timeout_ms);
+    let mut output = Output {
+        pipe,
+        sink,
+        limit: test.output_limit,
+        partial: Vec::new(),
+        taken: 0,
+        eof: false,
+    };
     let ended = loop {
         output.pump(TICK);
         match waitpid(Some(pid), WaitOptions::NOHANG) {
@@ -110,22 +117,13 @@ fn supervise(pid: Pid, pipe: File, limit: Duration, sink: &mut dyn FnMut(String)
 struct Output<'a> {
     pipe: File,
     sink: &'a mut dyn FnMut(String),
+    limit: u64,
     partial: Vec<u8>,
-    taken: usize,
+    taken: u64,
     eof: bool,
 }
 
-impl<'a> Output<'a> {
-    fn new(pipe: File, sink: &'a mut dyn FnMut(String)) -> Self {
-        Self {
-            pipe,
-            sink,
-            partial: Vec::new(),
-            taken: 0,
-            eof: false,
-        }
-    }
-
+impl Output<'_> {
     /// Waits for output no longer than `wait`, and passes on what there is.
     fn pump(&mut self, wait: Duration) {
         if self.eof {
@@ -152,8 +150,8 @@ impl<'a> Output<'a> {
 
     fn take(&mut self, bytes: &[u8]) {
         let before = self.taken;
-        self.taken += bytes.len();
-        if before > OUTPUT_LIMIT {
+        self.taken += bytes.len() as u64;
+        if before > self.limit {
             return;
         }
         for &byte in bytes {
@@ -164,9 +162,10 @@ impl<'a> Output<'a> {
                 self.flush();
             }
         }
-        if self.taken > OUTPUT_LIMIT {
+        if self.taken > self.limit {
             (self.sink)(format!(
-                "vmtest: more than {OUTPUT_LIMIT} bytes of output, the rest is dropped"
+                "vmtest: more than {} bytes of output, the rest is dropped",
+                self.limit
             ));
         }
     }

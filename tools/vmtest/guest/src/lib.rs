@@ -17,9 +17,6 @@ pub const PLAN_PATH: &str = "/vmtest/plan.json";
 /// The serial port that carries the messages. `ttyS0` is the kernel's console.
 pub const PORT: &str = "/dev/ttyS1";
 
-/// Output of one test that is passed on. What comes after it is dropped, and that is said.
-pub const OUTPUT_LIMIT: usize = 1 << 20;
-
 /// Longest line that is passed on in one piece.
 pub const LINE_LIMIT: usize = 4096;
 
@@ -94,6 +91,8 @@ pub struct Test {
     pub modules: Vec<Module>,
     /// Time limit.
     pub timeout_ms: u64,
+    /// Bytes of output that are passed on. What comes after them is dropped, and that is said.
+    pub output_limit: u64,
 }
 
 /// A numbered event. A gap in the numbers means that the port lost something.
