@@ -537,6 +537,7 @@ static bool is_client(const char *bdf)
 static void idle_devices(struct missing *m)
 {
 	struct dirent **entry;
+	char driver[64];
 	int n, i;
 
 	n = scandir(SYS_PCI, &entry, NULL, by_name);
@@ -545,7 +546,10 @@ static void idle_devices(struct missing *m)
 
 		if (!strcmp(kind_of(bdf), "testdev") && !p2p_is_provider(bdf))
 			add_missing(m, "memory of", bdf);
-		if (!strcmp(kind_of(bdf), "cmb") && !is_client(bdf))
+		/* a controller can also have been given to a provider driver */
+		p2p_driver_link(bdf, driver, sizeof(driver));
+		if (!strcmp(kind_of(bdf), "cmb") && !is_client(bdf) &&
+		    strcmp(driver, "p2pdma_provider"))
 			add_missing(m, "namespace of", bdf);
 		free(entry[i]);
 	}
