@@ -208,6 +208,10 @@ static void find_providers(void)
 		controller_serial(bdf, p->serial, sizeof(p->serial));
 		p->size = p2p_pool_size(p);
 		p->rest = p2p_available(p);
+		/* the kernel does not tell, p2pdma_provider does */
+		p->ranges = attr_number(bdf, "p2pdma_provider/ranges");
+		if (p->ranges < 1)
+			p->ranges = 1;
 		if (p->size <= 0 || p->rest < 0)
 			ksft_exit_fail_msg("%s: no size in p2pmem/\n", bdf);
 		free(entry[i]);

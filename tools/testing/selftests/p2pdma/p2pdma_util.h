@@ -28,6 +28,8 @@
  * @size: size of the pool in bytes
  * @rest: what of it was available when the program started. A driver may keep
  *	some for itself: nvme has its submission queues in the CMB.
+ * @ranges: number of ranges that the pool is made of; an allocation does not
+ *	cross from one to the next
  */
 struct p2p_provider {
 	char bdf[16];
@@ -35,6 +37,7 @@ struct p2p_provider {
 	char driver[64];
 	char serial[32];
 	ssize_t size, rest;
+	int ranges;
 };
 
 /**
