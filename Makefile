@@ -29,7 +29,7 @@ clean: ## Remove what was built in the checkout
 distclean: clean ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove
 
-INSIDE := demo check shell selftest modules kselftest tools unit lint docs rust-analyzer update-lock
+INSIDE := demo check shell selftest bench modules kselftest tools unit lint docs rust-analyzer update-lock
 .PHONY: $(INSIDE) testbed kernel
 
 ifndef P2PDMA_TESTBED
@@ -50,7 +50,6 @@ OWN := $(or $(KERNEL),$(KDIR))
 KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(FLAVOUR))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
 KERNEL_MAKE := $(WITH_KERNEL) $(MAKE) -C $$KERNEL_BUILD M=$(CURDIR) MO=$$OUT $$KERNEL_MAKE
-KBUILD_ENV := --env P2PDMA_BINDINGS=$$OUT/rust/bindings/bindings_generated.rs
 VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
 	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %)
 
@@ -73,6 +72,10 @@ check: tools modules kselftest ## Run all tests on all topologies
 
 shell: tools modules kselftest ## Open a shell in a virtual machine (TOPOLOGY=<name>)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,shell)
+
+bench: tools modules ## Compare the library's calls with the same calls in C, by instructions
+	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) --topology icount --timeout 300 \
+		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench
 
 modules: kernel ## Build the kernel modules
 	$(Q)mkdir -p build && $(KERNEL_MAKE) modules
@@ -102,11 +105,11 @@ lint: kernel ## Check the style of all sources
 	$(Q)$(KERNEL_MAKE) MO=$$OUT-clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 
 docs: modules ## Write the documentation of the Rust API
-	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc $(KBUILD_ENV) --to $(CURDIR)/build/docs $$OUT
+	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc --to $(CURDIR)/build/docs $$OUT
 
 rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer
-	$(Q)$(WITH_KERNEL) $(BIN)/testbed rust-project $(KBUILD_ENV) $$OUT >rust-project.json
+	$(Q)$(WITH_KERNEL) $(BIN)/testbed rust-project $$OUT >rust-project.json
 
 update-lock: testbed ## Move to the newest kernel packages of the supported series
 	$(Q)$(BIN)/testbed update-lock

@@ -83,8 +83,8 @@ enum Command {
     UpdateLock,
     /// Print a rust-project.json with the crates of the kernel and those of the modules
     RustProject {
-        #[command(flatten)]
-        built: Built,
+        /// The directory that the modules were built in
+        dir: PathBuf,
         /// Where the testbed's root is, seen from outside
         #[arg(
             long,
@@ -97,8 +97,8 @@ enum Command {
     },
     /// Write the documentation of a crate of the modules; prints the path of its first page
     Rustdoc {
-        #[command(flatten)]
-        built: Built,
+        /// The directory that the modules were built in
+        dir: PathBuf,
         /// Name of the crate
         #[arg(long = "crate", value_name = "NAME", default_value = "p2pdma")]
         name: String,
@@ -106,21 +106,6 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
-}
-
-/// What Kbuild has built.
-#[derive(clap::Args)]
-struct Built {
-    /// The directory that the modules were built in
-    dir: PathBuf,
-    /// A variable that Kbuild exports to the compiler
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
-    env: Vec<(String, String)>,
-}
-
-fn parse_env(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("not of the form NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -174,22 +159,21 @@ fn run(args: Args) -> Result<()> {
             let flavours = Flavour::load_all(&data.join("flavours"))?;
             prepare::update_lock(&cache()?, &flavours, &lock_file)?.join("\n")
         }
-        Command::RustProject { built, root } => {
-            let file = built.dir.join("rust-project.json");
+        Command::RustProject { dir, root } => {
+            let file = dir.join("rust-project.json");
             let text = fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
-            let crates = kbuild::crates(&built.dir)?;
-            let env = built.env.into_iter().collect();
-            let project = project::complete(serde_json::from_str(&text)?, &crates, &env, &root)?;
+            let crates = kbuild::crates(&dir)?;
+            let project = project::complete(serde_json::from_str(&text)?, &crates, &root)?;
             serde_json::to_string(&project)?
         }
-        Command::Rustdoc { built, name, to } => {
-            let crates = kbuild::crates(&built.dir)?;
+        Command::Rustdoc { dir, name, to } => {
+            let crates = kbuild::crates(&dir)?;
             let one = crates
                 .iter()
                 .find(|one| one.name == name)
-                .ok_or_else(|| anyhow!("no crate {name} was built in {}", built.dir.display()))?;
-            one.document(&built.dir, &built.env.into_iter().collect(), &to)?;
+                .ok_or_else(|| anyhow!("no crate {name} was built in {}", dir.display()))?;
+            one.document(&dir, &to)?;
             to.join(name).join("index.html").display().to_string()
         }
     };

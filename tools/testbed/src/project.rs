@@ -5,7 +5,7 @@
 //! The kernel writes one with its own crates, but finds no crate that another module provides. The
 //! project's crates are added to it, as they were compiled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{anyhow, bail, Result};
@@ -17,12 +17,7 @@ use crate::kbuild::Crate;
 const ALWAYS: [&str; 1] = ["core"];
 
 /// Adds `crates`, and makes paths into the root of the testbed valid outside of it.
-pub fn complete(
-    mut project: Value,
-    crates: &[Crate],
-    env: &BTreeMap<String, String>,
-    root: &str,
-) -> Result<Value> {
+pub fn complete(mut project: Value, crates: &[Crate], root: &str) -> Result<Value> {
     let known = project
         .get_mut("crates")
         .and_then(Value::as_array_mut)
@@ -48,8 +43,6 @@ pub fn complete(
             .collect::<Result<Vec<Value>>>()?;
         let mut all_cfg = cfg.as_array().cloned().unwrap_or_default();
         all_cfg.push(json!("MODULE"));
-        let mut all_env = one.env.clone();
-        all_env.extend(env.clone());
         known.push(json!({
             "display_name": one.name,
             "root_module": one.source,
@@ -57,8 +50,8 @@ pub fn complete(
             "edition": one.option("--edition").unwrap_or("2021"),
             "deps": deps,
             "cfg": all_cfg,
-            "env": all_env,
-            "source": { "include_dirs": include_dirs(one, env), "exclude_dirs": [] },
+            "env": one.env,
+            "source": { "include_dirs": include_dirs(one), "exclude_dirs": [] },
         }));
     }
     relocate(&mut project, root);
@@ -69,14 +62,10 @@ fn name_of(one: &Value) -> &str {
     one["display_name"].as_str().unwrap_or_default()
 }
 
-/// Where a crate's files are: its own, and those that the environment names.
-fn include_dirs(one: &Crate, env: &BTreeMap<String, String>) -> Vec<String> {
-    let files = env.values().map(Path::new).chain([one.source.as_path()]);
-    let dirs: BTreeSet<String> = files
-        .filter_map(Path::parent)
-        .map(|dir| dir.display().to_string())
-        .collect();
-    dirs.into_iter().collect()
+/// Where a crate's files are.
+fn include_dirs(one: &Crate) -> BTreeSet<&Path> {
+    let files = one.files.iter().chain([&one.source]);
+    files.filter_map(|file| file.parent()).collect()
 }
 
 /// Puts the root before all paths that only it has.
@@ -112,6 +101,7 @@ mod tests {
         Crate {
             name: name.into(),
             source: format!("/p/{name}.rs").into(),
+            files: vec!["/b/bindings.rs".into()],
             env: [("OBJTREE".to_owned(), "/o".to_owned())].into(),
             args: externs.collect(),
         }
@@ -123,19 +113,18 @@ mod tests {
             own("p2pdma", &["kernel"]),
             own("provider", &["p2pdma", "kernel"]),
         ];
-        let env = [("BINDINGS".to_owned(), "/b/bindings.rs".to_owned())].into();
-        let project = complete(kernel(), &crates, &env, "/root").expect("complete");
+        let project = complete(kernel(), &crates, "/root").expect("complete");
         let provider = &project["crates"][3];
         assert_eq!(provider["display_name"], "provider");
         assert_eq!(provider["deps"][1], json!({ "crate": 2, "name": "p2pdma" }));
         assert_eq!(provider["cfg"], json!(["CONFIG_X", "MODULE"]));
-        assert_eq!(provider["env"]["BINDINGS"], "/b/bindings.rs");
+        assert_eq!(provider["env"]["OBJTREE"], "/o");
         assert_eq!(provider["source"]["include_dirs"], json!(["/b", "/p"]));
     }
 
     #[test]
     fn paths_of_the_root_are_made_valid_outside() {
-        let project = complete(kernel(), &[], &BTreeMap::new(), "/cache/root").expect("complete");
+        let project = complete(kernel(), &[], "/cache/root").expect("complete");
         assert_eq!(project["sysroot"], "/cache/root/usr");
         assert_eq!(
             project["crates"][0]["root_module"],
@@ -147,7 +136,7 @@ mod tests {
     #[test]
     fn crate_that_is_nowhere_is_named() {
         let crates = [own("provider", &["nosuch"])];
-        let error = complete(kernel(), &crates, &BTreeMap::new(), "")
+        let error = complete(kernel(), &crates, "")
             .expect_err("missing")
             .to_string();
         assert!(error.contains("provider uses nosuch"), "{error}");
@@ -155,8 +144,7 @@ mod tests {
 
     #[test]
     fn project_that_has_the_crates_is_not_completed_twice() {
-        let once =
-            complete(kernel(), &[own("p2pdma", &[])], &BTreeMap::new(), "").expect("complete");
-        assert!(complete(once, &[own("p2pdma", &[])], &BTreeMap::new(), "").is_err());
+        let once = complete(kernel(), &[own("p2pdma", &[])], "").expect("complete");
+        assert!(complete(once, &[own("p2pdma", &[])], "").is_err());
     }
 }
