@@ -2,6 +2,7 @@
 
 //! What is left of a run: KTAP per topology, one JSON and one JUnit summary.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -185,13 +186,15 @@ fn junit(summary: &Summary<'_>) -> Report {
     report
 }
 
-/// Cases of one kind that are listed one by one; more of them are summed up.
-const LISTED: usize = 3;
+/// Topologies that are named in one line; more of them are counted.
+const NAMED: usize = 3;
 
-/// Cases with the same topology, test and reason.
+/// Cases of one test that share a reason.
 struct Group<'a> {
-    key: (&'a str, &'a str, &'a str),
-    cases: Vec<&'a str>,
+    test: &'a str,
+    reason: &'a str,
+    topologies: BTreeSet<&'a str>,
+    cases: usize,
 }
 
 /// The lines after the KTAP: what failed, what was skipped and why, and the totals.
@@ -201,42 +204,35 @@ pub fn closing_lines(topologies: &[TopologyReport], totals: Totals) -> Vec<Strin
         (Status::Xfail, "expected failure"),
         (Status::Xpass, "unexpected pass"),
         (Status::Skip, "skipped"),
-        (Status::Fail, "FAILED"),
     ] {
-        let mut groups: Vec<Group<'_>> = Vec::new();
-        for topology in topologies {
-            for (test, case) in topology.cases().filter(|(_, case)| case.status == status) {
-                let key = (&*topology.name, &*test.name, &*case.reason);
-                match groups.iter_mut().find(|group| group.key == key) {
-                    Some(group) => group.cases.push(&case.name),
-                    None => groups.push(Group {
-                        key,
-                        cases: vec![&case.name],
-                    }),
-                }
-            }
-        }
-        for Group { key, cases } in groups {
-            let (topology, test, reason) = key;
-            let reason = if reason.is_empty() {
-                String::new()
+        lines.extend(groups(topologies, status).iter().map(|group| {
+            let place = if group.topologies.len() > NAMED {
+                format!("{} topologies", group.topologies.len())
             } else {
-                format!(": {reason}")
+                let names: Vec<&str> = group.topologies.iter().copied().collect();
+                names.join(", ")
             };
-            if status != Status::Fail && cases.len() > LISTED {
-                let count = cases.len();
-                lines.push(format!(
-                    "# {what}: {topology}: {test}: {count} cases{reason}"
-                ));
-                continue;
-            }
-            for case in cases {
-                let case = if case == test {
+            let Group {
+                test,
+                cases,
+                reason,
+                ..
+            } = group;
+            format!("# {what}: {test}: {reason} ({cases} cases in {place})")
+        }));
+    }
+    for topology in topologies {
+        for (test, case) in topology.cases() {
+            if case.status == Status::Fail {
+                let name = if case.name == test.name {
                     String::new()
                 } else {
-                    format!(": {case}")
+                    format!(": {}", case.name)
                 };
-                lines.push(format!("# {what}: {topology}: {test}{case}{reason}"));
+                lines.push(format!(
+                    "# FAILED: {}: {}{name}: {}",
+                    topology.name, test.name, case.reason
+                ));
             }
         }
     }
@@ -251,6 +247,30 @@ pub fn closing_lines(topologies: &[TopologyReport], totals: Totals) -> Vec<Strin
         totals.passed, totals.failed, totals.skipped
     ));
     lines
+}
+
+fn groups(topologies: &[TopologyReport], status: Status) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for topology in topologies {
+        for (test, case) in topology.cases().filter(|(_, case)| case.status == status) {
+            let known = groups
+                .iter_mut()
+                .find(|group| group.test == test.name && group.reason == case.reason);
+            match known {
+                Some(group) => {
+                    group.topologies.insert(&topology.name);
+                    group.cases += 1;
+                }
+                None => groups.push(Group {
+                    test: &test.name,
+                    reason: &case.reason,
+                    topologies: BTreeSet::from([topology.name.as_str()]),
+                    cases: 1,
+                }),
+            }
+        }
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -328,7 +348,10 @@ mod tests {
             Some("1 passed, 1 failed, 1 skipped")
         );
         assert!(lines[lines.len() - 2].contains("1 expected failures"));
-        assert!(lines.contains(&"# skipped: switch: t: c: no device".into()));
+        assert!(lines.contains(&"# skipped: t: no device (1 cases in switch)".into()));
+        assert!(lines
+            .iter()
+            .any(|line| line.starts_with("# FAILED: switch: t: b: 1 < 2")));
     }
 
     #[test]
