@@ -34,7 +34,8 @@ struct Description {
 }
 
 impl Kernel {
-    /// Opens a `kernel.json`, a directory with one, a kernel build tree, or `/lib/modules/<release>`.
+    /// Opens a `kernel.json`, a directory with one, a kernel build tree, or
+    /// `/lib/modules/<release>`.
     pub fn open(path: &Path) -> Result<Self> {
         let json = path.join("kernel.json");
         if path.is_file() {

@@ -65,8 +65,8 @@ enum Line {
     Message(Vec<u8>),
 }
 
-/// Reads a file that QEMU is still writing. A socket or a pipe would not do: when one is full, QEMU's
-/// serial port drops what the guest writes.
+/// Reads a file that QEMU is still writing. A socket or a pipe would not do: when one is full,
+/// QEMU's serial port drops what the guest writes.
 struct Tail {
     file: File,
     complete: Arc<AtomicBool>,
@@ -234,8 +234,8 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     Ok(None)
 }
 
-/// Reads lines in a thread of its own until the stream ends. Nothing is dropped: whoever writes faster
-/// than lines are taken only fills memory, and a guest is bounded in what it writes.
+/// Reads lines in a thread of its own until the stream ends. Nothing is dropped: whoever writes
+/// faster than lines are taken only fills memory, and a guest is bounded in what it writes.
 fn read_lines(stream: Box<dyn Read + Send>, wrap: fn(Vec<u8>) -> Line, sender: Sender<Line>) {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Watches one boot: knows its stage, what runs and until when, and what the kernel complains about.
+//! Watches one boot: knows its stage, what runs and until when, and what the kernel complains
+//! about.
 //!
 //! Nothing here reads a clock or a file: time comes in with each call, which is how it is tested.
 
@@ -118,8 +119,8 @@ pub struct Monitor {
     detector: Detector,
     console: VecDeque<String>,
     seq: u64,
-    /// Events that came after the end of a test whose end in the kernel log is still missing: the two
-    /// streams are read one beside the other, and either may be ahead.
+    /// Events that came after the end of a test whose end in the kernel log is still missing: the
+    /// two streams are read one beside the other, and either may be ahead.
     deferred: VecDeque<Event>,
     /// The test that is running according to the kernel log.
     in_log: Option<usize>,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs tests in one topology: builds its guest, boots it, and boots it again if a test took it down.
+//! Runs tests in one topology: builds its guest, boots it, and boots it again if a test took it
+//! down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -58,7 +58,8 @@ static KINDS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// `[   12.345678] `, `[   12.345678][   T99] `, and a facility such as `watchdog: ` or `rcu: ` stays.
+/// `[   12.345678] `, `[   12.345678][   T99] `, and a facility such as `watchdog: ` or `rcu: `
+/// stays.
 static STAMP: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^(<\d+>)?(\[ *\d+\.\d+\]\s?)(\[ *[CT]\d+\]\s)?").ok());
 
@@ -102,7 +103,8 @@ pub struct Detector {
     before: VecDeque<String>,
 }
 
-/// Lines between the cause of a stack trace and the trace, as `dump_stack()` and `show_regs()` print them.
+/// Lines between the cause of a stack trace and the trace, as `dump_stack()` and `show_regs()`
+/// print them.
 fn is_machine_state(line: &str) -> bool {
     let Some((head, _)) = line.split_once(':') else {
         return false;

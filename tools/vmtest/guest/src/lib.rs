@@ -2,10 +2,11 @@
 
 //! The protocol between the host side of the VM runner and its guest init.
 //!
-//! The host puts a [`Plan`] into the initramfs. The guest does what it says and reports [`Message`]s,
-//! one JSON object a line, on a serial port of their own, so that they never mix with the kernel's
-//! console. Where a test begins and ends is also written to the kernel log (see [`marker`]): a kernel
-//! warning is thus attributed by its place in the log, not by the time at which the host reads it.
+//! The host puts a [`Plan`] into the initramfs. The guest does what it says and reports
+//! [`Message`]s, one JSON object a line, on a serial port of their own, so that they never mix with
+//! the kernel's console. Where a test begins and ends is also written to the kernel log (see
+//! [`marker`]): a kernel warning is thus attributed by its place in the log, not by the time at
+//! which the host reads it.
 
 use std::collections::BTreeMap;
 
