@@ -53,8 +53,9 @@ KERNEL_MAKE := $(WITH_KERNEL) $(MAKE) -C $$KERNEL_BUILD M=$(CURDIR) MO=$$OUT $$K
 VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
 	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %)
 
+# First, and with the features of the whole workspace, so that nothing is compiled twice.
 testbed:
-	$(Q)$(CARGO) build --locked --package testbed
+	$(Q)$(CARGO) build --locked --workspace --bin testbed
 
 kernel: testbed
 ifneq ($(OWN),)
@@ -78,12 +79,12 @@ bench: tools modules ## Compare the library's calls with the same calls in C, by
 		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench
 
 modules: kernel ## Build the kernel modules
-	$(Q)mkdir -p build && $(KERNEL_MAKE) modules
+	$(Q)mkdir -p build && $(KERNEL_MAKE) modules >&2
 
 kselftest: kernel ## Build the kselftest programs
 	$(Q)$(WITH_KERNEL) mkdir -p $$OUT/kselftest/obj && \
 		$(MAKE) -C tools/testing/selftests/p2pdma KSRC=$$KERNEL_SOURCE \
-		OUTPUT=$$OUT/kselftest/obj INSTALL_PATH=$$OUT/kselftest/p2pdma install
+		OUTPUT=$$OUT/kselftest/obj INSTALL_PATH=$$OUT/kselftest/p2pdma install $(if $(V),>&2,>/dev/null)
 
 tools: testbed ## Build the programs in tools/
 	$(Q)$(CARGO) build --locked --workspace
@@ -104,8 +105,10 @@ lint: kernel ## Check the style of all sources
 		xargs -0 $$KERNEL_SOURCE/scripts/checkpatch.pl --strict --no-tree --quiet --file
 	$(Q)$(KERNEL_MAKE) MO=$$OUT-clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 
-docs: modules ## Write the documentation of the Rust API
-	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc --to $(CURDIR)/build/docs $$OUT
+docs: modules ## Write the documentation, and that of the Rust API
+	$(Q)$(WITH_KERNEL) KERNEL_SOURCE=$$KERNEL_SOURCE PYTHONDONTWRITEBYTECODE=1 \
+		sphinx-build -W --keep-going -q -d build/docs/.doctrees Documentation build/docs
+	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc $(KBUILD_ENV) --to $(CURDIR)/build/docs/rust $$OUT
 
 rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer
