@@ -30,7 +30,7 @@ distclean: clean ## Remove the testbed, its kernels and all else in the cache to
 	$(Q)tools/testbed/enter --remove
 
 INSIDE := demo check shell selftest bench modules kselftest tools unit lint docs rust-analyzer update-lock
-.PHONY: $(INSIDE) testbed kernel
+.PHONY: $(INSIDE) testbed kernel lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
 
 ifndef P2PDMA_TESTBED
 
@@ -49,7 +49,7 @@ CARGO := cd tools && cargo
 OWN := $(or $(KERNEL),$(KDIR))
 KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(FLAVOUR))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
-KERNEL_MAKE := $(WITH_KERNEL) $(MAKE) -C $$KERNEL_BUILD M=$(CURDIR) MO=$$OUT $$KERNEL_MAKE
+KERNEL_MAKE := $(WITH_KERNEL) $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) MO=$$OUT
 VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
 	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %)
 
@@ -97,18 +97,28 @@ unit: modules ## Run the unit tests of the library and the tools
 selftest: tools ## Check that the test runner finds what is wrong with a guest
 	$(Q)$(WITH_KERNEL) $(call VMTEST,selftest)
 
-lint: kernel ## Check the style of all sources
+lint: lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules ## Check the style of all sources
+
+lint-shell:
 	$(Q)git ls-files -z .ci/run tools/testbed/enter tools/testbed/root '*.sh' | xargs -0 shellcheck -s sh
+
+lint-rustfmt:
 	$(Q)git ls-files -z '*.rs' | xargs -0 rustfmt --check
+
+lint-tools: testbed
 	$(Q)$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+lint-checkpatch: kernel
 	$(Q)$(WITH_KERNEL) git ls-files -z '*.[ch]' | \
 		xargs -0 $$KERNEL_SOURCE/scripts/checkpatch.pl --strict --no-tree --quiet --file
-	$(Q)$(KERNEL_MAKE) MO=$$OUT-clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+
+lint-modules: kernel
+	$(Q)$(KERNEL_MAKE)-clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 
 docs: modules ## Write the documentation, and that of the Rust API
 	$(Q)$(WITH_KERNEL) KERNEL_SOURCE=$$KERNEL_SOURCE PYTHONDONTWRITEBYTECODE=1 \
 		sphinx-build -W --keep-going -q -d build/docs/.doctrees Documentation build/docs
-	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc $(KBUILD_ENV) --to $(CURDIR)/build/docs/rust $$OUT
+	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc --to $(CURDIR)/build/docs/rust $$OUT
 
 rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer

@@ -2,11 +2,12 @@
 
 //! The cache: where all that is downloaded and built is kept, outside the checkout.
 
-use std::fs::{self, File};
+use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{flock, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The cache directory.
@@ -16,7 +17,7 @@ pub struct Cache {
 
 /// Excludes other runs from a part of the cache while it lives.
 pub struct Guard {
-    _file: File,
+    _file: OwnedFd,
 }
 
 impl Cache {
@@ -45,10 +46,13 @@ impl Cache {
     }
 
     /// Waits until no other run works on `name`.
+    ///
+    /// The lock is passed on to child processes: when this process is killed, those that it leaves
+    /// behind hold it until they have ended.
     pub fn lock(&self, name: &str) -> Result<Guard> {
         let path = self.kernels().join(format!("{name}.lock"));
-        let file =
-            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let file = rustix::fs::open(&path, OFlags::RDWR | OFlags::CREATE, Mode::from(0o644))
+            .with_context(|| format!("cannot create {}", path.display()))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
                 eprintln!("testbed: another run is preparing {name}, waiting for it");

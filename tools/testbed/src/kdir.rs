@@ -144,11 +144,14 @@ pub fn check(dir: &Path, llvm: Option<&str>, boot: bool, rustc: &str) -> Result<
             bail!("{shown}: no modules.order: run `make{build_with} modules` there");
         }
     }
-    let source = in_build("source");
-    let source = if source.is_dir() {
-        source.canonicalize()?
-    } else {
-        dir.clone()
+    let source = match fs::read_link(in_build("source")) {
+        Err(_) => dir.clone(),
+        Ok(source) => source.canonicalize().with_context(|| {
+            format!(
+                "{shown}: made from the source tree {}, which is not there",
+                source.display()
+            )
+        })?,
     };
     Ok(Manifest {
         flavour: "own".into(),
@@ -241,6 +244,14 @@ CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.85.1 (4eb161250 2025-03-15)\"
             manifest.source,
             source.path().canonicalize().expect("there")
         );
+    }
+
+    #[test]
+    fn source_that_has_moved_away_is_named() {
+        let build = tree("", CONFIG);
+        std::os::unix::fs::symlink("/moved/away", build.path().join("source")).expect("linked");
+        let error = check(build.path(), None, false, RUSTC).expect_err("no source");
+        assert!(error.to_string().contains("/moved/away"), "{error}");
     }
 
     #[test]

@@ -113,8 +113,8 @@ pub fn releases(flavour: &Flavour, series: &str, offered: &[Package]) -> Vec<Pin
 /// Decides which release of `flavour` to use, given what is pinned and what the mirror offers.
 pub fn choose(flavour: &Flavour, pinned: Option<&Pin>, offered: &[Package]) -> Result<Choice> {
     let all_series: Vec<&str> = match pinned {
-        Some(pin) if flavour.series.contains(&pin.series) => vec![&pin.series],
-        _ => flavour.series.iter().map(String::as_str).collect(),
+        Some(pin) => vec![&pin.series],
+        None => flavour.series.iter().map(String::as_str).collect(),
     };
     let found: Vec<Pin> = all_series
         .iter()

@@ -49,7 +49,8 @@ struct Args {
         env = "P2PDMA_CACHE",
         value_name = "DIR",
         global = true,
-        default_value = ""
+        default_value = "",
+        hide_default_value = true
     )]
     cache: PathBuf,
 }

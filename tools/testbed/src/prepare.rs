@@ -47,6 +47,7 @@ pub fn prepare(cache: &Cache, flavour: &Flavour, lock: &Lock) -> Result<(Manifes
     let _guard = cache.lock(&flavour.name)?;
     let rustc = rustc_version()?;
     let pinned = lock.0.get(&flavour.name);
+    let pinned = pinned.filter(|pin| flavour.series.contains(&pin.series));
     let substitute_file = cache
         .kernels()
         .join(format!("{}.substitute.toml", flavour.name));
