@@ -6,6 +6,14 @@
 //! allocates memory of a provider, or maps it for a client, deals with devices of other drivers,
 //! which are unbound when they like. Both the pool of a provider and the DMA mappings of a client
 //! exist only while their devices are bound.
+//!
+//! # Examples
+//!
+//! An orchestrator that keeps a client and a provider bound:
+//!
+//! ```ignore
+#![doc = include_str!("examples/orchestrator.rs")]
+//! ```
 
 use crate::{
     bindings as helpers,

@@ -4,6 +4,14 @@
 //! with clients.
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+//!
+//! # Examples
+//!
+//! An orchestrator that finds a provider for a client:
+//!
+//! ```ignore
+#![doc = include_str!("examples/orchestrator.rs")]
+//! ```
 
 use crate::raw;
 use core::ptr::NonNull;

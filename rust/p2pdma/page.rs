@@ -119,7 +119,7 @@ impl<'a> PageRef<'a> {
         })
     }
 
-    /// Whether it is peer-to-peer memory of `dev`: within one of its BARs.
+    /// Whether it is peer-to-peer memory of `dev`: within one of its BARs. Any context.
     pub fn is_of(&self, dev: &pci::Device) -> bool {
         let phys = self.phys();
 

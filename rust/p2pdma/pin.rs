@@ -14,14 +14,7 @@
 //! # Examples
 //!
 //! ```ignore
-//! let range = UserRange::new(addr, len)?;
-//! let flags = Flags::short_term(Access::Write).allow_p2pdma();
-//! let pages = pin_fast(range, flags)?;
-//!
-//! for page in pages.iter() {
-//!     pr_info!("{:?}\n", page.location());
-//! }
-//! // Marked dirty and unpinned here.
+#![doc = include_str!("examples/pin.rs")]
 //! ```
 
 use crate::{
@@ -213,8 +206,8 @@ enum Hold {
     Get,
 }
 
-/// User pages that are held, released when dropped; marked dirty before, if they were taken for
-/// [`Access::Write`].
+/// User pages that are held, released when dropped, which may sleep; marked dirty before, if they
+/// were taken for [`Access::Write`].
 ///
 /// # Invariants
 ///
@@ -335,22 +328,33 @@ impl Drop for UserPages {
     }
 }
 
+/// The functions that go without the mmap lock take for granted that there is user memory.
+///
+/// # Errors
+///
+/// [`EFAULT`] in a kernel thread.
+fn check_user_memory() -> Result {
+    kernel::current!().mm().map(|_| ()).ok_or(EFAULT)
+}
+
 /// Pins pages of the current process, without the mmap lock where that goes.
 ///
 /// C: `pin_user_pages_fast()`. May sleep.
 ///
 /// # Errors
 ///
-/// What the C function returns. With a page of peer-to-peer memory that `flags` do not allow:
-/// [`EREMOTEIO`](kernel::error::code) if it is the first; otherwise the pages before it are
-/// returned.
+/// - What the C function returns. With a page of peer-to-peer memory that `flags` do not allow:
+///   `EREMOTEIO` if it is the first; otherwise the pages before it are returned.
+/// - [`EFAULT`] in a kernel thread, which has no user pages.
 #[doc(alias = "pin_user_pages_fast")]
 pub fn pin_fast<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
+    check_user_memory()?;
+
     // SAFETY: The function pins the pages whose number it returns.
     unsafe {
         UserPages::collect(range.pages(), Hold::Pin, flags.writes(), |pages| {
-            // SAFETY: There is room for `range.pages()` pages. The function checks the user
-            // address itself, and sleeps, which the caller is told.
+            // SAFETY: There is room for `range.pages()` pages, and the current task has user memory.
+            // The function checks the user address itself, and sleeps, which the caller is told.
             // CAST: At most `MAX_PAGES` pages; the error numbers fit as well.
             bindings::pin_user_pages_fast(range.start, range.pages() as c_int, flags.bits, pages)
                 as isize
@@ -363,6 +367,8 @@ pub fn pin_fast<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages>
 /// C: `get_user_pages_fast()`. May sleep. Errors as for [`pin_fast()`].
 #[doc(alias = "get_user_pages_fast")]
 pub fn get_fast<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
+    check_user_memory()?;
+
     // SAFETY: The function takes a reference on the pages whose number it returns.
     unsafe {
         UserPages::collect(range.pages(), Hold::Get, flags.writes(), |pages| {
@@ -385,6 +391,8 @@ pub fn get_fast<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPag
 /// the pages before it are returned, maybe none.
 #[doc(alias = "get_user_pages_fast_only")]
 pub fn get_fast_only<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
+    check_user_memory()?;
+
     // SAFETY: The function takes a reference on the pages whose number it returns.
     unsafe {
         UserPages::collect(range.pages(), Hold::Get, flags.writes(), |pages| {
@@ -652,6 +660,7 @@ impl UserIter {
         if max == 0 || max > MAX_PAGES {
             return Err(EINVAL);
         }
+        check_user_memory()?;
 
         let flags = if allow_p2pdma {
             helpers::P2PDMA_CONST_ITER_ALLOW_P2PDMA

@@ -7,6 +7,14 @@
 //! on.
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+//!
+//! # Examples
+//!
+//! A driver that takes a page of its own pool:
+//!
+//! ```ignore
+#![doc = include_str!("examples/provider.rs")]
+//! ```
 
 use crate::{
     bindings as helpers,

@@ -3,6 +3,14 @@
 //! Providers: devices that offer a BAR, or a part of one, as peer-to-peer memory.
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+//!
+//! # Examples
+//!
+//! A driver that provides a BAR, and keeps a page of it for itself:
+//!
+//! ```ignore
+#![doc = include_str!("examples/provider.rs")]
+//! ```
 
 use crate::{
     bindings as helpers,

@@ -7,16 +7,10 @@
 //!
 //! # Examples
 //!
-//! A page of a provider's memory, mapped for a client's reads and writes:
+//! Memory of the nearest provider, mapped for a client:
 //!
 //! ```ignore
-//! let table = provider.pool().alloc_sgl(4096)?;
-//! let mapped = table.map(client, DataDirection::Bidirectional)?;
-//!
-//! for entry in mapped.iter() {
-//!     program(entry.dma_address(), entry.dma_len());
-//! }
-//! // Unmapped, then given back to the pool.
+#![doc = include_str!("examples/orchestrator.rs")]
 //! ```
 
 use crate::{

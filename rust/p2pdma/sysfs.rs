@@ -9,24 +9,7 @@
 //! # Examples
 //!
 //! ```ignore
-//! struct Speed(Atomic<u32>);
-//!
-//! impl Attributes for Speed {
-//!     const GROUP: &'static CStr = c"my_driver";
-//!     const ATTRIBUTES: &'static [Attribute] = &[Attribute::rw(c"speed")];
-//!
-//!     fn show(&self, _index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-//!         write!(out, "{}", self.0.load(Relaxed))
-//!     }
-//!
-//!     fn store(&self, _index: usize, value: &str) -> Result {
-//!         self.0.store(value.parse().map_err(|_| EINVAL)?, Relaxed);
-//!         Ok(())
-//!     }
-//! }
-//!
-//! // In probe():
-//! sysfs::register(pdev.as_ref(), Speed(Atomic::new(1)))?;
+#![doc = include_str!("examples/sysfs.rs")]
 //! ```
 
 use crate::{

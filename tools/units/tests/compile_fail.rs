@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the library's types rule out does not compile.
+//! What the library's types rule out does not compile; the examples of its documentation do.
 //!
 //! Each file of `compile_fail/` is compiled as a kernel module of its own against the library, with
 //! the command that Kbuild used for the provider driver. A line `//~ E0505` says which error is
@@ -115,24 +115,34 @@ fn expected(source: &Path) -> BTreeSet<String> {
     codes.into_iter().filter(|code| code != "OK").collect()
 }
 
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension() == Some(OsStr::new("rs")))
+        .collect();
+
+    files.sort();
+    files
+}
+
 #[test]
 #[ignore = "needs the kernel modules: `make unit` builds them and runs it"]
 fn compile_fail() {
     let dir = env::var_os("P2PDMA_MODULE_DIR")
         .expect("P2PDMA_MODULE_DIR names the directory that the modules were built in");
     let compiler = Compiler::from_kbuild(&PathBuf::from(dir));
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("compile_fail");
-    let mut sources: Vec<_> = fs::read_dir(cases)
-        .expect("the cases are there")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension() == Some(OsStr::new("rs")))
-        .collect();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = rust_files(&here.join("compile_fail"));
+    let examples = rust_files(&here.join("../../rust/p2pdma/examples"));
     let mut failures = Vec::new();
 
-    sources.sort();
-    for source in &sources {
+    for (source, expected) in sources
+        .iter()
+        .map(|source| (source, expected(source)))
+        .chain(examples.iter().map(|source| (source, BTreeSet::new())))
+    {
         let (codes, text) = compiler.errors(source);
-        let expected = expected(source);
 
         if codes != expected {
             failures.push(format!(
@@ -141,7 +151,7 @@ fn compile_fail() {
             ));
         }
     }
-    assert!(sources.len() > 1, "there are cases");
+    assert!(sources.len() > 1 && !examples.is_empty(), "there are cases");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    println!("{} cases", sources.len());
+    println!("{} cases, {} examples", sources.len(), examples.len());
 }
