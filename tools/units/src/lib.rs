@@ -6,6 +6,8 @@
 
 // Set by the kernel's build only.
 #![allow(unexpected_cfgs)]
+// As in the kernel.
+#![allow(clippy::precedence)]
 
 #[path = "../../../rust/p2pdma/range.rs"]
 pub mod range;
