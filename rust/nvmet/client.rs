@@ -2,54 +2,17 @@
 
 //! Clients: the PCI devices that do a fabric's DMA.
 //!
-//! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
-//! [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
+//! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 
 use crate::bindings;
-use core::ptr::NonNull;
 use kernel::{
     bindings::notifier_block,
     device::Device,
     error::to_result,
-    pci,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::Arc,
     types::Opaque, //
 };
-
-/// Address of a PCI function: domain in bits 31:16 and above, bus in 15:8, device and function in
-/// 7:0.
-pub fn address(dev: &pci::Device) -> u64 {
-    let pdev = core::ptr::from_ref(dev).cast_mut().cast();
-
-    // SAFETY: `pci::Device` is a transparent wrapper of `struct pci_dev`.
-    unsafe { bindings::p2pdma_nvmet_helper_address(pdev) }
-}
-
-/// The PCI function with that [`address()`].
-///
-/// C: `pci_get_domain_bus_and_slot()`. May sleep.
-#[doc(alias = "pci_get_domain_bus_and_slot")]
-pub fn find(address: u64) -> Option<ARef<pci::Device>> {
-    let domain = c_int::try_from(address >> 16).ok()?;
-    // SAFETY: Takes any address; returns NULL or a device with a reference taken.
-    let pdev = unsafe {
-        kernel::bindings::pci_get_domain_bus_and_slot(
-            domain,
-            // CAST: Eight bits each.
-            c_uint::from((address >> 8) as u8),
-            c_uint::from(address as u8),
-        )
-    };
-    let pdev = NonNull::new(pdev)?;
-
-    // SAFETY: The reference passes to the `ARef`. `pci::Device` is a transparent wrapper of
-    // `struct pci_dev`.
-    Some(unsafe { ARef::from_raw(pdev.cast()) })
-}
 
 /// What a transport does when a client goes.
 pub trait Watcher: Send + Sync + 'static {

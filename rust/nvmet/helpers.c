@@ -81,11 +81,6 @@ void *p2pdma_nvmet_helper_sg_virt(struct scatterlist *sg)
 	return sg_virt(sg);
 }
 
-u64 p2pdma_nvmet_helper_address(struct pci_dev *pdev)
-{
-	return (u64)pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
-}
-
 int p2pdma_nvmet_helper_watch(struct notifier_block *nb)
 {
 	return bus_register_notifier(&pci_bus_type, nb);

@@ -15,7 +15,6 @@ struct nvmet_port;
 struct nvmet_req;
 struct nvmet_sq;
 struct page;
-struct pci_dev;
 struct scatterlist;
 
 u16 p2pdma_nvmet_helper_port_id(const struct nvmet_port *port);
@@ -35,7 +34,6 @@ struct page *p2pdma_nvmet_helper_sg_page(struct scatterlist *sg,
 					 unsigned int nth);
 void *p2pdma_nvmet_helper_sg_virt(struct scatterlist *sg);
 
-u64 p2pdma_nvmet_helper_address(struct pci_dev *pdev);
 int p2pdma_nvmet_helper_watch(struct notifier_block *nb);
 void p2pdma_nvmet_helper_unwatch(struct notifier_block *nb);
 

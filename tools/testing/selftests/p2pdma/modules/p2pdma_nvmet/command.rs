@@ -14,7 +14,6 @@ use kernel::{
     uaccess::UserSlice, //
 };
 use nvmet::{
-    client,
     command::Command,
     request::{
         Parsed,
@@ -75,7 +74,7 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
                     Where::Fallback => abi::P2PDMA_NVMET_FALLBACK,
                     Where::P2p => abi::P2PDMA_NVMET_P2P,
                 } as u16;
-                args.provider = request.provider().map_or(abi::NO_FUNCTION, client::address);
+                args.provider = request.provider().map_or(abi::NO_FUNCTION, abi::function);
             }
             for offset in (0..if is_write { len } else { 0 }).step_by(PAGE_SIZE) {
                 let part = &mut buffer[..PAGE_SIZE.min(len - offset)];

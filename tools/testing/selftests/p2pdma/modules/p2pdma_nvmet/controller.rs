@@ -32,7 +32,6 @@ use kernel::{
     }, //
 };
 use nvmet::{
-    client,
     command::{
         Command,
         CC_ENABLE, //
@@ -103,8 +102,8 @@ impl Controller {
         let port = table.port(args.port).ok_or(ENODEV)?;
         let client: Option<ARef<Device>> = match args.client {
             abi::NO_FUNCTION => None,
-            address => {
-                let pdev = client::find(address).ok_or(ENODEV)?;
+            function => {
+                let pdev = abi::find_function(function).ok_or(ENODEV)?;
                 let device: &Device = (*pdev).as_ref();
 
                 Some(device.into())

@@ -64,6 +64,9 @@ impl MiscDevice for Host {
     type Ptr = Pin<KBox<Self>>;
 
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        if !p2pdma::system::may_administrate() {
+            return Err(EPERM);
+        }
         // There as long as the device is.
         let transport = TestTransport::slot().get().ok_or(ENODEV)?;
 

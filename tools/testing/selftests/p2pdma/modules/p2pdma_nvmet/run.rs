@@ -24,7 +24,6 @@ use kernel::{
     }, //
 };
 use nvmet::{
-    client,
     command::Command,
     request::{
         Completed,
@@ -210,7 +209,7 @@ fn account(
     let provider = data.provider();
 
     if let Some(provider) = provider {
-        let address = client::address(provider);
+        let address = abi::function(provider);
 
         if args.provider != address {
             args.provider = address;
