@@ -9,296 +9,11 @@
  *
  * What the environment can say: p2pdma_nvmet_io --help
  */
-#include <fcntl.h>
-#include <pthread.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
+#include <limits.h>
 
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
-#include "p2pdma_nvmet_util.h"
-
-#define KB(n)		((size_t)(n) << 10)
-#define MB(n)		((size_t)(n) << 20)
-
-#define NQN		"p2pdma-selftest-io"
-#define QUEUES		4
-#define QUEUE_SIZE	129	/* one less commands can be under way */
-
-/* ---- a namespace of the target, and a host that uses it ---------------- */
-
-/**
- * struct target - what a test works with
- * @provider: whose memory is used
- * @disk: the NVMe namespace of this machine that the target's is
- * @fabric: PCI address of the device that does the fabric's DMA
- * @host: a host with QUEUES I/O queues
- * @fd: the disk, for the view from the other side
- * @kmsg: the kernel's messages since setup began
- * @ram: ordinary memory, @ram_len bytes
- * @pos: where on the medium the tests work
- * @room: how many bytes there are
- */
-struct target {
-	const struct p2p_provider *provider;
-	const struct p2p_client *disk;
-	const char *fabric;
-	struct p2p_expect expect;
-	struct nvmet_host host;
-	int fd, kmsg;
-	char *ram;
-	size_t ram_len;
-	uint64_t pos, room;
-};
-
-/* The device that does the fabric's DMA: rather not the disk's controller. */
-static const char *pick_fabric(const struct p2p_provider *provider,
-			       const struct p2p_client *disk)
-{
-	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
-		const struct p2p_client *other = &p2p.client[i];
-
-		if (strcmp(other->bdf, disk->bdf) &&
-		    p2p_expect(provider, other).verdict != P2P_NOT_SUPPORTED)
-			return other->bdf;
-	}
-	return disk->bdf;
-}
-
-static void target_open(struct __test_metadata *_metadata, struct target *t,
-			const struct p2p_provider *provider,
-			const struct p2p_client *disk, const char *p2pmem)
-{
-	char others[1024];
-	int ret;
-
-	t->provider = provider;
-	t->disk = disk;
-	t->fabric = pick_fabric(provider, disk);
-	t->expect = p2p_expect(provider, disk);
-	t->host.fd = -1;
-	t->fd = -1;
-	t->kmsg = -1;
-	t->ram = MAP_FAILED;
-	t->ram_len = MB(32);
-	t->pos = MB(4);
-	t->room = (disk->size - 2 * t->pos) / MB(1) * MB(1);
-	ASSERT_GT(disk->size, MB(32))
-		TH_LOG("%s is too small", disk->path);
-	ASSERT_EQ(provider->rest, p2p_available(provider))
-		TH_LOG("the pool is not as it was, an earlier test or another user holds memory");
-
-	t->kmsg = kmsg_open();
-	ASSERT_LE(0, t->kmsg)
-		TH_LOG("/dev/kmsg: %s", strerror(errno));
-	t->ram = mmap(NULL, t->ram_len, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, (void *)t->ram);
-	t->fd = open(disk->path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	ASSERT_LE(0, t->fd)
-		TH_LOG("%s: %s", disk->path, strerror(errno));
-
-	ASSERT_EQ(0, nvmet_cleanup());
-	ASSERT_EQ(0, nvmet_subsys_add(NQN));
-	ASSERT_EQ(0, nvmet_ns_add(NQN, 1, disk->path));
-	ASSERT_EQ(0, nvmet_ns_set(NQN, 1, "p2pmem", p2pmem));
-	ret = nvmet_ns_set(NQN, 1, "enable", "1");
-	if (t->expect.verdict == P2P_UNKNOWN && ret == -EINVAL)
-		SKIP(return, "the target refuses this pair (EINVAL)");
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
-	ASSERT_EQ(0, nvmet_link(NVMET_PORT, NQN));
-
-	ASSERT_EQ(0, nvmet_host_connect(&t->host, NVMET_PORT, NQN, t->fabric,
-					QUEUES, QUEUE_SIZE));
-	if (strcmp(p2pmem, provider->bdf))
-		return;
-	ASSERT_TRUE(kmsg_find(t->kmsg, others, sizeof(others),
-			      "nvmet: using p2pmem on %s for nsid 1",
-			      provider->bdf))
-		TH_LOG("the target does not say that it uses p2pmem on %s, but: %s",
-		       provider->bdf, others);
-}
-
-static void target_close(struct __test_metadata *_metadata, struct target *t)
-{
-	char refs[32] = "";
-	int fd;
-
-	if (!t->provider)
-		return;
-	nvmet_host_close(&t->host);
-	EXPECT_EQ(0, nvmet_cleanup());
-	if (t->ram != MAP_FAILED)
-		munmap(t->ram, t->ram_len);
-	if (t->fd >= 0)
-		close(t->fd);
-	if (t->kmsg >= 0)
-		close(t->kmsg);
-
-	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
-		TH_LOG("the pool is not as it was before the test");
-	fd = open(NVMET_MODULE "/refcnt", O_RDONLY | O_CLOEXEC);
-	EXPECT_LE(0, fd);
-	EXPECT_LT(0, read(fd, refs, sizeof(refs) - 1));
-	EXPECT_STREQ("0\n", refs)
-		TH_LOG("something of the transport is still there");
-	close(fd);
-}
-
-/* ---- Reads and Writes -------------------------------------------------- */
-
-/* A run of @len bytes from @pos on, in commands of @size bytes. */
-static struct p2pdma_nvmet_run io(const struct target *t, unsigned int op,
-				  unsigned int qid, size_t size,
-				  unsigned int depth, uint64_t pos, uint64_t len,
-				  enum p2p_what what)
-{
-	return (struct p2pdma_nvmet_run) {
-		.op = op,
-		.qid = qid,
-		.nsid = 1,
-		.block_size = t->disk->lba,
-		.blocks = size / t->disk->lba,
-		.depth = depth,
-		.slba = pos / t->disk->lba,
-		.span = len / t->disk->lba,
-		.count = len / size,
-		.pattern = nvmet_pattern(what),
-	};
-}
-
-static int run(const struct target *t, struct p2pdma_nvmet_run *r)
-{
-	return ioctl(t->host.fd, P2PDMA_NVMET_RUN, r) ? -errno : 0;
-}
-
-/* All went well, and all was in the memory of the provider. */
-static void expect_p2p(struct __test_metadata *_metadata,
-		       const struct p2p_provider *provider,
-		       const struct p2pdma_nvmet_run *r)
-{
-	char name[32];
-
-	EXPECT_EQ(0ULL, r->errors)
-		TH_LOG("%llu commands failed, status %#x, block %llu",
-		       r->errors, r->error_status, r->error_slba);
-	EXPECT_EQ(r->count, r->commands);
-	EXPECT_EQ(r->count, r->p2p_commands);
-	EXPECT_EQ(r->count * r->blocks * r->block_size, r->p2p_bytes);
-	EXPECT_EQ(0ULL, r->fallback_commands);
-	EXPECT_EQ(0ULL, r->ram_commands);
-	EXPECT_EQ(0ULL, r->no_memory);
-	EXPECT_EQ(0ULL, r->wrong_pages)
-		TH_LOG("%llu pages are not the provider's", r->wrong_pages);
-	EXPECT_EQ(1ULL, r->providers);
-	nvmet_function_name(r->provider, name, sizeof(name));
-	EXPECT_STREQ(provider->bdf, name);
-}
-
-/* The data decide; a known defect makes them an expected failure. */
-static void data_verdict(struct __test_metadata *_metadata,
-			 const struct p2p_expect *expect, bool good)
-{
-	if (!expect->defect[0]) {
-		EXPECT_TRUE(good);
-		return;
-	}
-	if (good)
-		P2P_XPASS("data are right in spite of %s", expect->defect);
-	else
-		P2P_XFAIL("%s", expect->defect);
-}
-
-/* What a run of Reads found. */
-static bool good_read(struct __test_metadata *_metadata,
-		      const struct p2pdma_nvmet_run *r)
-{
-	if (r->bad_words)
-		TH_LOG("%llu words are wrong, the first at byte %#llx: %#llx (P2PDMA_SEED=%#x)",
-		       r->bad_words, r->bad_at, r->bad_found, p2p.seed);
-	return !r->bad_words;
-}
-
-/* The medium as it is seen without the target. */
-static bool medium_holds(struct __test_metadata *_metadata, struct target *t,
-			 uint64_t pos, uint64_t len, enum p2p_what what)
-{
-	char why[256];
-	bool good = true;
-
-	for (uint64_t at = pos; at < pos + len; at += t->ram_len) {
-		size_t part = pos + len - at;
-		size_t bad;
-
-		if (part > t->ram_len)
-			part = t->ram_len;
-		memset(t->ram, 0, part);
-		EXPECT_EQ((ssize_t)part, pread(t->fd, t->ram, part, at))
-			TH_LOG("reading %s: %s", t->disk->path,
-			       strerror(errno));
-		if (p2p.corrupt)
-			p2p_flip(t->ram, part / 2);
-		bad = p2p_check(t->ram, part, what, at, why, sizeof(why));
-		if (bad)
-			TH_LOG("medium from %#lx: %zu of %zu words are wrong, %s (P2PDMA_SEED=%#x)",
-			       at, bad, part / 8, why, p2p.seed);
-		good &= !bad;
-	}
-	return good;
-}
-
-static void medium_fill(struct __test_metadata *_metadata, struct target *t,
-			uint64_t pos, uint64_t len, enum p2p_what what)
-{
-	for (uint64_t at = pos; at < pos + len; at += t->ram_len) {
-		size_t part = pos + len - at;
-
-		if (part > t->ram_len)
-			part = t->ram_len;
-		p2p_fill(t->ram, part, what, at);
-		if (p2p.corrupt)
-			p2p_flip(t->ram, part / 2);
-		ASSERT_EQ((ssize_t)part, pwrite(t->fd, t->ram, part, at))
-			TH_LOG("writing %s: %s", t->disk->path,
-			       strerror(errno));
-	}
-}
-
-/* Several threads, each with a queue and a part of the medium of its own. */
-struct thread {
-	pthread_t id;
-	const struct target *t;
-	struct p2pdma_nvmet_run run;
-	int ret;
-};
-
-static void *thread_run(void *arg)
-{
-	struct thread *thread = arg;
-
-	thread->ret = run(thread->t, &thread->run);
-	return NULL;
-}
-
-static void run_threads(struct __test_metadata *_metadata,
-			const struct target *t, struct thread *threads, int nr,
-			unsigned int op, size_t size, unsigned int depth,
-			uint64_t len, enum p2p_what what)
-{
-	for (int i = 0; i < nr; i++) {
-		threads[i].t = t;
-		threads[i].run = io(t, op, 1 + i % QUEUES, size, depth,
-				    t->pos + i * len, len, what);
-		ASSERT_EQ(0, pthread_create(&threads[i].id, NULL, thread_run,
-					    &threads[i]));
-	}
-	for (int i = 0; i < nr; i++) {
-		ASSERT_EQ(0, pthread_join(threads[i].id, NULL));
-		ASSERT_EQ(0, threads[i].ret)
-			TH_LOG("%s", strerror(-threads[i].ret));
-	}
-}
+#include "p2pdma_nvmet_target.h"
 
 /* ---- sizes, depths, threads -------------------------------------------- */
 
@@ -337,8 +52,9 @@ FIXTURE_VARIANT(io) {
 
 FIXTURE_SETUP(io)
 {
-	target_open(_metadata, &self->t, variant->provider, variant->disk,
-		    variant->provider->bdf);
+	if (!variant)
+		SKIP(return, NO_PAIR);
+	target_open(_metadata, &self->t, variant->provider, variant->disk);
 }
 
 FIXTURE_TEARDOWN(io)
@@ -401,8 +117,9 @@ FIXTURE_VARIANT(command) {
 
 FIXTURE_SETUP(command)
 {
-	target_open(_metadata, &self->t, variant->provider, variant->disk,
-		    variant->provider->bdf);
+	if (!variant)
+		SKIP(return, NO_PAIR);
+	target_open(_metadata, &self->t, variant->provider, variant->disk);
 }
 
 FIXTURE_TEARDOWN(command)
@@ -458,8 +175,8 @@ static struct p2pdma_nvmet_command rw(const struct target *t, uint8_t opcode,
 {
 	struct p2pdma_nvmet_command cmd = command(1, opcode, 1);
 
-	put(&cmd, 40, pos / t->disk->lba, 8);
-	put(&cmd, 48, len / t->disk->lba - 1, 2);
+	put(&cmd, 40, pos / t->disk.lba, 8);
+	put(&cmd, 48, len / t->disk.lba - 1, 2);
 	cmd.data = (uintptr_t)data;
 	cmd.data_len = len;
 	return cmd;
@@ -488,7 +205,7 @@ TEST_F(command, identify)
 	cmd.data_len = sizeof(data);
 	EXPECT_STATUS(0, &t->host, &cmd);
 	EXPECT_EQ(t->host.connect.cntlid, get(data, 78, 2));
-	EXPECT_STREQ(NQN, (char *)data + 768);
+	EXPECT_STREQ(t->nqn, (char *)data + 768);
 	/* data of admin commands are never in peer-to-peer memory */
 	EXPECT_EQ(P2PDMA_NVMET_RAM, cmd.place);
 	EXPECT_EQ(P2PDMA_NVMET_NO_FUNCTION, cmd.provider);
@@ -499,8 +216,8 @@ TEST_F(command, identify)
 	cmd.data = (uintptr_t)data;
 	cmd.data_len = sizeof(data);
 	EXPECT_STATUS(0, &t->host, &cmd);
-	EXPECT_EQ(t->disk->size / t->disk->lba, get(data, 0, 8));
-	EXPECT_EQ(t->disk->lba, 1UL << data[128 + 2]);
+	EXPECT_EQ(t->disk.size / t->disk.lba, get(data, 0, 8));
+	EXPECT_EQ(t->disk.lba, 1UL << data[128 + 2]);
 }
 
 /* Data of a single Write and Read, from and to user memory. */
@@ -577,7 +294,7 @@ TEST_F(command, deallocate)
 	uint64_t ranges[2][2] = {};
 	struct p2pdma_nvmet_command cmd;
 	struct target *t = &self->t;
-	size_t lba = t->disk->lba;
+	size_t lba = t->disk.lba;
 
 	medium_fill(_metadata, t, t->pos - around, len + 2 * around,
 		    P2P_AROUND);
@@ -604,8 +321,8 @@ TEST_F(command, deallocate)
 TEST_F(command, refused)
 {
 	struct target *t = &self->t;
-	const size_t lba = t->disk->lba;
-	const uint64_t end = t->disk->size;
+	const size_t lba = t->disk.lba;
+	const uint64_t end = t->disk.size;
 	struct p2pdma_nvmet_command cmd;
 
 	/* a namespace that there is not */
@@ -717,8 +434,553 @@ TEST_F(command, bad_calls)
 	EXPECT_EQ(r.count, r.commands);
 }
 
-static void add(const struct p2p_provider *p, const struct p2p_client *c)
+/* ---- memory that runs out, and namespaces without a provider ------------ */
+
+FIXTURE(memory) {
+	struct target t;
+	int pool;
+	char *map;
+};
+
+FIXTURE_VARIANT(memory) {
+	const struct p2p_provider *provider;
+	const struct p2p_client *disk;
+};
+
+FIXTURE_SETUP(memory)
 {
+	if (!variant)
+		SKIP(return, NO_PAIR);
+	self->map = MAP_FAILED;
+	self->pool = -1;
+	target_open(_metadata, &self->t, variant->provider, variant->disk);
+	self->pool = p2p_open_pool(variant->provider, O_RDWR);
+	ASSERT_LE(0, self->pool);
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	if (!variant)
+		return;
+	if (self->map != MAP_FAILED)
+		munmap(self->map, variant->provider->rest);
+	if (self->pool >= 0)
+		close(self->pool);
+	target_close(_metadata, &self->t);
+}
+
+/* Take what is left in the pool, but for @free bytes. */
+static void exhaust(struct __test_metadata *_metadata,
+		    const struct p2p_provider *provider, int pool, char **map,
+		    size_t free)
+{
+	*map = p2p_map(pool, provider->rest);
+	ASSERT_NE(MAP_FAILED, (void *)*map)
+		TH_LOG("the pool has no %zd bytes in one piece: %s",
+		       provider->rest, strerror(errno));
+	if (free)
+		ASSERT_EQ(0, munmap(*map, free));
+	ASSERT_EQ((ssize_t)free, p2p_available(provider));
+}
+
+/* What the transport counted in debugfs is what it reported. */
+static void expect_counted(struct __test_metadata *_metadata,
+			   const struct target *t, int nsid,
+			   const struct p2pdma_nvmet_run *r)
+{
+	struct nvmet_counters c;
+
+	EXPECT_EQ(1, nvmet_counters(&t->host, nsid, &c));
+	EXPECT_EQ(r->p2p_commands, c.p2p_commands);
+	EXPECT_EQ(r->p2p_bytes, c.p2p_bytes);
+	EXPECT_EQ(r->fallback_commands, c.fallback_commands);
+	EXPECT_EQ(r->fallback_bytes, c.fallback_bytes);
+	EXPECT_EQ(r->ram_commands, c.ram_commands);
+	EXPECT_EQ(r->ram_bytes, c.ram_bytes);
+	EXPECT_EQ(r->no_memory, c.no_memory);
+}
+
+/* Memory of the system takes over without a word, and the data are right. */
+TEST_F(memory, exhausted)
+{
+	const size_t size = KB(64), len = MB(4);
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+
+	exhaust(_metadata, variant->provider, self->pool, &self->map, 0);
+	kmsg_skip(t->kmsg);
+
+	r = io(t, P2PDMA_NVMET_WRITE, 1, size, 8, t->pos, len, P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(0ULL, r.errors);
+	EXPECT_EQ(r.count, r.commands);
+	EXPECT_EQ(0ULL, r.p2p_commands);
+	EXPECT_EQ(r.count, r.fallback_commands);
+	EXPECT_EQ(len, r.fallback_bytes);
+	EXPECT_EQ(0ULL, r.ram_commands);
+	EXPECT_EQ(0ULL, r.wrong_pages);
+	EXPECT_EQ(P2PDMA_NVMET_NO_FUNCTION, r.provider);
+	expect_counted(_metadata, t, 1, &r);
+	EXPECT_TRUE(medium_holds(_metadata, t, t->pos, len, P2P_DATA));
+
+	medium_fill(_metadata, t, t->pos, len, P2P_PRESET);
+	r = io(t, P2PDMA_NVMET_READ, 2, size, 8, t->pos, len, P2P_PRESET);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(r.count, r.fallback_commands);
+	EXPECT_TRUE(good_read(_metadata, &r));
+
+	/* with memory in the pool again, it is used again */
+	ASSERT_EQ(0, munmap(self->map, variant->provider->rest));
+	self->map = MAP_FAILED;
+	r = io(t, P2PDMA_NVMET_READ, 3, size, 8, t->pos, len, P2P_PRESET);
+	ASSERT_EQ(0, run(t, &r));
+	expect_p2p(_metadata, variant->provider, &r);
+	data_verdict(_metadata, &t->expect, good_read(_metadata, &r));
+}
+
+/* Room for two commands out of eight. */
+TEST_F(memory, nearly_exhausted)
+{
+	const size_t size = KB(64), len = MB(4);
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+
+	exhaust(_metadata, variant->provider, self->pool, &self->map, 2 * size);
+
+	r = io(t, P2PDMA_NVMET_WRITE, 1, size, 8, t->pos, len, P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(0ULL, r.errors);
+	EXPECT_EQ(r.count, r.commands);
+	/* all eight are sent before the first is waited for */
+	EXPECT_LE(2ULL, r.p2p_commands);
+	EXPECT_LE(6ULL, r.fallback_commands);
+	EXPECT_EQ(r.count, r.p2p_commands + r.fallback_commands);
+	EXPECT_EQ(len, r.p2p_bytes + r.fallback_bytes);
+	EXPECT_EQ(0ULL, r.wrong_pages);
+	expect_counted(_metadata, t, 1, &r);
+	data_verdict(_metadata, &t->expect,
+		     medium_holds(_metadata, t, t->pos, len, P2P_DATA));
+}
+
+/* A host that names no client gets no peer-to-peer memory. */
+TEST_F(memory, no_client)
+{
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+	char others[1024];
+
+	nvmet_host_close(&t->host);
+	kmsg_skip(t->kmsg);
+	target_connect(_metadata, t, NULL);
+	EXPECT_FALSE(kmsg_find(t->kmsg, others, sizeof(others),
+			       "nvmet: using p2pmem on %s for nsid 1",
+			       variant->provider->bdf));
+
+	r = io(t, P2PDMA_NVMET_WRITE, 1, KB(64), 8, t->pos, MB(1), P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(r.count, r.ram_commands);
+	EXPECT_EQ(0ULL, r.p2p_commands);
+	EXPECT_EQ(0ULL, r.fallback_commands);
+	EXPECT_EQ(0ULL, r.wrong_pages);
+	EXPECT_TRUE(medium_holds(_metadata, t, t->pos, MB(1), P2P_DATA));
+}
+
+/* p2pmem set to 0 while another host keeps its controller. */
+TEST_F(memory, switched_off)
+{
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	r = io(t, P2PDMA_NVMET_WRITE, 1, KB(64), 8, t->pos, MB(1), P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(r.count, r.ram_commands);
+	EXPECT_EQ(0ULL, r.p2p_commands);
+	EXPECT_EQ(0ULL, r.fallback_commands);
+	EXPECT_EQ(0ULL, r.wrong_pages);
+	EXPECT_TRUE(medium_holds(_metadata, t, t->pos, MB(1), P2P_DATA));
+
+	/* and on again: the controller that exists is told */
+	kmsg_skip(t->kmsg);
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem",
+				  variant->provider->bdf));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	expect_using(_metadata, t, variant->provider->bdf, 1);
+	r = io(t, P2PDMA_NVMET_READ, 1, KB(64), 8, t->pos, MB(1), P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	expect_p2p(_metadata, variant->provider, &r);
+	data_verdict(_metadata, &t->expect, good_read(_metadata, &r));
+}
+
+/* ---- which provider is chosen ------------------------------------------ */
+
+FIXTURE(automatic) {
+	struct target t;
+};
+
+FIXTURE_VARIANT(automatic) {
+	const struct p2p_client *disk, *fabric;
+};
+
+FIXTURE_SETUP(automatic)
+{
+	target_prepare(_metadata, &self->t, &p2p.provider[0], variant->disk);
+}
+
+FIXTURE_TEARDOWN(automatic)
+{
+	target_close(_metadata, &self->t);
+}
+
+/*
+ * Distance of two PCI functions as the kernel has it: the steps from each to
+ * the first bridge that both are below.
+ */
+static unsigned int distance(const char *a, const char *b)
+{
+	char path[PATH_MAX], x[PATH_MAX], y[PATH_MAX];
+	unsigned int steps = 0;
+	size_t i, common = 0;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", a);
+	if (!realpath(path, x))
+		return UINT_MAX;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", b);
+	if (!realpath(path, y))
+		return UINT_MAX;
+
+	for (i = 0; x[i] && x[i] == y[i]; i++)
+		if (x[i] == '/')
+			common = i;
+	if ((!x[i] || x[i] == '/') && (!y[i] || y[i] == '/'))
+		common = i;
+	for (i = common; x[i]; i++)
+		steps += x[i] == '/';
+	for (i = common; y[i]; i++)
+		steps += y[i] == '/';
+	return steps;
+}
+
+/* p2pmem set to 1: the nearest, and any of them if several are equally near. */
+TEST_F(automatic, nearest)
+{
+	unsigned int best = UINT_MAX, dist[P2P_MAX_PROVIDERS], found;
+	const struct p2p_client *fabric = variant->fabric;
+	const struct p2p_client *disk = variant->disk;
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+	char name[32];
+	int ret;
+
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *p = &p2p.provider[i];
+		enum p2p_verdict to_disk = p2p_expect(p, disk).verdict;
+		enum p2p_verdict to_fabric = p2p_expect(p, fabric).verdict;
+
+		if (to_disk == P2P_UNKNOWN || to_fabric == P2P_UNKNOWN)
+			SKIP(return, "P2PDMA_EXPECT does not say who is reached from %s",
+			     p->bdf);
+		dist[i] = UINT_MAX;
+		if (to_disk != P2P_NOT_SUPPORTED &&
+		    to_fabric != P2P_NOT_SUPPORTED)
+			dist[i] = distance(p->bdf, disk->bdf) +
+				  distance(p->bdf, fabric->bdf);
+		if (dist[i] < best)
+			best = dist[i];
+	}
+
+	ASSERT_EQ(0, nvmet_subsys_add(t->nqn));
+	ASSERT_EQ(0, nvmet_ns_add(t->nqn, 1, t->disk.path));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "1"));
+	ret = nvmet_ns_set(t->nqn, 1, "enable", "1");
+	if (ret == -EINVAL && best == UINT_MAX)
+		return;		/* no provider reaches the disk alone */
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
+	ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+
+	/* where several are equally near, one is drawn for each controller */
+	for (int round = 0; round < 4; round++) {
+		char others[1024];
+
+		kmsg_skip(t->kmsg);
+		target_connect(_metadata, t, fabric->bdf);
+		r = io(t, P2PDMA_NVMET_READ, 1, KB(4), 4, t->pos, KB(64),
+		       P2P_DATA);
+		r.flags = P2PDMA_NVMET_NO_DATA;
+		ASSERT_EQ(0, run(t, &r));
+		EXPECT_EQ(r.count, r.commands);
+
+		if (best == UINT_MAX) {
+			EXPECT_EQ(r.count, r.ram_commands);
+			EXPECT_TRUE(kmsg_find(t->kmsg, others, sizeof(others),
+					      "nvmet: no peer-to-peer memory is available that's supported by %s and %s",
+					      fabric->bdf, t->disk.path))
+				TH_LOG("the target says: %s", others);
+			nvmet_host_close(&t->host);
+			continue;
+		}
+		nvmet_function_name(r.provider, name, sizeof(name));
+		for (found = 0; found < p2p.nr_providers; found++)
+			if (!strcmp(p2p.provider[found].bdf, name))
+				break;
+		ASSERT_GT(p2p.nr_providers, found)
+			TH_LOG("no provider was used, but %s", name);
+		EXPECT_EQ(best, dist[found])
+			TH_LOG("%s was used, and there are nearer ones", name);
+		expect_p2p(_metadata, &p2p.provider[found], &r);
+		expect_using(_metadata, t, name, 1);
+		nvmet_host_close(&t->host);
+	}
+}
+
+/* ---- several namespaces, providers, hosts ------------------------------ */
+
+FIXTURE(several) {
+	struct target t;
+	struct nvmet_host second;
+};
+
+FIXTURE_SETUP(several)
+{
+	const struct p2p_client *disk = NULL;
+
+	self->second.fd = -1;
+	for (unsigned int i = 0; i < p2p.nr_clients; i++)
+		if (p2p.client[i].scratch)
+			disk = &p2p.client[i];
+	if (!disk)
+		SKIP(return, "writes to the medium, allow it with P2PDMA_SCRATCH=<disk>");
+	target_prepare(_metadata, &self->t, &p2p.provider[0], disk);
+}
+
+FIXTURE_TEARDOWN(several)
+{
+	nvmet_host_close(&self->second);
+	target_close(_metadata, &self->t);
+}
+
+/* One namespace for each pair that works. */
+struct pair {
+	const struct p2p_provider *provider;
+	struct p2p_client disk;
+	uint64_t pos;
+};
+
+#define MAX_PAIRS	16
+#define PAIR_LEN	MB(1)
+
+/* Nothing is known to go wrong between the two, and the fabric's device. */
+static bool is_good(const struct p2p_provider *p, const struct p2p_client *c,
+		    const char *fabric)
+{
+	struct p2p_expect e = p2p_expect(p, c);
+
+	if (!c->scratch || e.defect[0] || e.verdict == P2P_UNKNOWN ||
+	    e.verdict == P2P_NOT_SUPPORTED)
+		return false;
+	for (unsigned int i = 0; i < p2p.nr_clients; i++)
+		if (!strcmp(p2p.client[i].bdf, fabric) &&
+		    p2p_expect(p, &p2p.client[i]).verdict == P2P_NOT_SUPPORTED)
+			return false;
+	return true;
+}
+
+static int find_pairs(struct pair *pairs, const char *fabric)
+{
+	int nr = 0;
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		const struct p2p_client *c = &p2p.client[i];
+		uint64_t pos = MB(4);
+
+		for (unsigned int j = 0; j < p2p.nr_providers; j++) {
+			struct p2p_provider *p = &p2p.provider[j];
+
+			if (nr == MAX_PAIRS || !is_good(p, c, fabric))
+				continue;
+			pairs[nr].provider = p;
+			pairs[nr].disk = *c;
+			if (!nvmet_find_disk(&pairs[nr].disk))
+				continue;
+			/* the same disk under several namespaces */
+			pairs[nr++].pos = pos;
+			pos += PAIR_LEN;
+		}
+	}
+	return nr;
+}
+
+/*
+ * Two hosts use all namespaces of a subsystem at once: each has its own
+ * provider, and gets no other's memory.
+ */
+TEST_F(several, namespaces)
+{
+	struct target *t = &self->t;
+	struct thread threads[2 * MAX_PAIRS] = {};
+	struct target other;
+	struct pair pairs[MAX_PAIRS];
+	struct nvmet_counters c;
+	int nr;
+
+	nr = find_pairs(pairs, t->fabric);
+	if (!nr)
+		SKIP(return, "P2PDMA_EXPECT names no pair whose data are right");
+
+	ASSERT_EQ(0, nvmet_subsys_add(t->nqn));
+	for (int i = 0; i < nr; i++) {
+		ASSERT_EQ(0, nvmet_ns_add(t->nqn, i + 1, pairs[i].disk.path));
+		ASSERT_EQ(0, nvmet_ns_set(t->nqn, i + 1, "p2pmem",
+					  pairs[i].provider->bdf));
+		ASSERT_EQ(0, nvmet_ns_set(t->nqn, i + 1, "enable", "1"));
+	}
+	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
+	ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+
+	ASSERT_EQ(0, nvmet_host_connect(&t->host, NVMET_PORT, t->nqn, t->fabric,
+					MAX_PAIRS, QUEUE_SIZE));
+	for (int i = 0; i < nr; i++)
+		expect_using(_metadata, t, pairs[i].provider->bdf, i + 1);
+	ASSERT_EQ(0, nvmet_host_connect(&self->second, NVMET_PORT, t->nqn,
+					t->fabric, MAX_PAIRS, QUEUE_SIZE));
+	EXPECT_NE(t->host.connect.cntlid, self->second.connect.cntlid);
+	other = *t;
+	other.host = self->second;
+
+	/* the first host has the first half of each pair's part */
+	for (int i = 0; i < 2 * nr; i++) {
+		const struct pair *pair = &pairs[i / 2];
+
+		threads[i].t = i % 2 ? &other : t;
+		threads[i].run = io(t, P2PDMA_NVMET_WRITE, 1 + i / 2, KB(16), 8,
+				    pair->pos + i % 2 * PAIR_LEN / 2,
+				    PAIR_LEN / 2, P2P_DATA);
+		threads[i].run.nsid = i / 2 + 1;
+		threads[i].run.block_size = pair->disk.lba;
+		threads[i].run.blocks = KB(16) / pair->disk.lba;
+		threads[i].run.slba = threads[i].run.slba * t->disk.lba /
+				      pair->disk.lba;
+		threads[i].run.span = PAIR_LEN / 2 / pair->disk.lba;
+		ASSERT_EQ(0, pthread_create(&threads[i].id, NULL, thread_run,
+					    &threads[i]));
+	}
+	for (int i = 0; i < 2 * nr; i++) {
+		ASSERT_EQ(0, pthread_join(threads[i].id, NULL));
+		EXPECT_EQ(0, threads[i].ret);
+		expect_p2p(_metadata, pairs[i / 2].provider, &threads[i].run);
+	}
+	for (int i = 0; i < nr; i++) {
+		expect_counted(_metadata, t, i + 1, &threads[2 * i].run);
+		expect_counted(_metadata, &other, i + 1,
+			       &threads[2 * i + 1].run);
+	}
+	EXPECT_EQ(nr, nvmet_counters(&t->host, -1, &c));
+	EXPECT_EQ(nr * PAIR_LEN / 2, c.p2p_bytes);
+	EXPECT_EQ(0UL, c.fallback_bytes);
+
+	for (int i = 0; i < nr; i++) {
+		struct target view = *t;
+
+		view.disk = pairs[i].disk;
+		view.fd = open(view.disk.path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+		ASSERT_LE(0, view.fd);
+		EXPECT_TRUE(medium_holds(_metadata, &view, pairs[i].pos,
+					 PAIR_LEN, P2P_DATA));
+		close(view.fd);
+	}
+}
+
+/* ---- a lot of data ----------------------------------------------------- */
+
+FIXTURE(gigabyte) {
+	struct target t;
+	int pool;
+	char *map;
+};
+
+FIXTURE_VARIANT(gigabyte) {
+	const struct p2p_provider *provider;
+	const struct p2p_client *disk;
+	bool exhausted;
+};
+
+FIXTURE_SETUP(gigabyte)
+{
+	if (!variant)
+		SKIP(return, NO_PAIR);
+	self->map = MAP_FAILED;
+	self->pool = -1;
+	target_open(_metadata, &self->t, variant->provider, variant->disk);
+	self->pool = p2p_open_pool(variant->provider, O_RDWR);
+	ASSERT_LE(0, self->pool);
+	if (variant->exhausted)
+		exhaust(_metadata, variant->provider, self->pool, &self->map,
+			0);
+}
+
+FIXTURE_TEARDOWN(gigabyte)
+{
+	if (!variant)
+		return;
+	if (self->map != MAP_FAILED)
+		munmap(self->map, variant->provider->rest);
+	if (self->pool >= 0)
+		close(self->pool);
+	target_close(_metadata, &self->t);
+}
+
+/*
+ * 1 GiB written and read back, in laps over the part of the medium that there
+ * is. Each lap has another pattern than the one before, and is looked at on the
+ * medium before the next.
+ */
+TEST_F_TIMEOUT(gigabyte, write_read, 1200)
+{
+	const size_t size = KB(256), all = MB(1024);
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+	size_t done = 0, p2p = 0, fallback = 0;
+
+	while (done < all) {
+		enum p2p_what what = done / t->room % 2 ? P2P_DATA : P2P_PRESET;
+		size_t len = all - done < t->room ? all - done : t->room;
+
+		r = io(t, P2PDMA_NVMET_WRITE, 1, size, 16, t->pos, len, what);
+		ASSERT_EQ(0, run(t, &r));
+		ASSERT_EQ(r.count, r.commands);
+		EXPECT_EQ(0ULL, r.wrong_pages);
+		p2p += r.p2p_bytes;
+		fallback += r.fallback_bytes;
+		ASSERT_TRUE(medium_holds(_metadata, t, t->pos, len, what));
+
+		r = io(t, P2PDMA_NVMET_READ, 2, size, 16, t->pos, len, what);
+		ASSERT_EQ(0, run(t, &r));
+		ASSERT_EQ(r.count, r.commands);
+		EXPECT_EQ(0ULL, r.wrong_pages);
+		p2p += r.p2p_bytes;
+		fallback += r.fallback_bytes;
+		ASSERT_TRUE(good_read(_metadata, &r));
+		done += len;
+	}
+	EXPECT_EQ(variant->exhausted ? 0 : 2 * all, p2p);
+	EXPECT_EQ(variant->exhausted ? 2 * all : 0, fallback);
+}
+
+/* ---- one variant for each pair ----------------------------------------- */
+
+static void add(const struct p2p_provider *p, const struct p2p_client *c,
+		bool last)
+{
+	struct p2p_expect expect = p2p_expect(p, c);
+
+	/* whether such pairs are refused is p2pdma_nvmet_config's business */
+	if (expect.verdict == P2P_NOT_SUPPORTED)
+		return;
+
 	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
 		FIXTURE_VARIANT(io) v = {
 			.provider = p,
@@ -733,6 +995,34 @@ static void add(const struct p2p_provider *p, const struct p2p_client *c)
 	FIXTURE_VARIANT(command) v = { .provider = p, .disk = c };
 
 	P2P_VARIANT_ADD(command, v, "%s@%s>%s", p->kind, p->bdf, c->label);
+
+	FIXTURE_VARIANT(memory) m = { .provider = p, .disk = c };
+
+	P2P_VARIANT_ADD(memory, m, "%s@%s>%s", p->kind, p->bdf, c->label);
+
+	/* access to a CMB by the CPU takes too long in a virtual machine */
+	if (!last || expect.defect[0] || !strcmp(p->kind, "cmb"))
+		return;
+
+	FIXTURE_VARIANT(gigabyte) g = { .provider = p, .disk = c };
+
+	P2P_VARIANT_ADD(gigabyte, g, "%s@%s>%s", p->kind, p->bdf, c->label);
+	g.exhausted = true;
+	P2P_VARIANT_ADD(gigabyte, g, "%s@%s>%s/exhausted", p->kind, p->bdf,
+			c->label);
+}
+
+static void add_automatic(const struct p2p_client *disk)
+{
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		FIXTURE_VARIANT(automatic) v = {
+			.disk = disk,
+			.fabric = &p2p.client[i],
+		};
+
+		P2P_VARIANT_ADD(automatic, v, "%s+%s", disk->label,
+				p2p.client[i].label);
+	}
 }
 
 int main(int argc, char **argv)
@@ -743,12 +1033,15 @@ int main(int argc, char **argv)
 
 	p2p_discover();
 	p2p_require_clients();
-	nvmet_init(NQN);
+	nvmet_init(NQN_PREFIX);
 	nvmet_require_transport();
 
-	for (unsigned int i = 0; i < p2p.nr_providers; i++)
-		for (unsigned int j = 0; j < p2p.nr_clients; j++)
+	for (unsigned int j = 0; j < p2p.nr_clients; j++) {
+		add_automatic(&p2p.client[j]);
+		for (unsigned int i = 0; i < p2p.nr_providers; i++)
 			if (p2p.client[j].scratch)
-				add(&p2p.provider[i], &p2p.client[j]);
+				add(&p2p.provider[i], &p2p.client[j],
+				    j == p2p.nr_clients - 1);
+	}
 	return test_harness_run(argc, argv);
 }

@@ -2,6 +2,7 @@
 /*
  * What the selftests of the NVMe target share. See p2pdma_nvmet_util.h.
  */
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -47,6 +48,27 @@ static int result(int ret)
 	return ret < 0 ? -errno : 0;
 }
 
+/* A file without the white space at its end: its length, or an error. */
+static int read_attr(const char *path, char *buf, size_t len)
+{
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, len - 1);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	if (n < 0)
+		return n;
+	while (n > 0 && isspace((unsigned char)buf[n - 1]))
+		n--;
+	buf[n] = '\0';
+	return n;
+}
+
 int nvmet_subsys_add(const char *nqn)
 {
 	char path[PATH_MAX];
@@ -76,28 +98,13 @@ int nvmet_ns_set(const char *nqn, unsigned int nsid, const char *attr,
 	return result(p2p_sysfs_write(path, value));
 }
 
-/* The attribute without the newline: its length, or an error. */
 int nvmet_ns_get(const char *nqn, unsigned int nsid, const char *attr,
 		 char *buf, size_t len)
 {
 	char path[PATH_MAX];
-	ssize_t n;
-	int fd;
 
 	path_of(path, SUBSYSTEMS "/%s/namespaces/%u/%s", nqn, nsid, attr);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, buf, len - 1);
-	if (n < 0)
-		n = -errno;
-	close(fd);
-	if (n < 0)
-		return n;
-	if (n && buf[n - 1] == '\n')
-		n--;
-	buf[n] = '\0';
-	return n;
+	return read_attr(path, buf, len);
 }
 
 int nvmet_ns_add(const char *nqn, unsigned int nsid, const char *device)
@@ -321,6 +328,54 @@ bool kmsg_find(int fd, char *line, size_t len, const char *fmt, ...)
 			     used ? ", " : "", text);
 		used += n > 0 && (size_t)n < len - used ? (size_t)n : 0;
 	}
+}
+
+/* ---- disks and PCI functions ------------------------------------------- */
+
+struct disk_search {
+	struct p2p_client *disk;
+	unsigned int nsid;
+	bool found;
+};
+
+static int match_disk(const char *name, void *arg)
+{
+	struct disk_search *search = arg;
+	char path[PATH_MAX], serial[64], nsid[16], hidden[8] = "0";
+
+	if (strncmp(name, "nvme", 4) || search->found)
+		return 0;
+	read_attr(path_of(path, "/sys/block/%s/hidden", name), hidden,
+		  sizeof(hidden));
+	if (read_attr(path_of(path, "/sys/block/%s/device/serial", name),
+		      serial, sizeof(serial)) <= 0 ||
+	    read_attr(path_of(path, "/sys/block/%s/nsid", name), nsid,
+		      sizeof(nsid)) <= 0)
+		return 0;
+	if (strcmp(hidden, "0") || strcmp(serial, search->disk->serial) ||
+	    strtoul(nsid, NULL, 10) != search->nsid)
+		return 0;
+
+	snprintf(search->disk->name, sizeof(search->disk->name), "%s", name);
+	snprintf(search->disk->path, sizeof(search->disk->path), "/dev/%s",
+		 name);
+	search->found = true;
+	return 0;
+}
+
+/*
+ * Find a disk again by what stays: after its controller was removed and came
+ * back, it may have another name.
+ */
+bool nvmet_find_disk(struct p2p_client *disk)
+{
+	struct disk_search search = { .disk = disk, .nsid = 1 };
+	const char *nsid = strrchr(disk->label, '-');
+
+	if (nsid)
+		sscanf(nsid, "-n%u", &search.nsid);
+	each_entry("/sys/block", match_disk, &search);
+	return search.found;
 }
 
 /* ---- hosts ------------------------------------------------------------- */

@@ -54,7 +54,8 @@ bool kmsg_find(int fd, char *line, size_t len, const char *fmt, ...)
 	__printf(4, 5);
 void kmsg_skip(int fd);
 
-/* PCI functions as p2pdma_nvmet has them */
+/* disks and PCI functions */
+bool nvmet_find_disk(struct p2p_client *disk);
 uint64_t nvmet_function(const char *bdf);
 void nvmet_function_name(uint64_t function, char *buf, size_t len);
 

@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Removal under load: while hosts keep the NVMe target busy with data in
+ * peer-to-peer memory, what they depend on is taken away. Each removal has to
+ * come to an end, and so do the hosts' commands: done, or with the status that
+ * says why not. Afterwards all memory is in the pool again, nothing of the
+ * target is left, and what was taken away works again once it is back.
+ *
+ * Devices are unbound and removed; NVMe controllers only if P2PDMA_SCRATCH names
+ * them.
+ */
+#include <limits.h>
+#include <signal.h>
+
+#define TH_LOG_STREAM stdout
+#include "kselftest_harness.h"
+#include "p2pdma_nvmet_target.h"
+
+#define SIZE		KB(16)	/* of a command */
+#define DEPTH		32
+#define PART		MB(2)	/* of the medium, for each thread */
+#define ENOUGH		(4 * DEPTH * QUEUES)	/* commands, to call it a load */
+
+/* A namespace that exists and is disabled; one that does not exist. */
+#define STATUS_DISABLED	(NVME_MORE | 0x300)
+#define STATUS_NO_NS	(NVME_DNR | NVME_MORE | 0x00b)
+
+FIXTURE(load) {
+	struct target t;
+	struct thread thread[QUEUES];
+};
+
+FIXTURE_VARIANT(load) {
+	const struct p2p_provider *provider;
+	const struct p2p_client *disk;
+};
+
+static void on_signal(int sig __always_unused)
+{
+}
+
+/* A signal interrupts the hosts' calls. */
+static void catch_signal(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	sigaction(SIGUSR1, &action, NULL);
+}
+
+FIXTURE_SETUP(load)
+{
+	if (!variant)
+		SKIP(return, NO_PAIR);
+	catch_signal();
+	target_open(_metadata, &self->t, variant->provider, variant->disk);
+}
+
+FIXTURE_TEARDOWN(load)
+{
+	target_close(_metadata, &self->t);
+}
+
+/* The hosts write, for as long as they are let. */
+static void load_start(struct __test_metadata *_metadata, struct target *t,
+		       struct thread *thread)
+{
+	for (int i = 0; i < QUEUES; i++) {
+		thread[i].t = t;
+		thread[i].run = io(t, P2PDMA_NVMET_WRITE, 1 + i, SIZE, DEPTH,
+				   t->pos + i * PART, PART, P2P_DATA);
+		thread[i].run.count = ~0ULL;
+		ASSERT_EQ(0, pthread_create(&thread[i].id, NULL, thread_run,
+					    &thread[i]));
+	}
+}
+
+static void load_join(struct __test_metadata *_metadata, struct thread *thread)
+{
+	for (int i = 0; i < QUEUES; i++) {
+		ASSERT_EQ(0, pthread_join(thread[i].id, NULL));
+		EXPECT_EQ(0, thread[i].ret)
+			TH_LOG("%s", strerror(-thread[i].ret));
+		EXPECT_EQ(0ULL, thread[i].run.wrong_pages);
+		EXPECT_EQ(0ULL, thread[i].run.no_memory);
+	}
+}
+
+/* End the load from outside, by a signal to each thread. */
+static void load_stop(struct __test_metadata *_metadata, struct thread *thread)
+{
+	for (int i = 0; i < QUEUES; i++)
+		ASSERT_EQ(0, pthread_kill(thread[i].id, SIGUSR1));
+	load_join(_metadata, thread);
+	for (int i = 0; i < QUEUES; i++) {
+		EXPECT_EQ(0ULL, thread[i].run.errors)
+			TH_LOG("status %#x", thread[i].run.error_status);
+		EXPECT_EQ(0, thread[i].run.gone);
+	}
+}
+
+/* Wait until the hosts have done this many commands more, of that kind. */
+static void load_wait(struct __test_metadata *_metadata,
+		      const struct target *t, bool fallback)
+{
+	struct nvmet_counters c;
+	uint64_t done, until = 0;
+
+	for (;;) {
+		ASSERT_LE(0, nvmet_counters(&t->host, 1, &c));
+		done = fallback ? c.fallback_commands : c.p2p_commands;
+		if (!until)
+			until = done + ENOUGH;
+		if (done >= until)
+			return;
+		usleep(1000);
+	}
+}
+
+/* Data that the hosts have written are where they belong. */
+static void load_check(struct __test_metadata *_metadata, struct target *t,
+		       const struct thread *thread)
+{
+	for (int i = 0; i < QUEUES; i++) {
+		const struct p2pdma_nvmet_run *r = &thread[i].run;
+		uint64_t done = r->commands * SIZE;
+
+		data_verdict(_metadata, &t->expect,
+			     medium_holds(_metadata, t, t->pos + i * PART,
+					  done < PART ? done : PART,
+					  P2P_DATA));
+	}
+}
+
+/* The target works, in peer-to-peer memory. */
+static void expect_works(struct __test_metadata *_metadata, struct target *t)
+{
+	struct p2pdma_nvmet_run r;
+
+	r = io(t, P2PDMA_NVMET_WRITE, 1, SIZE, DEPTH, t->pos, MB(1),
+	       P2P_PRESET);
+	ASSERT_EQ(0, run(t, &r));
+	expect_p2p(_metadata, t->provider, &r);
+	data_verdict(_metadata, &t->expect,
+		     medium_holds(_metadata, t, t->pos, MB(1), P2P_PRESET));
+}
+
+static void expect_gone(struct __test_metadata *_metadata, struct target *t,
+			const struct thread *thread)
+{
+	struct p2pdma_nvmet_command cmd = { .qid = 1, .sqe = { 0, 0x40 } };
+
+	for (int i = 0; i < QUEUES; i++) {
+		EXPECT_EQ(1, thread[i].run.gone);
+		EXPECT_EQ(0ULL, thread[i].run.errors)
+			TH_LOG("status %#x", thread[i].run.error_status);
+	}
+	EXPECT_EQ(-ENOTCONN, nvmet_command(&t->host, &cmd));
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
+		TH_LOG("memory is missing in the pool");
+}
+
+/* ---- what the administrator takes away --------------------------------- */
+
+TEST_F_TIMEOUT(load, disable_namespace, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	/* nothing is under way any more when this returns */
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	load_join(_metadata, self->thread);
+	for (int i = 0; i < QUEUES; i++) {
+		EXPECT_LE(1ULL, self->thread[i].run.errors);
+		EXPECT_EQ(STATUS_DISABLED, self->thread[i].run.error_status);
+		EXPECT_EQ(0, self->thread[i].run.gone);
+	}
+	load_check(_metadata, t, self->thread);
+
+	kmsg_skip(t->kmsg);
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	expect_using(_metadata, t, t->provider->bdf, 1);
+	expect_works(_metadata, t);
+}
+
+TEST_F_TIMEOUT(load, remove_namespace, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, nvmet_ns_remove(t->nqn, 1));
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	load_join(_metadata, self->thread);
+	for (int i = 0; i < QUEUES; i++) {
+		unsigned int status = self->thread[i].run.error_status;
+
+		EXPECT_LE(1ULL, self->thread[i].run.errors);
+		EXPECT_TRUE(status == STATUS_DISABLED ||
+			    status == STATUS_NO_NS)
+			TH_LOG("status %#x", status);
+	}
+	load_check(_metadata, t, self->thread);
+
+	ASSERT_EQ(0, nvmet_ns_add(t->nqn, 1, t->disk.path));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", t->provider->bdf));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	expect_works(_metadata, t);
+}
+
+/* Disabled and enabled again, many times, while hosts keep trying. */
+TEST_F_TIMEOUT(load, toggle_namespace, 300)
+{
+	struct target *t = &self->t;
+
+	for (int round = 0; round < 20; round++) {
+		load_start(_metadata, t, self->thread);
+		load_wait(_metadata, t, false);
+		ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+		ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+		/* those that did not notice are still at it */
+		for (int i = 0; i < QUEUES; i++)
+			pthread_kill(self->thread[i].id, SIGUSR1);
+		load_join(_metadata, self->thread);
+		for (int i = 0; i < QUEUES; i++) {
+			const struct p2pdma_nvmet_run *r =
+				&self->thread[i].run;
+
+			if (r->errors)
+				EXPECT_EQ(STATUS_DISABLED, r->error_status);
+		}
+		EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	}
+	load_check(_metadata, t, self->thread);
+	expect_works(_metadata, t);
+}
+
+TEST_F_TIMEOUT(load, unlink_subsystem, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	load_join(_metadata, self->thread);
+	/* the port is released after its last queue */
+	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	expect_gone(_metadata, t, self->thread);
+	load_check(_metadata, t, self->thread);
+
+	nvmet_host_close(&t->host);
+	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
+	ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+	target_connect(_metadata, t, t->fabric);
+	expect_works(_metadata, t);
+}
+
+/* As above, and nobody waits for the hosts before the port is removed. */
+TEST_F_TIMEOUT(load, remove_port, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	/* the removal waited for all that was under way */
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	load_join(_metadata, self->thread);
+	expect_gone(_metadata, t, self->thread);
+	load_check(_metadata, t, self->thread);
+}
+
+/* Everything at once, in the order that nvmetcli clear has. */
+TEST_F_TIMEOUT(load, remove_all, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, nvmet_cleanup());
+	load_join(_metadata, self->thread);
+	expect_gone(_metadata, t, self->thread);
+	load_check(_metadata, t, self->thread);
+}
+
+/* Another subsystem on the same port is none of its business. */
+TEST_F_TIMEOUT(load, unlink_other_subsystem, 120)
+{
+	const char *other = NQN_PREFIX "other";
+	struct target *t = &self->t;
+
+	ASSERT_EQ(0, nvmet_subsys_add(other));
+	for (int round = 0; round < 3; round++) {
+		struct nvmet_host host;
+
+		load_start(_metadata, t, self->thread);
+		load_wait(_metadata, t, false);
+		ASSERT_EQ(0, nvmet_link(NVMET_PORT, other));
+		ASSERT_EQ(0, nvmet_host_connect(&host, NVMET_PORT, other,
+						t->fabric, 1, QUEUE_SIZE));
+		ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, other));
+		load_wait(_metadata, t, false);
+		load_stop(_metadata, self->thread);
+		nvmet_host_close(&host);
+	}
+	load_check(_metadata, t, self->thread);
+	expect_works(_metadata, t);
+}
+
+/* ---- the host goes ----------------------------------------------------- */
+
+TEST_F_TIMEOUT(load, disconnect, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, ioctl(t->host.fd, P2PDMA_NVMET_DISCONNECT));
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	load_join(_metadata, self->thread);
+	expect_gone(_metadata, t, self->thread);
+	load_check(_metadata, t, self->thread);
+
+	nvmet_host_close(&t->host);
+	target_connect(_metadata, t, t->fabric);
+	expect_works(_metadata, t);
+}
+
+/* The process is killed in the middle of it. */
+TEST_F_TIMEOUT(load, kill_host, 120)
+{
+	struct target *t = &self->t;
+	int status;
+	pid_t pid;
+
+	/* the child's descriptor is then the only one */
+	nvmet_host_close(&t->host);
+	for (int round = 0; round < 5; round++) {
+		int ready[2];
+		char c;
+
+		ASSERT_EQ(0, pipe(ready));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			if (nvmet_host_connect(&t->host, NVMET_PORT, t->nqn,
+					       t->fabric, QUEUES, QUEUE_SIZE))
+				_exit(1);
+			load_start(_metadata, t, self->thread);
+			load_wait(_metadata, t, false);
+			if (write(ready[1], "", 1) != 1)
+				_exit(1);
+			load_join(_metadata, self->thread);
+			_exit(1);
+		}
+		close(ready[1]);
+		EXPECT_EQ(1, read(ready[0], &c, 1));
+		close(ready[0]);
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	}
+	target_connect(_metadata, t, t->fabric);
+	expect_works(_metadata, t);
+}
+
+/* ---- hardware goes ----------------------------------------------------- */
+
+static int device_write(const char *bdf, const char *file, const char *value)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, file);
+	return p2p_sysfs_write(path, value);
+}
+
+static bool device_exists(const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", bdf);
+	return !access(path, F_OK);
+}
+
+/*
+ * Look for devices again until the disk is back, and the pool as it was. Some
+ * drivers probe in the background; the timeout of the test limits it.
+ */
+static void bring_back(struct __test_metadata *_metadata, struct target *t)
+{
+	const struct p2p_provider *p = t->provider;
+
+	ASSERT_EQ(0, p2p_sysfs_write("/sys/bus/pci/rescan", "1"));
+	while (!p2p_is_provider(p->bdf) || !nvmet_find_disk(&t->disk) ||
+	       access(t->disk.path, F_OK) || p2p_available(p) != p->rest)
+		usleep(10000);
+}
+
+/* Whatever went wrong, the next test needs the devices. */
+static void restore(const struct p2p_provider *provider)
+{
+	char path[PATH_MAX];
+
+	p2p_sysfs_write("/sys/bus/pci/rescan", "1");
+	if (p2p_is_provider(provider->bdf))
+		return;
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind",
+		 provider->driver);
+	p2p_sysfs_write(path, provider->bdf);
+}
+
+/* Three devices, so that each can go alone. */
+FIXTURE(hardware) {
+	struct target t;
+	struct thread thread[QUEUES];
+};
+
+FIXTURE_VARIANT(hardware) {
+	const struct p2p_provider *provider;
+	const struct p2p_client *disk;
+	const char *fabric;
+};
+
+FIXTURE_SETUP(hardware)
+{
+	struct target *t = &self->t;
+
+	if (!variant)
+		SKIP(return,
+		     "no provider, disk in P2PDMA_SCRATCH and third function that reach each other");
+	restore(variant->provider);
+	catch_signal();
+	target_prepare(_metadata, t, variant->provider, variant->disk);
+	t->fabric = variant->fabric;
+	target_configure(_metadata, t, variant->provider->bdf);
+	if (_metadata->exit_code == KSFT_SKIP)
+		return;
+	target_connect(_metadata, t, t->fabric);
+	expect_using(_metadata, t, t->provider->bdf, 1);
+}
+
+FIXTURE_TEARDOWN(hardware)
+{
+	if (self->t.provider)
+		restore(self->t.provider);
+	target_close(_metadata, &self->t);
+}
+
+/*
+ * Without its driver the provider has no memory: memory of the system takes
+ * over. With the driver bound again its memory is used again, although nothing
+ * was configured anew: the target keeps the device.
+ */
+TEST_F_TIMEOUT(hardware, unbind_provider, 120)
+{
+	struct target *t = &self->t;
+	const char *bdf = t->provider->bdf;
+	char path[PATH_MAX];
+	uint64_t fallback = 0;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, device_write(bdf, "driver/unbind", bdf));
+	EXPECT_FALSE(p2p_is_provider(bdf));
+	load_wait(_metadata, t, true);
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind",
+		 t->provider->driver);
+	ASSERT_EQ(0, p2p_sysfs_write(path, bdf));
+	while (!p2p_is_provider(bdf))
+		usleep(10000);
+	load_wait(_metadata, t, false);
+	load_stop(_metadata, self->thread);
+	for (int i = 0; i < QUEUES; i++)
+		fallback += self->thread[i].run.fallback_commands;
+	EXPECT_LT(0UL, fallback);
+	load_check(_metadata, t, self->thread);
+
+	bring_back(_metadata, t);
+	expect_works(_metadata, t);
+}
+
+/*
+ * The provider's device is removed, as by hot-unplug. The target keeps the
+ * device that is gone: one that comes back in the same place is used only
+ * after it was configured again.
+ */
+TEST_F_TIMEOUT(hardware, remove_provider, 120)
+{
+	struct target *t = &self->t;
+	const char *bdf = t->provider->bdf;
+	struct p2pdma_nvmet_run r;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, device_write(bdf, "remove", "1"));
+	EXPECT_FALSE(device_exists(bdf));
+	load_wait(_metadata, t, true);
+	load_stop(_metadata, self->thread);
+	load_check(_metadata, t, self->thread);
+
+	bring_back(_metadata, t);
+	r = io(t, P2PDMA_NVMET_WRITE, 1, SIZE, DEPTH, t->pos, MB(1), P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(r.count, r.fallback_commands);
+	EXPECT_EQ(0ULL, r.p2p_commands);
+
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", bdf));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	expect_works(_metadata, t);
+}
+
+/* The device that does the fabric's DMA: all its hosts' controllers go. */
+TEST_F_TIMEOUT(hardware, remove_client, 120)
+{
+	struct target *t = &self->t;
+	const char *client = t->fabric;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	ASSERT_EQ(0, device_write(client, "remove", "1"));
+	EXPECT_FALSE(device_exists(client));
+	/* the removal waited for the queues to be disconnected */
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	load_join(_metadata, self->thread);
+	expect_gone(_metadata, t, self->thread);
+	load_check(_metadata, t, self->thread);
+
+	/* nobody can connect with it meanwhile */
+	nvmet_host_close(&t->host);
+	EXPECT_EQ(-ENODEV, nvmet_host_connect(&t->host, NVMET_PORT, t->nqn,
+					      client, QUEUES, QUEUE_SIZE));
+	bring_back(_metadata, t);
+	target_connect(_metadata, t, client);
+	expect_works(_metadata, t);
+}
+
+/*
+ * The disk, which is the p2pdma client that reads and writes the provider's
+ * memory. Commands fail from then on; the namespace has to be configured again
+ * when the disk is back.
+ */
+TEST_F_TIMEOUT(hardware, remove_disk, 120)
+{
+	struct target *t = &self->t;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	close(t->fd);
+	t->fd = -1;
+	ASSERT_EQ(0, device_write(t->disk.bdf, "remove", "1"));
+	load_join(_metadata, self->thread);
+	for (int i = 0; i < QUEUES; i++) {
+		EXPECT_LE(1ULL, self->thread[i].run.errors);
+		EXPECT_EQ(0, self->thread[i].run.gone);
+		EXPECT_NE(0, self->thread[i].run.error_status);
+	}
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
+		TH_LOG("memory of commands that failed is missing in the pool");
+
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	bring_back(_metadata, t);
+	t->fd = open(t->disk.path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, t->fd);
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "device_path", t->disk.path));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	expect_works(_metadata, t);
+}
+
+static void add(const struct p2p_provider *p, const struct p2p_client *c)
+{
+	FIXTURE_VARIANT(load) load = { .provider = p, .disk = c };
+	FIXTURE_VARIANT(hardware) hw = { .provider = p, .disk = c };
+	bool all = true;
+
+	if (!c->scratch || p2p_expect(p, c).verdict == P2P_NOT_SUPPORTED)
+		return;
+	P2P_VARIANT_ADD(load, load, "%s@%s>%s", p->kind, p->bdf, c->label);
+
+	/* another disk's controller, or a PCI function of another kind */
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		const struct p2p_client *other = &p2p.client[i];
+		bool reached = p2p_expect(p, other).verdict !=
+			       P2P_NOT_SUPPORTED;
+
+		all &= reached;
+		if (reached && other->scratch && strcmp(other->bdf, c->bdf) &&
+		    strcmp(other->bdf, p->bdf))
+			hw.fabric = other->bdf;
+	}
+	for (unsigned int i = 0; i < p2p.nr_providers; i++)
+		if (all && !hw.fabric && &p2p.provider[i] != p &&
+		    !p2p.provider[i].serial[0])
+			hw.fabric = p2p.provider[i].bdf;
+	if (hw.fabric && strcmp(p->bdf, c->bdf))
+		P2P_VARIANT_ADD(hardware, hw, "%s@%s>%s", p->kind, p->bdf,
+				c->label);
+}
+
+int main(int argc, char **argv)
+{
+	if (p2p_help(argc, argv,
+		     "Removal under load of what the NVMe target depends on"))
+		return test_harness_run(argc, argv);
+
+	p2p_discover();
+	p2p_require_clients();
+	nvmet_init(NQN_PREFIX);
+	nvmet_require_transport();
+
+	for (unsigned int i = 0; i < p2p.nr_providers; i++)
+		for (unsigned int j = 0; j < p2p.nr_clients; j++)
+			add(&p2p.provider[i], &p2p.client[j]);
+	return test_harness_run(argc, argv);
+}
