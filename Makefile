@@ -45,11 +45,12 @@ export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt
 BIN := $(CARGO_TARGET_DIR)/$(CARGO_BUILD_TARGET)/debug
 CARGO := cd tools && cargo
 
-# What is known of the kernel in use: kernel.json, and the same for the shell.
+# What is known of the kernel in use: kernel.json, and the same for the shell. It decides where
+# modules and kselftests are built; the locks keep several runs of make apart.
 OWN := $(or $(KERNEL),$(KDIR))
 KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(FLAVOUR))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
-KERNEL_MAKE := $(WITH_KERNEL) $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) MO=$$OUT
+KERNEL_MAKE := $(WITH_KERNEL) flock build/modules.lock $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) MO=$$OUT
 VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
 	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %)
 
@@ -79,11 +80,11 @@ bench: tools modules ## Compare the library's calls with the same calls in C, by
 		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench
 
 modules: kernel ## Build the kernel modules
-	$(Q)mkdir -p build && $(KERNEL_MAKE) modules >&2
+	$(Q)$(KERNEL_MAKE) modules >&2
 
 kselftest: kernel ## Build the kselftest programs
 	$(Q)$(WITH_KERNEL) mkdir -p $$OUT/kselftest/obj && \
-		$(MAKE) -C tools/testing/selftests/p2pdma KSRC=$$KERNEL_SOURCE \
+		flock build/kselftest.lock $(MAKE) -C tools/testing/selftests/p2pdma KSRC=$$KERNEL_SOURCE \
 		OUTPUT=$$OUT/kselftest/obj INSTALL_PATH=$$OUT/kselftest/p2pdma install $(if $(V),>&2,>/dev/null)
 
 tools: testbed ## Build the programs in tools/
