@@ -48,7 +48,8 @@ static KINDS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
         ("kernel BUG", r"^kernel BUG at |^BUG: |^BUG\b.*:"),
         ("WARNING", r"^WARNING: "),
         ("page allocation", r"page allocation failure"),
-        ("DMA-API", r"^DMA-API: "),
+        // After the prefix: driver and device, or what the checks themselves ran into.
+        ("DMA-API", r"^DMA-API: \S+ \S+: |^DMA-API: .*(exceeded|out of memory|failed|cannot)"),
         ("object debugging", r"^ODEBUG: "),
         ("kernel text", r"^Unable to handle kernel|^stack segment|^kernel stack overflow|^traps: .* kernel "),
         ("unregister", r"^unregister_netdevice: waiting for"),
@@ -251,6 +252,8 @@ mod tests {
 [    0.400000] rcu: Hierarchical SRCU implementation.
 [    0.500000] kfence: initialized - using 2097152 bytes for 255 objects
 [    0.600000] DMAR: DRHD: handling fault status reg 2
+[    0.700000] DMA-API: preallocated 65536 debug entries
+[    0.700000] DMA-API: debugging enabled by kernel config
 [    1.000000] nvme 0000:01:00.0: cannot be used for peer-to-peer DMA as the client and provider
 [    1.100000] test[99]: segfault at 0 ip 0 sp 0 error 4
 [    2.000000] reboot: Power down
@@ -265,6 +268,16 @@ mod tests {
     fn all_kinds_compile() {
         assert_eq!(KINDS.len(), 25);
         assert!(STAMP.is_some());
+    }
+
+    #[test]
+    fn misuse_of_dma_is_found() {
+        let found = find(
+            "[    5.1] DMA-API: nvme 0000:01:00.0: device driver tries to free DMA memory it has not \
+             allocated [device address=0x1] [size=4096 bytes]\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, "DMA-API");
     }
 
     #[test]
