@@ -4,8 +4,10 @@
  * evaluate, which get a type and a value here, and our helpers.
  */
 
+#include <linux/blk_types.h>
 #include <linux/uio.h>
 
 #include "../helpers/helpers.h"
 
+const blk_opf_t P2PDMA_CONST_REQ_NOMERGE = REQ_NOMERGE;
 const iov_iter_extraction_t P2PDMA_CONST_ITER_ALLOW_P2PDMA = ITER_ALLOW_P2PDMA;

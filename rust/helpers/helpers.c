@@ -5,8 +5,11 @@
  * the modules that use it.
  */
 
+#include <linux/bio.h>
+#include <linux/blkdev.h>
 #include <linux/device.h>
 #include <linux/export.h>
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/kernfs.h>
 #include <linux/kstrtox.h>
@@ -140,6 +143,19 @@ void *p2pdma_helper_sg_virt(struct scatterlist *sg)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_virt);
 
+void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
+			      unsigned int len)
+{
+	sg_set_buf(sg, buf, len);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_set_buf);
+
+struct page *p2pdma_helper_sg_page(struct scatterlist *sg)
+{
+	return sg_page(sg);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_page);
+
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg)
 {
 	return sg_dma_is_bus_address(sg);
@@ -194,3 +210,49 @@ size_t p2pdma_helper_iov_iter_count(const struct iov_iter *i)
 	return iov_iter_count(i);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_iov_iter_count);
+
+struct page *p2pdma_helper_virt_to_page(const void *addr, unsigned int *offset)
+{
+	*offset = offset_in_page(addr);
+	return virt_to_page(addr);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_virt_to_page);
+
+struct block_device *p2pdma_helper_block_device(struct file *file)
+{
+	return S_ISBLK(file_inode(file)->i_mode) ? file_bdev(file) : NULL;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_block_device);
+
+bool p2pdma_helper_block_writable(struct file *file, struct block_device *bdev)
+{
+	return (file->f_mode & FMODE_WRITE) && !bdev_read_only(bdev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_block_writable);
+
+bool p2pdma_helper_block_takes_p2pdma(struct block_device *bdev)
+{
+	return blk_queue_pci_p2pdma(bdev_get_queue(bdev));
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_block_takes_p2pdma);
+
+unsigned int p2pdma_helper_block_size(struct block_device *bdev)
+{
+	return bdev_logical_block_size(bdev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_block_size);
+
+u64 p2pdma_helper_block_bytes(struct block_device *bdev)
+{
+	return bdev_nr_bytes(bdev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_block_bytes);
+
+void p2pdma_helper_bio_init(struct bio *bio, struct block_device *bdev,
+			    unsigned short pieces, blk_opf_t opf,
+			    sector_t sector)
+{
+	bio_init_inline(bio, bdev, pieces, opf);
+	bio->bi_iter.bi_sector = sector;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_bio_init);

@@ -7,10 +7,12 @@
 #ifndef _P2PDMA_HELPERS_H
 #define _P2PDMA_HELPERS_H
 
+#include <linux/blk_types.h>
 #include <linux/pci.h>
 #include <linux/types.h>
 
 struct attribute;
+struct file;
 struct iov_iter;
 struct page;
 struct range;
@@ -33,6 +35,9 @@ void p2pdma_helper_sysfs_attr_init(struct attribute *attr);
 bool p2pdma_helper_ratelimit(void);
 
 void *p2pdma_helper_sg_virt(struct scatterlist *sg);
+void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
+			      unsigned int len);
+struct page *p2pdma_helper_sg_page(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys);
@@ -42,6 +47,17 @@ phys_addr_t p2pdma_helper_page_to_phys(const struct page *page);
 void p2pdma_helper_page_range(const struct page *page, struct range *range);
 void p2pdma_helper_get_page(struct page *page);
 void p2pdma_helper_put_page(struct page *page);
+
+struct page *p2pdma_helper_virt_to_page(const void *addr, unsigned int *offset);
+
+struct block_device *p2pdma_helper_block_device(struct file *file);
+bool p2pdma_helper_block_writable(struct file *file, struct block_device *bdev);
+bool p2pdma_helper_block_takes_p2pdma(struct block_device *bdev);
+unsigned int p2pdma_helper_block_size(struct block_device *bdev);
+u64 p2pdma_helper_block_bytes(struct block_device *bdev);
+void p2pdma_helper_bio_init(struct bio *bio, struct block_device *bdev,
+			    unsigned short pieces, blk_opf_t opf,
+			    sector_t sector);
 
 size_t p2pdma_helper_iov_iter_count(const struct iov_iter *i);
 

@@ -55,6 +55,7 @@ mod bindings;
 mod errno;
 mod raw;
 
+pub mod block;
 pub mod bound;
 pub mod cmb;
 pub mod devices;

@@ -21,6 +21,7 @@ use crate::{
     raw, //
 };
 use core::{
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::NonNull, //
 };
@@ -239,6 +240,16 @@ impl<D: Holder> Memory<D> {
         // pages that are allocated are not unmapped (see the lifetime argument in the crate's
         // documentation).
         unsafe { Mmio::from_raw(self.region) }
+    }
+
+    /// Takes it apart, without giving the memory back: the device, the kernel address of the first
+    /// byte, and the size.
+    pub(crate) fn into_raw(self) -> (D, *mut c_void, usize) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, and this field of it not used any more.
+        let dev = unsafe { core::ptr::read(&this.dev) };
+
+        (dev, this.as_ptr(), this.size())
     }
 
     /// Kernel address of the first byte.

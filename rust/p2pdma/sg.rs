@@ -15,8 +15,11 @@
 
 use crate::{
     bindings as helpers,
+    page::PageRef,
     pool::{
+        BusAddress,
         Holder,
+        Memory,
         Pool, //
     },
     raw, //
@@ -32,6 +35,7 @@ use kernel::{
         Bound,
         Device, //
     },
+    devres::Devres,
     dma::DataDirection,
     error::to_result,
     io::{
@@ -39,6 +43,7 @@ use kernel::{
         MmioRaw,
         Region, //
     },
+    page::PAGE_SIZE,
     pci,
     prelude::*,
     scatterlist::{
@@ -84,7 +89,8 @@ impl<'a> Pool<'a> {
 /// # Invariants
 ///
 /// `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
-/// `pci_p2pmem_alloc_sgl()` and not freed. It is not DMA mapped, except within a [`MappedSgTable`].
+/// `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed. It is not DMA mapped, except within a
+/// [`MappedSgTable`] or a [`ManagedSgTable`].
 pub struct SgTable<D: Holder> {
     dev: D,
     table: bindings::sg_table,
@@ -116,6 +122,60 @@ impl<D: Holder> SgTable<D> {
         Ok(Self { dev, table })
     }
 
+    /// A list of several pieces of memory of one pool, each an entry.
+    ///
+    /// C: none; `pci_p2pmem_alloc_sgl()` makes lists of one entry only, but callers and
+    /// `pci_p2pmem_free_sgl()` take any. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// The memory goes back to its pool then.
+    ///
+    /// - [`EINVAL`] if there is no memory, not all of it is from the same device, or a piece is
+    ///   4 GiB and more.
+    /// - [`ENOMEM`] if there is no memory for the list itself.
+    #[doc(alias = "sg_init_table")]
+    pub fn gather(memory: KVec<Memory<D>>) -> Result<Self> {
+        let nents = c_uint::try_from(memory.len())?;
+        let sgl = KVec::<bindings::scatterlist>::with_capacity(memory.len(), GFP_KERNEL)?;
+
+        for piece in &memory {
+            u32::try_from(piece.size())?;
+            if !core::ptr::eq(piece.device(), memory[0].device()) {
+                return Err(EINVAL);
+            }
+        }
+
+        let sgl = match nents {
+            0 => return Err(EINVAL),
+            // What comes from `kmalloc()`, and is freed with `kfree()` by `pci_p2pmem_free_sgl()`.
+            _ => core::mem::ManuallyDrop::new(sgl).as_mut_ptr(),
+        };
+        // SAFETY: There is room for `nents` entries.
+        unsafe { bindings::sg_init_table(sgl, nents) };
+
+        let mut owner = None;
+        for (i, piece) in memory.into_iter().enumerate() {
+            let (dev, addr, size) = piece.into_raw();
+
+            // SAFETY: There is an entry for each piece. The memory has a linear mapping.
+            // CAST: Checked above.
+            unsafe { helpers::p2pdma_helper_sg_set_buf(sgl.add(i), addr, size as c_uint) };
+            owner = Some(dev);
+        }
+
+        // INVARIANT: Each entry has memory of this device's pool, which now belongs to the list.
+        Ok(Self {
+            // There is at least one.
+            dev: owner.ok_or(EINVAL)?,
+            table: bindings::sg_table {
+                sgl,
+                nents,
+                orig_nents: nents,
+            },
+        })
+    }
+
     /// The device that provides the memory.
     #[inline]
     pub fn device(&self) -> &pci::Device {
@@ -144,6 +204,60 @@ impl<D: Holder> SgTable<D> {
         }
     }
 
+    /// Entry `index` as it is: first page, offset in it, length in bytes.
+    pub(crate) fn raw_entry(&self, index: usize) -> Option<(NonNull<bindings::page>, u32, u32)> {
+        let entry = self.entries().nth(index)?;
+
+        // SAFETY: The entry is valid while `self` is borrowed.
+        let (page, offset, len) = unsafe {
+            (
+                helpers::p2pdma_helper_sg_page(entry.as_ptr()),
+                (*entry.as_ptr()).offset,
+                (*entry.as_ptr()).length,
+            )
+        };
+        Some((NonNull::new(page)?, offset, len))
+    }
+
+    /// The entries as they are in the list.
+    fn entries(&self) -> impl Iterator<Item = NonNull<bindings::scatterlist>> + '_ {
+        let mut segments = self.segments();
+
+        core::iter::from_fn(move || segments.next_raw())
+    }
+
+    /// Addresses on the PCI bus of the entries' memory, in the order of the list: what a peer below
+    /// the same switch uses.
+    ///
+    /// C: `pci_p2pmem_virt_to_bus()`. Any context.
+    pub fn bus_addresses(&self) -> impl Iterator<Item = BusAddress> + '_ {
+        self.entries().map(|entry| {
+            // SAFETY: The entry is valid while `self` is borrowed, and has memory of the pool of
+            // `self.dev`, which cannot go while the memory is allocated (see the lifetime argument
+            // in the crate's documentation).
+            unsafe {
+                bindings::pci_p2pmem_virt_to_bus(
+                    raw::pci_dev(&*self.dev),
+                    helpers::p2pdma_helper_sg_virt(entry.as_ptr()),
+                )
+            }
+        })
+    }
+
+    /// All pages of the memory, in the order of the list.
+    pub fn pages(&self) -> impl Iterator<Item = PageRef<'_>> + '_ {
+        // CAST: 32 bits to 64.
+        (0..self.len())
+            .filter_map(|index| self.raw_entry(index))
+            .flat_map(|(first, _, len)| {
+                (0..(len as usize).div_ceil(PAGE_SIZE)).map(move |i| {
+                    // SAFETY: The memory of an entry is contiguous, and so are its `struct page`s;
+                    // it is allocated while `self` is borrowed.
+                    unsafe { PageRef::from_raw(first.add(i)) }
+                })
+            })
+    }
+
     /// Maps the list for DMA by `client`, which takes the list over.
     ///
     /// Whether the addresses are bus addresses, addresses that the host bridge forwards, or I/O
@@ -162,10 +276,37 @@ impl<D: Holder> SgTable<D> {
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
     #[doc(alias = "dma_map_sgtable")]
     pub fn map<'a>(
-        mut self,
+        self,
         client: &'a Device<Bound>,
         dir: DataDirection,
     ) -> Result<MappedSgTable<'a, D>> {
+        self.try_map(client, dir)
+            .map_err(|not_mapped| not_mapped.error)
+    }
+
+    /// The same, but the list comes back with the error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::map()`].
+    pub fn try_map<'a>(
+        mut self,
+        client: &'a Device<Bound>,
+        dir: DataDirection,
+    ) -> Result<MappedSgTable<'a, D>, NotMapped<D>> {
+        match self.dma_map(client, dir) {
+            // INVARIANT: Mapped just now.
+            Ok(()) => Ok(MappedSgTable {
+                table: ManuallyDrop::new(self),
+                client,
+                dir,
+            }),
+            Err(error) => Err(NotMapped { error, table: self }),
+        }
+    }
+
+    /// `dma_map_sgtable()`. After that the list must not be dropped before it is unmapped.
+    fn dma_map(&mut self, client: &Device<Bound>, dir: DataDirection) -> Result {
         if matches!(dir, DataDirection::None) {
             return Err(EINVAL);
         }
@@ -175,14 +316,98 @@ impl<D: Holder> SgTable<D> {
         // - `self.table` is a valid list by the type invariant, and not mapped.
         to_result(unsafe {
             bindings::dma_map_sgtable(raw::device(client), &mut self.table, dir.into(), 0)
-        })?;
-
-        // INVARIANT: Mapped just now.
-        Ok(MappedSgTable {
-            table: ManuallyDrop::new(self),
-            client,
-            dir,
         })
+    }
+}
+
+/// A list that could not be mapped; see [`SgTable::try_map()`].
+pub struct NotMapped<D: Holder> {
+    /// Why.
+    pub error: Error,
+    /// The list.
+    pub table: SgTable<D>,
+}
+
+impl SgTable<ARef<pci::Device>> {
+    /// Maps the list for DMA by `client` until the mapping is dropped, or the client is unbound from
+    /// its driver, whichever is first: the mapping is a managed resource of the client.
+    ///
+    /// For orchestrators that keep mappings in structures of their own. The memory is given back
+    /// together with the mapping; and to the provider, `client` is one more that holds memory of it,
+    /// for which an unbind of the provider's driver waits.
+    ///
+    /// C: `dma_map_sgtable()` and `devm_add_action()`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// The memory goes back to its pool then. As [`Self::map()`].
+    pub fn map_managed(
+        mut self,
+        client: &Device<Bound>,
+        dir: DataDirection,
+    ) -> Result<Devres<ManagedSgTable>> {
+        self.dma_map(client, dir)?;
+
+        // INVARIANT: Mapped just now. What is in a `Devres` of the client is dropped before the
+        // client is unbound, and so is this, should there be no memory for the `Devres`.
+        let mapped = ManagedSgTable {
+            table: ManuallyDrop::new(self),
+            client: client.into(),
+            dir,
+        };
+
+        Devres::new(client, Ok::<_, Error>(mapped))
+    }
+}
+
+/// A scatterlist of peer-to-peer memory, mapped for DMA by one client for as long as that is bound;
+/// see [`SgTable::map_managed()`].
+///
+/// # Invariants
+///
+/// - `table` is mapped for `client` in direction `dir`, and not used any more once it was taken out
+///   by the drop.
+/// - `client` is bound, as it was all the time since then.
+pub struct ManagedSgTable {
+    table: ManuallyDrop<SgTable<ARef<pci::Device>>>,
+    client: ARef<Device>,
+    dir: DataDirection,
+}
+
+// SAFETY: As for `SgTable`; a mapping belongs to no thread.
+unsafe impl Send for ManagedSgTable {}
+
+// SAFETY: As for `SgTable`.
+unsafe impl Sync for ManagedSgTable {}
+
+impl ManagedSgTable {
+    /// The list itself, for the io accessors of its memory.
+    pub fn table(&self) -> &SgTable<ARef<pci::Device>> {
+        &self.table
+    }
+}
+
+impl Deref for ManagedSgTable {
+    type Target = SGTable;
+
+    fn deref(&self) -> &Self::Target {
+        let table = core::ptr::from_ref(&self.table.table).cast_mut();
+
+        // SAFETY: `table` is a valid `struct sg_table`, which is changed by nobody while `self` is
+        // borrowed.
+        unsafe { SGTable::from_raw(table) }
+    }
+}
+
+impl Drop for ManagedSgTable {
+    fn drop(&mut self) {
+        let client = raw::device(&self.client);
+
+        // SAFETY: By the type invariant the table is mapped for this client in this direction, and
+        // the client is bound.
+        unsafe { bindings::dma_unmap_sgtable(client, &mut self.table.table, self.dir.into(), 0) };
+        // SAFETY: Not used any more.
+        unsafe { ManuallyDrop::drop(&mut self.table) };
     }
 }
 
