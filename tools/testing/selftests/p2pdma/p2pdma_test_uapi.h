@@ -30,6 +30,7 @@
  *  ENOENT	no object has this id (any more)
  *  EBUSY	the object is in use by another call on the same descriptor
  *  EMEDIUMTYPE	the object is of another kind than the command works on
+ *  ENODATA	the object's memory went with the client that it was mapped for
  *  ENODEV	no such PCI device, or it has no pool of peer-to-peer memory, or
  *		its driver is being unbound
  *  ESRCH	no such process
@@ -53,6 +54,15 @@ enum p2pdma_test_nr {
 	P2PDMA_TEST_NR_EXTRACT,
 	P2PDMA_TEST_NR_PEEK,
 	P2PDMA_TEST_NR_RELEASE,
+	P2PDMA_TEST_NR_ALLOC,
+	P2PDMA_TEST_NR_FILL,
+	P2PDMA_TEST_NR_CHECK,
+	P2PDMA_TEST_NR_MAP,
+	P2PDMA_TEST_NR_BIO,
+	P2PDMA_TEST_NR_POOL,
+	P2PDMA_TEST_NR_DISTANCE,
+	P2PDMA_TEST_NR_FIND,
+	P2PDMA_TEST_NR_ENABLE,
 };
 
 /*
@@ -269,5 +279,366 @@ struct p2pdma_test_release {
 };
 
 #define P2PDMA_TEST_IOC_RELEASE	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_RELEASE)
+
+#define P2PDMA_TEST_MAX_ENTRIES	65536
+
+/**
+ * struct p2pdma_test_alloc - allocate memory of a provider as a scatterlist:
+ *	%P2PDMA_TEST_IOC_ALLOC
+ * @size: size of this structure
+ * @flags: 0
+ * @provider: a PCI function with a pool, published or not
+ * @length: size of each entry in bytes, a multiple of 4; it takes whole pages
+ *	of the pool
+ * @nr_entries: number of entries, 1 to %P2PDMA_TEST_MAX_ENTRIES; each is
+ *	allocated on its own
+ * @id: set to the id of the memory
+ */
+struct p2pdma_test_alloc {
+	__u32 size;
+	__u32 flags;
+	__u64 provider;
+	__u64 length;
+	__u32 nr_entries;
+	__u32 id;
+};
+
+#define P2PDMA_TEST_IOC_ALLOC	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_ALLOC)
+
+/*
+ * The pattern that memory is filled with, a 64-bit word at a time, so that
+ * each word tells whose it is and where it belongs. The low 44 bits of @tag
+ * are 0; @position is that of the word, in bytes. The functions are the
+ * finalizer of splitmix64 and its inverse.
+ */
+#define P2PDMA_TEST_POSITION_BITS	44
+
+static inline __u64 p2pdma_test_mix(__u64 z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+static inline __u64 p2pdma_test_word(__u64 tag, __u64 position)
+{
+	return p2pdma_test_mix(tag | (position &
+				      ((1ULL << P2PDMA_TEST_POSITION_BITS) - 1)));
+}
+
+/**
+ * struct p2pdma_test_pattern - fill memory, or compare what it holds, through
+ *	the io accessors: %P2PDMA_TEST_IOC_FILL and %P2PDMA_TEST_IOC_CHECK
+ * @size: size of this structure
+ * @flags: 0
+ * @id: memory
+ * @reserved: 0
+ * @offset: first byte in the memory, a multiple of 8
+ * @length: number of bytes, a multiple of 8
+ * @tag: whose pattern it is; the low %P2PDMA_TEST_POSITION_BITS bits are 0
+ * @position: position that the first byte stands for, a multiple of 8
+ * @wrong: set to the number of words that are not as they should be
+ * @first: set to the offset in the memory of the first of them
+ * @found: set to what is there instead
+ */
+struct p2pdma_test_pattern {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__u32 reserved;
+	__u64 offset;
+	__u64 length;
+	__u64 tag;
+	__u64 position;
+	__u64 wrong;
+	__u64 first;
+	__u64 found;
+};
+
+#define P2PDMA_TEST_IOC_FILL	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_FILL)
+#define P2PDMA_TEST_IOC_CHECK	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_CHECK)
+
+/**
+ * enum p2pdma_test_map_type - how a client reaches memory
+ * @P2PDMA_TEST_MAP_NONE: it was not mapped
+ * @P2PDMA_TEST_MAP_BUS_ADDR: all entries have bus addresses
+ * @P2PDMA_TEST_MAP_HOST_BRIDGE: none has
+ * @P2PDMA_TEST_MAP_MIXED: some have, which cannot be
+ */
+enum p2pdma_test_map_type {
+	P2PDMA_TEST_MAP_NONE,
+	P2PDMA_TEST_MAP_BUS_ADDR,
+	P2PDMA_TEST_MAP_HOST_BRIDGE,
+	P2PDMA_TEST_MAP_MIXED,
+};
+
+/**
+ * struct p2pdma_test_dma - an entry of a mapped scatterlist
+ * @dma_address: the address that the client uses
+ * @dma_length: number of bytes there
+ * @bus_address: the address of the memory on the PCI bus, according to
+ *	pci_p2pmem_virt_to_bus()
+ * @is_bus_address: sg_dma_is_bus_address()
+ * @reserved: 0
+ */
+struct p2pdma_test_dma {
+	__u64 dma_address;
+	__u64 dma_length;
+	__u64 bus_address;
+	__u32 is_bus_address;
+	__u32 reserved;
+};
+
+enum p2pdma_test_direction {
+	P2PDMA_TEST_BIDIRECTIONAL,
+	P2PDMA_TEST_TO_DEVICE,
+	P2PDMA_TEST_FROM_DEVICE,
+	P2PDMA_TEST_NR_DIRECTIONS,
+};
+
+/**
+ * enum p2pdma_test_map_flags - how long to map
+ * @P2PDMA_TEST_MAP_HOLD: keep the mapping, instead of the memory, under the
+ *	same id, until it is released or the client's driver is unbound
+ */
+enum p2pdma_test_map_flags {
+	P2PDMA_TEST_MAP_HOLD = 1 << 0,
+};
+
+/**
+ * struct p2pdma_test_map - map memory for DMA by a client:
+ *	%P2PDMA_TEST_IOC_MAP
+ * @size: size of this structure
+ * @flags: P2PDMA_TEST_MAP_HOLD
+ * @id: memory
+ * @direction: an enum p2pdma_test_direction
+ * @client: a PCI function that is bound to a driver
+ * @entries: pointer to an array of struct p2pdma_test_dma, or 0
+ * @nr_entries: number of elements of @entries; set to the number filled in
+ * @type: set to an enum p2pdma_test_map_type
+ * @mapped: set to the number of entries after mapping
+ * @ret: 0, or the error of dma_map_sgtable()
+ */
+struct p2pdma_test_map {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__u32 direction;
+	__u64 client;
+	__u64 entries;
+	__u32 nr_entries;
+	__u32 type;
+	__u64 mapped;
+	__s64 ret;
+};
+
+#define P2PDMA_TEST_IOC_MAP	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_MAP)
+
+/**
+ * struct p2pdma_test_piece - memory for a block I/O
+ * @id: memory, or 0 for ordinary memory that is made for the purpose
+ * @entry: entry of its scatterlist
+ * @offset: first byte in the entry, a multiple of 512
+ * @length: number of bytes, a multiple of 512
+ *
+ * Ordinary memory holds the pattern of @ordinary_tag and its position on the
+ * disk when a write starts, and is compared with it when a read is done.
+ */
+struct p2pdma_test_piece {
+	__u32 id;
+	__u32 entry;
+	__u32 offset;
+	__u32 length;
+};
+
+enum p2pdma_test_op {
+	P2PDMA_TEST_READ,
+	P2PDMA_TEST_WRITE,
+	P2PDMA_TEST_NR_OPS,
+};
+
+/**
+ * enum p2pdma_test_bio_flags - how to make bios
+ * @P2PDMA_TEST_BIO_SPLIT: what a bio refuses is put into another, as nvmet
+ *	does; otherwise the first refusal ends the command, and nothing is
+ *	submitted
+ * @P2PDMA_TEST_BIO_EACH: a bio for each piece, plugged together
+ */
+enum p2pdma_test_bio_flags {
+	P2PDMA_TEST_BIO_SPLIT = 1 << 0,
+	P2PDMA_TEST_BIO_EACH = 1 << 1,
+};
+
+#define P2PDMA_TEST_MAX_PIECES	256
+
+/**
+ * struct p2pdma_test_bio - block I/O on memory: %P2PDMA_TEST_IOC_BIO
+ * @size: size of this structure
+ * @flags: P2PDMA_TEST_BIO_*
+ * @fd: file descriptor of an open block device
+ * @op: an enum p2pdma_test_op
+ * @position: first byte on the device
+ * @pieces: pointer to an array of struct p2pdma_test_piece
+ * @nr_pieces: number of its elements, 1 to %P2PDMA_TEST_MAX_PIECES
+ * @reserved: 0
+ * @ordinary_tag: pattern of ordinary memory
+ * @nr_bios: set to the number of bios
+ * @nr_vecs: set to the number of pieces that they refer to after neighbours
+ *	were merged
+ * @never_merged: set to the number of bios with REQ_NOMERGE
+ * @refused: set to the number of the first piece that was refused, or
+ *	@nr_pieces
+ * @ordinary_wrong: set to the number of words of ordinary memory that are not
+ *	as they should be
+ * @ret: 0, or an error: EXDEV if a bio refused to mix, EREMOTEIO if the queue
+ *	cannot do peer-to-peer DMA, ENOSPC if a bio is full, otherwise what the
+ *	block layer completed a bio with
+ */
+struct p2pdma_test_bio {
+	__u32 size;
+	__u32 flags;
+	__u32 fd;
+	__u32 op;
+	__u64 position;
+	__u64 pieces;
+	__u32 nr_pieces;
+	__u32 reserved;
+	__u64 ordinary_tag;
+	__u32 nr_bios;
+	__u32 nr_vecs;
+	__u32 never_merged;
+	__u32 refused;
+	__u64 ordinary_wrong;
+	__s64 ret;
+};
+
+#define P2PDMA_TEST_IOC_BIO	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_BIO)
+
+/**
+ * enum p2pdma_test_pool_flags - what to find out
+ * @P2PDMA_TEST_POOL_LARGEST: the largest contiguous piece, by allocating
+ * @P2PDMA_TEST_POOL_COUNT: the number of free pages, by allocating them all,
+ *	one by one
+ */
+enum p2pdma_test_pool_flags {
+	P2PDMA_TEST_POOL_LARGEST = 1 << 0,
+	P2PDMA_TEST_POOL_COUNT = 1 << 1,
+};
+
+/**
+ * struct p2pdma_test_pool - facts about a pool: %P2PDMA_TEST_IOC_POOL
+ * @size: size of this structure
+ * @flags: P2PDMA_TEST_POOL_*; what is found out that way is 0 otherwise
+ * @provider: a PCI function with a pool
+ * @total: set to the size of the pool in bytes
+ * @available: set to the number of bytes that are not allocated, according to
+ *	the kernel
+ * @largest: set to the size of the largest piece that can be allocated
+ * @pages: set to the number of pages that can be allocated one by one
+ * @published: set to 1 if the memory is published
+ * @reserved: 0
+ */
+struct p2pdma_test_pool {
+	__u32 size;
+	__u32 flags;
+	__u64 provider;
+	__u64 total;
+	__u64 available;
+	__u64 largest;
+	__u64 pages;
+	__u32 published;
+	__u32 reserved;
+};
+
+#define P2PDMA_TEST_IOC_POOL	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_POOL)
+
+/**
+ * enum p2pdma_test_distance_flags - how to ask
+ * @P2PDMA_TEST_DISTANCE_VERBOSE: the kernel says why, in its log
+ */
+enum p2pdma_test_distance_flags {
+	P2PDMA_TEST_DISTANCE_VERBOSE = 1 << 0,
+};
+
+/* A client that is no PCI device: the test device itself. */
+#define P2PDMA_TEST_SELF	0xfffffffffffffffeULL
+
+#define P2PDMA_TEST_MAX_CLIENTS	32
+
+/**
+ * struct p2pdma_test_distance - pci_p2pdma_distance_many():
+ *	%P2PDMA_TEST_IOC_DISTANCE
+ * @size: size of this structure
+ * @flags: P2PDMA_TEST_DISTANCE_VERBOSE
+ * @provider: a PCI function, whether it provides memory or not
+ * @clients: pointer to an array of __u64: PCI functions, or %P2PDMA_TEST_SELF
+ * @nr_clients: number of its elements, 1 to %P2PDMA_TEST_MAX_CLIENTS
+ * @reserved: 0
+ * @ret: the distance, or -1
+ */
+struct p2pdma_test_distance {
+	__u32 size;
+	__u32 flags;
+	__u64 provider;
+	__u64 clients;
+	__u32 nr_clients;
+	__u32 reserved;
+	__s64 ret;
+};
+
+#define P2PDMA_TEST_IOC_DISTANCE	_IO(P2PDMA_TEST_TYPE, \
+					    P2PDMA_TEST_NR_DISTANCE)
+
+/**
+ * struct p2pdma_test_find - pci_p2pmem_find_many(): %P2PDMA_TEST_IOC_FIND
+ * @size: size of this structure
+ * @flags: 0
+ * @clients: pointer to an array of __u64: PCI functions, or %P2PDMA_TEST_SELF
+ * @nr_clients: number of its elements, 1 to %P2PDMA_TEST_MAX_CLIENTS
+ * @reserved: 0
+ * @provider: set to what was found, or %P2PDMA_TEST_NO_FUNCTION
+ */
+struct p2pdma_test_find {
+	__u32 size;
+	__u32 flags;
+	__u64 clients;
+	__u32 nr_clients;
+	__u32 reserved;
+	__u64 provider;
+};
+
+#define P2PDMA_TEST_IOC_FIND	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_FIND)
+
+enum p2pdma_test_choice {
+	P2PDMA_TEST_OFF,
+	P2PDMA_TEST_AUTO,
+	P2PDMA_TEST_PROVIDER,
+};
+
+/**
+ * struct p2pdma_test_enable - pci_p2pdma_enable_store() and
+ *	pci_p2pdma_enable_show(): %P2PDMA_TEST_IOC_ENABLE
+ * @size: size of this structure
+ * @flags: 0
+ * @value: what is written to the attribute, with a NUL behind it
+ * @choice: set to an enum p2pdma_test_choice
+ * @reserved: 0
+ * @provider: set to the PCI function that was chosen, or
+ *	%P2PDMA_TEST_NO_FUNCTION
+ * @shown: set to what the attribute then reads, with a NUL behind it
+ * @ret: 0, or the error of pci_p2pdma_enable_store()
+ */
+struct p2pdma_test_enable {
+	__u32 size;
+	__u32 flags;
+	__u8 value[64];
+	__u32 choice;
+	__u32 reserved;
+	__u64 provider;
+	__u8 shown[64];
+	__s64 ret;
+};
+
+#define P2PDMA_TEST_IOC_ENABLE	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_ENABLE)
 
 #endif /* _P2PDMA_TEST_UAPI_H */

@@ -58,6 +58,10 @@ pub(crate) trait Args: Plain {
 
 /// Runs a command on the structure that `ptr` points to, and gives it back to the caller.
 pub(crate) fn call<T: Args>(ptr: UserPtr, f: impl FnOnce(&mut T) -> Result) -> Result {
+    const {
+        assert!(T::FIRST >= size_of::<u32>() && T::FIRST <= size_of::<T>());
+    }
+
     let size: u32 = UserSlice::new(ptr, size_of::<u32>()).reader().read()?;
     // CAST: 32 bits to 64.
     let size = size as usize;
@@ -168,6 +172,8 @@ pub(crate) fn function(dev: &pci::Device) -> u64 {
     u64::from(address.domain) << 16 | u64::from(address.bus) << 8 | u64::from(address.devfn)
 }
 
+// CAST: bindgen takes these for negative numbers; sign extension makes them right.
 /// No PCI function.
-// CAST: bindgen takes `~0ULL` for a signed number; sign extension makes it right.
 pub(crate) const NO_FUNCTION: u64 = P2PDMA_TEST_NO_FUNCTION as u64;
+/// The device of the module itself.
+pub(crate) const SELF: u64 = P2PDMA_TEST_SELF as u64;

@@ -8,13 +8,18 @@
 //!
 //! - `abi`: structures of the ABI, in and out of user memory;
 //! - `session`: what an open file holds, and how it goes;
-//! - the commands: `pin`, `extract`.
+//! - the commands: `pin` and `extract` for memory of user space, `memory` and `bio` for memory that
+//!   is allocated here, `orchestrate` for who reaches whom.
 
 #![forbid(unsafe_code)]
 
 mod abi;
+mod bio;
 mod extract;
+mod memory;
+mod orchestrate;
 mod page;
+mod pattern;
 mod pin;
 mod session;
 
@@ -61,12 +66,12 @@ impl kernel::InPlaceModule for TestModule {
 impl MiscDevice for Session {
     type Ptr = Pin<KBox<Self>>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+    fn open(_file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         if !p2pdma::system::may_administrate() {
             return Err(EPERM);
         }
 
-        KBox::pin_init(Session::new(), GFP_KERNEL)
+        KBox::pin_init(Session::new(misc.device().into()), GFP_KERNEL)
     }
 
     fn ioctl(session: Pin<&Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
@@ -81,6 +86,17 @@ impl MiscDevice for Session {
             abi::P2PDMA_TEST_NR_EXTRACT => abi::call(arg, |args| extract::run(&session, args)),
             abi::P2PDMA_TEST_NR_PEEK => abi::call(arg, |args| session::peek(&session, args)),
             abi::P2PDMA_TEST_NR_RELEASE => abi::call(arg, |args| session::release(&session, args)),
+            abi::P2PDMA_TEST_NR_ALLOC => abi::call(arg, |args| memory::alloc(&session, args)),
+            abi::P2PDMA_TEST_NR_FILL => abi::call(arg, |args| memory::fill(&session, args)),
+            abi::P2PDMA_TEST_NR_CHECK => abi::call(arg, |args| memory::check(&session, args)),
+            abi::P2PDMA_TEST_NR_MAP => abi::call(arg, |args| memory::map(&session, args)),
+            abi::P2PDMA_TEST_NR_BIO => abi::call(arg, |args| bio::run(&session, args)),
+            abi::P2PDMA_TEST_NR_POOL => abi::call(arg, memory::pool),
+            abi::P2PDMA_TEST_NR_DISTANCE => {
+                abi::call(arg, |args| orchestrate::distance(&session, args))
+            }
+            abi::P2PDMA_TEST_NR_FIND => abi::call(arg, |args| orchestrate::find(&session, args)),
+            abi::P2PDMA_TEST_NR_ENABLE => abi::call(arg, orchestrate::enable),
             _ => Err(refuse!(ENOTTY, "no command {cmd:#x}")),
         }?;
 

@@ -18,6 +18,8 @@ use crate::{
     refuse, //
 };
 use kernel::{
+    device::Device,
+    devres::Devres,
     new_mutex,
     pci,
     prelude::*,
@@ -32,6 +34,10 @@ use p2pdma::{
         Extracted,
         UserPages, //
     },
+    sg::{
+        ManagedSgTable,
+        SgTable, //
+    },
     watch::{
         Events,
         Watch, //
@@ -41,17 +47,25 @@ use p2pdma::{
 /// An open file of the device.
 #[pin_data]
 pub(crate) struct Session {
+    device: ARef<Device>,
     #[pin]
     watch: Watch<Objects>,
 }
 
 impl Session {
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    /// `device` is the device that is open.
+    pub(crate) fn new(device: ARef<Device>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            device,
             watch <- Watch::new(pin_init!(Objects {
                 table <- new_mutex!(Table::default()),
             })),
         })
+    }
+
+    /// The device that is open.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     fn table(&self) -> &Mutex<Table> {
@@ -81,7 +95,14 @@ pub(crate) enum Object {
     Pages(UserPages),
     /// The same, in several pieces.
     Extracted(KVec<Extracted>),
+    /// Memory of a provider.
+    Memory(Memory),
+    /// The same, mapped for a client until that is unbound.
+    Mapped(Devres<ManagedSgTable>),
 }
+
+/// Memory of a provider, allocated.
+pub(crate) type Memory = SgTable<ARef<pci::Device>>;
 
 impl Object {
     /// Calls `f` for each page of the object, in order, until it returns an error.
@@ -91,14 +112,34 @@ impl Object {
             Self::Extracted(pieces) => pieces
                 .iter()
                 .try_for_each(|piece| piece.pages.iter().try_for_each(&mut f)),
+            Self::Memory(memory) => memory.pages().try_for_each(f),
+            // No facts while nobody is to sleep.
+            Self::Mapped(_) => Err(EMEDIUMTYPE),
         }
     }
 
     /// Whether it holds memory of `dev`.
     fn holds(&self, dev: &pci::Device) -> bool {
-        // The error ends the search.
-        self.each_page(|page| if page.is_of(dev) { Err(EEXIST) } else { Ok(()) })
-            .is_err()
+        match self {
+            Self::Memory(memory) => core::ptr::eq(memory.device(), dev),
+            Self::Mapped(mapped) => mapped
+                .try_access()
+                .is_some_and(|mapped| core::ptr::eq(mapped.table().device(), dev)),
+            // The error ends the search.
+            _ => self
+                .each_page(|page| if page.is_of(dev) { Err(EEXIST) } else { Ok(()) })
+                .is_err(),
+        }
+    }
+
+    /// Why it is no memory that could be worked on.
+    fn is_no_memory(&self) -> Error {
+        match self {
+            Self::Mapped(mapped) if mapped.try_access().is_none() => {
+                refuse!(ENODATA, "the client that the memory was mapped for is gone")
+            }
+            _ => refuse!(EMEDIUMTYPE, "the object is no memory, or is mapped"),
+        }
     }
 }
 
@@ -112,8 +153,30 @@ pub(crate) struct Taken<'a> {
 
 impl Taken<'_> {
     /// The object, which there is as long as it was not given away.
-    pub(crate) fn object(&mut self) -> Result<&mut Object> {
-        self.object.as_mut().ok_or(ENOENT)
+    pub(crate) fn object(&self) -> Result<&Object> {
+        self.object.as_ref().ok_or(ENOENT)
+    }
+
+    /// The object as memory.
+    pub(crate) fn memory(&self) -> Result<&Memory> {
+        match self.object()? {
+            Object::Memory(memory) => Ok(memory),
+            other => Err(other.is_no_memory()),
+        }
+    }
+
+    /// Gives the memory away. If nothing is [taken back](Self::take_back), the object is gone.
+    pub(crate) fn give_memory(&mut self) -> Result<Memory> {
+        self.memory()?;
+        match self.object.take() {
+            Some(Object::Memory(memory)) => Ok(memory),
+            _ => Err(ENOENT),
+        }
+    }
+
+    /// Has an object again, under the same id.
+    pub(crate) fn take_back(&mut self, object: Object) {
+        self.object = Some(object);
     }
 }
 
@@ -294,7 +357,7 @@ impl Args for abi::p2pdma_test_peek {
 
 /// Facts about the pages of an object.
 pub(crate) fn peek(session: &Session, args: &mut abi::p2pdma_test_peek) -> Result {
-    let mut taken = session.take(args.id)?;
+    let taken = session.take(args.id)?;
     let object = taken.object()?;
     let mut facts = page::Facts::default();
     let mut pages = KVVec::new();
