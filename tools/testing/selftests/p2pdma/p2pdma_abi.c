@@ -90,6 +90,14 @@ union args {
 	struct p2pdma_test_extract extract;
 	struct p2pdma_test_peek peek;
 	struct p2pdma_test_release release;
+	struct p2pdma_test_alloc alloc;
+	struct p2pdma_test_pattern pattern;
+	struct p2pdma_test_map map;
+	struct p2pdma_test_bio bio;
+	struct p2pdma_test_pool pool;
+	struct p2pdma_test_distance distance;
+	struct p2pdma_test_find find;
+	struct p2pdma_test_enable enable;
 	unsigned char bytes[8192];
 };
 
@@ -149,20 +157,101 @@ static void valid_release(int dev, union args *args)
 	args->release.id = some_object(dev);
 }
 
-#define COMMAND(_name, _NAME, _first) {					\
-	.name = #_name,							\
+static const char *provider;
+static uint64_t client;
+
+static void valid_alloc(int dev, union args *args)
+{
+	(void)dev;
+	args->alloc.provider = h_function(provider);
+	args->alloc.length = page;
+	args->alloc.nr_entries = 1;
+}
+
+static uint32_t some_memory(int dev)
+{
+	int64_t id = h_memory(dev, provider, page, 1);
+
+	return id < 0 ? 0 : id;
+}
+
+static void valid_pattern(int dev, union args *args)
+{
+	args->pattern.id = some_memory(dev);
+	args->pattern.length = page;
+}
+
+/* For the provider itself as a client, which reaches its own memory. */
+static void valid_map(int dev, union args *args)
+{
+	args->map.id = some_memory(dev);
+	args->map.client = h_function(provider);
+}
+
+static int disk = -1;
+static struct p2pdma_test_piece piece;
+
+static void valid_bio(int dev, union args *args)
+{
+	(void)dev;
+	piece.length = page;
+	args->bio.fd = disk;
+	args->bio.pieces = h_pointer(&piece);
+	args->bio.nr_pieces = 1;
+}
+
+static void valid_pool(int dev, union args *args)
+{
+	(void)dev;
+	args->pool.provider = h_function(provider);
+}
+
+static void valid_distance(int dev, union args *args)
+{
+	(void)dev;
+	client = h_function(provider);
+	args->distance.provider = client;
+	args->distance.clients = h_pointer(&client);
+	args->distance.nr_clients = 1;
+}
+
+static void valid_find(int dev, union args *args)
+{
+	(void)dev;
+	client = h_function(provider);
+	args->find.clients = h_pointer(&client);
+	args->find.nr_clients = 1;
+}
+
+static void valid_enable(int dev, union args *args)
+{
+	(void)dev;
+	args->enable.value[0] = '1';
+}
+
+#define COMMAND(_name, _NAME, _struct, _first) {			\
+	.name = _name,							\
 	.request = P2PDMA_TEST_IOC_##_NAME,				\
-	.size = sizeof(struct p2pdma_test_##_name),			\
+	.size = sizeof(struct p2pdma_test_##_struct),			\
 	.first = _first,						\
-	.valid = valid_##_name,						\
+	.valid = valid_##_struct,					\
 }
 
 /* With the size of the first version, which stays what it is. */
 static const struct command commands[] = {
-	COMMAND(pin, PIN, 56),
-	COMMAND(extract, EXTRACT, 72),
-	COMMAND(peek, PEEK, 32),
-	COMMAND(release, RELEASE, 16),
+	COMMAND("pin", PIN, pin, 56),
+	COMMAND("extract", EXTRACT, extract, 72),
+	COMMAND("peek", PEEK, peek, 32),
+	COMMAND("release", RELEASE, release, 16),
+	COMMAND("alloc", ALLOC, alloc, 32),
+	COMMAND("fill", FILL, pattern, 72),
+	COMMAND("check", CHECK, pattern, 72),
+	COMMAND("map", MAP, map, 56),
+	COMMAND("bio", BIO, bio, 80),
+	COMMAND("pool", POOL, pool, 56),
+	COMMAND("distance", DISTANCE, distance, 40),
+	COMMAND("find", FIND, find, 32),
+	COMMAND("enable", ENABLE, enable, 160),
 };
 
 FIXTURE(command) {
@@ -430,6 +519,144 @@ TEST_F(device, extract)
 		       .nr_pages = 1);
 }
 
+/* No driver is bound to a host bridge, and it provides nothing. */
+static uint64_t host_bridge(void)
+{
+	return 0;
+}
+
+TEST_F(device, alloc)
+{
+	const uint64_t at = h_function(provider);
+
+	EXPECT_REFUSED(EINVAL, alloc, .provider = at, .length = page);
+	EXPECT_REFUSED(EINVAL, alloc, .provider = at, .length = page,
+		       .nr_entries = P2PDMA_TEST_MAX_ENTRIES + 1);
+	EXPECT_REFUSED(EINVAL, alloc, .provider = at, .nr_entries = 1);
+	EXPECT_REFUSED(EINVAL, alloc, .provider = at, .length = 5,
+		       .nr_entries = 1);
+	EXPECT_REFUSED(EINVAL, alloc, .provider = at, .length = 1ULL << 32,
+		       .nr_entries = 1);
+	EXPECT_REFUSED(ENOMEM, alloc, .provider = at,
+		       .length = UINT32_MAX & ~3U, .nr_entries = 1);
+	EXPECT_REFUSED(ENOMEM, alloc, .provider = at,
+		       .length = UINT32_MAX & ~3U, .nr_entries = 2);
+	EXPECT_REFUSED(ENODEV, alloc, .provider = P2PDMA_TEST_NO_FUNCTION,
+		       .length = page, .nr_entries = 1);
+	EXPECT_REFUSED(ENODEV, alloc, .provider = P2PDMA_TEST_SELF,
+		       .length = page, .nr_entries = 1);
+	EXPECT_REFUSED(ENODEV, alloc, .provider = at ^ 1, .length = page,
+		       .nr_entries = 1);
+	EXPECT_REFUSED(ENODEV, alloc, .provider = host_bridge(),
+		       .length = page, .nr_entries = 1);
+}
+
+#define EXPECT_PATTERN(_error, ...) do {				\
+	struct p2pdma_test_pattern __args = { __VA_ARGS__ };		\
+	int __error = -(_error);					\
+									\
+	EXPECT_EQ(__error, h_fill(self->dev, &__args)) {		\
+		TH_LOG("fill: { %s }", #__VA_ARGS__);			\
+	}								\
+	EXPECT_EQ(__error, h_check(self->dev, &__args)) {		\
+		TH_LOG("check: { %s }", #__VA_ARGS__);			\
+	}								\
+} while (0)
+
+TEST_F(device, pattern)
+{
+	uint32_t id = some_memory(self->dev);
+
+	ASSERT_NE(0U, id);
+	EXPECT_PATTERN(0, .id = id, .length = page);
+	EXPECT_PATTERN(0, .id = id, .offset = page);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = page + 8);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 8, .offset = page);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 8, .offset = -8ULL);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = -8ULL, .offset = 16);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 4);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 8, .offset = 4);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 8, .position = 4);
+	EXPECT_PATTERN(0, .id = id, .length = 8, .position = -8ULL);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 8, .tag = 8);
+	EXPECT_PATTERN(EINVAL, .id = id, .length = 8, .reserved = 1);
+	EXPECT_PATTERN(ENOENT, .id = 0, .length = 8);
+	EXPECT_PATTERN(EMEDIUMTYPE, .id = some_object(self->dev), .length = 8);
+}
+
+TEST_F(device, map)
+{
+	const uint64_t to = h_function(provider);
+	uint32_t id = some_memory(self->dev);
+
+	ASSERT_NE(0U, id);
+	EXPECT_REFUSED(0, map, .id = id, .client = to);
+	EXPECT_REFUSED(EINVAL, map, .id = id, .client = to,
+		       .direction = P2PDMA_TEST_NR_DIRECTIONS);
+	EXPECT_REFUSED(ENODEV, map, .id = id, .client = to ^ 1);
+	EXPECT_REFUSED(ENODEV, map, .id = id, .client = host_bridge());
+	EXPECT_REFUSED(ENODEV, map, .id = id, .client = P2PDMA_TEST_SELF);
+	EXPECT_REFUSED(ENOENT, map, .id = 0, .client = to);
+	EXPECT_REFUSED(EMEDIUMTYPE, map, .id = some_object(self->dev),
+		       .client = to);
+	EXPECT_REFUSED(EFAULT, map, .id = id, .client = to, .entries = 8,
+		       .nr_entries = 1);
+	/* and it is there as before */
+	EXPECT_PATTERN(0, .id = id, .length = page);
+}
+
+TEST_F(device, pool)
+{
+	EXPECT_REFUSED(0, pool, .provider = h_function(provider));
+	EXPECT_REFUSED(ENODEV, pool, .provider = h_function(provider) ^ 1);
+	EXPECT_REFUSED(ENODEV, pool, .provider = host_bridge());
+	EXPECT_REFUSED(ENODEV, pool, .provider = P2PDMA_TEST_NO_FUNCTION);
+	EXPECT_REFUSED(EINVAL, pool, .provider = h_function(provider),
+		       .reserved = 1);
+}
+
+TEST_F(device, clients)
+{
+	uint64_t one = h_function(provider), many[64] = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(many); i++)
+		many[i] = one;
+	EXPECT_REFUSED(EINVAL, distance, .provider = one,
+		       .clients = h_pointer(&one), .nr_clients = 0);
+	EXPECT_REFUSED(0, distance, .provider = one,
+		       .clients = h_pointer(many),
+		       .nr_clients = P2PDMA_TEST_MAX_CLIENTS);
+	EXPECT_REFUSED(E2BIG, distance, .provider = one,
+		       .clients = h_pointer(many),
+		       .nr_clients = P2PDMA_TEST_MAX_CLIENTS + 1);
+	EXPECT_REFUSED(EFAULT, distance, .provider = one, .clients = 8,
+		       .nr_clients = 1);
+	EXPECT_REFUSED(ENODEV, distance, .provider = one ^ 1,
+		       .clients = h_pointer(&one), .nr_clients = 1);
+	EXPECT_REFUSED(ENODEV, distance, .provider = P2PDMA_TEST_SELF,
+		       .clients = h_pointer(&one), .nr_clients = 1);
+	EXPECT_REFUSED(EINVAL, find, .clients = h_pointer(&one),
+		       .nr_clients = 0);
+	EXPECT_REFUSED(E2BIG, find, .clients = h_pointer(many),
+		       .nr_clients = UINT32_MAX);
+	EXPECT_REFUSED(EFAULT, find, .clients = 8, .nr_clients = 1);
+	many[3] = one ^ 1;
+	EXPECT_REFUSED(0, find, .clients = h_pointer(many), .nr_clients = 3);
+	EXPECT_REFUSED(ENODEV, find, .clients = h_pointer(many),
+		       .nr_clients = 4);
+}
+
+TEST_F(device, enable)
+{
+	struct p2pdma_test_enable args = { 0 };
+
+	memset(args.value, '1', sizeof(args.value));
+	EXPECT_EQ(-EINVAL, h_enable(self->dev, &args));
+	args.value[sizeof(args.value) - 1] = 0;
+	EXPECT_EQ(0, h_enable(self->dev, &args));
+	EXPECT_EQ(-ENODEV, args.ret);
+}
+
 /* ---- ids --------------------------------------------------------------- */
 
 TEST_F(device, no_such_object)
@@ -507,7 +734,15 @@ int main(int argc, char **argv)
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ordinary == MAP_FAILED)
 		ksft_exit_fail_perror("mmap");
+	provider = p2p.provider[0].bdf;
+	if (p2p.nr_clients)
+		disk = open(p2p.client[0].path, O_RDONLY | O_CLOEXEC);
+
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		/* needs a disk, and there is none */
+		if (commands[i].valid == valid_bio && disk < 0)
+			continue;
+
 		FIXTURE_VARIANT(command) v = { &commands[i] };
 
 		P2P_VARIANT_ADD(command, v, "%s", commands[i].name);

@@ -33,6 +33,25 @@ H_COMMAND(pin, PIN)
 H_COMMAND(extract, EXTRACT)
 H_COMMAND(peek, PEEK)
 H_COMMAND(release, RELEASE)
+H_COMMAND(alloc, ALLOC)
+H_COMMAND(map, MAP)
+H_COMMAND(bio, BIO)
+H_COMMAND(pool, POOL)
+H_COMMAND(distance, DISTANCE)
+H_COMMAND(find, FIND)
+H_COMMAND(enable, ENABLE)
+
+static inline int h_fill(int dev, struct p2pdma_test_pattern *args)
+{
+	args->size = sizeof(*args);
+	return ioctl(dev, P2PDMA_TEST_IOC_FILL, args) ? -errno : 0;
+}
+
+static inline int h_check(int dev, struct p2pdma_test_pattern *args)
+{
+	args->size = sizeof(*args);
+	return ioctl(dev, P2PDMA_TEST_IOC_CHECK, args) ? -errno : 0;
+}
 
 static inline int h_drop(int dev, uint32_t id)
 {
@@ -54,6 +73,20 @@ static inline uint64_t h_function(const char *bdf)
 	if (sscanf(bdf, "%x:%x:%x.%x", &domain, &bus, &device, &function) != 4)
 		ksft_exit_fail_msg("no PCI address: %s\n", bdf);
 	return (uint64_t)domain << 16 | bus << 8 | device << 3 | function;
+}
+
+/* Memory of a provider: its id, or a negative errno. */
+static inline int64_t h_memory(int dev, const char *bdf, size_t length,
+			       unsigned int entries)
+{
+	struct p2pdma_test_alloc args = {
+		.provider = h_function(bdf),
+		.length = length,
+		.nr_entries = entries,
+	};
+	int ret = h_alloc(dev, &args);
+
+	return ret ? ret : (int64_t)args.id;
 }
 
 static inline int h_open(void)
