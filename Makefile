@@ -26,8 +26,8 @@ FLAVOUR ?= stock
 clean: ## Remove what was built in the checkout
 	$(Q)rm -rf build rust-project.json
 
-distclean: clean ## Remove the testbed, its kernels and all else in the cache too
-	$(Q)tools/testbed/enter --remove
+distclean: ## Remove the testbed, its kernels and all else in the cache too
+	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 INSIDE := demo check shell selftest bench modules kselftest tools unit lint docs rust-analyzer update-lock
 .PHONY: $(INSIDE) testbed kernel lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
