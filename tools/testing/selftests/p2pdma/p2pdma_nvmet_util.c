@@ -276,58 +276,30 @@ void nvmet_require_transport(void)
 
 /* ---- the kernel's messages --------------------------------------------- */
 
-/* Messages from now on: a descriptor, or -1. */
-int kmsg_open(void)
-{
-	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-
-	if (fd >= 0)
-		kmsg_skip(fd);
-	return fd;
-}
-
-void kmsg_skip(int fd)
-{
-	lseek(fd, 0, SEEK_END);
-}
-
 /*
  * True if there is a message, from where the last search ended on, that reads
  * exactly so. Otherwise @line has the messages that there were.
  */
 bool kmsg_find(int fd, char *line, size_t len, const char *fmt, ...)
 {
-	char want[1024], record[8192], *text, *end;
+	char want[1024], text[8192];
 	size_t used = 0;
 	va_list args;
-	ssize_t n;
+	int n;
 
 	va_start(args, fmt);
 	vsnprintf(want, sizeof(want), fmt, args);
 	va_end(args);
 
 	line[0] = '\0';
-	for (;;) {
-		n = read(fd, record, sizeof(record) - 1);
-		if (n < 0 && errno == EPIPE)
-			continue;	/* overwritten: go on with the next */
-		if (n < 0)
-			return false;
-		record[n] = '\0';
-		/* level,sequence,time,flags;text, then lines of properties */
-		text = strchr(record, ';');
-		if (!text)
-			continue;
-		text++;
-		end = strchr(text, '\n');
-		if (end)
-			*end = '\0';
+	while (kmsg_next(fd, text, sizeof(text))) {
 		if (!strcmp(text, want))
 			return true;
 		n = snprintf(line + used, len - used, "%s'%s'",
 			     used ? ", " : "", text);
 		used += n > 0 && (size_t)n < len - used ? (size_t)n : 0;
 	}
+	return false;
 }
 
 /* ---- disks and PCI functions ------------------------------------------- */

@@ -49,10 +49,8 @@ int nvmet_link(unsigned int port, const char *nqn);
 int nvmet_unlink(unsigned int port, const char *nqn);
 
 /* the kernel's messages */
-int kmsg_open(void);
 bool kmsg_find(int fd, char *line, size_t len, const char *fmt, ...)
 	__printf(4, 5);
-void kmsg_skip(int fd);
 
 /* disks and PCI functions */
 bool nvmet_find_disk(struct p2p_client *disk);

@@ -78,6 +78,18 @@ static int64_t attr_number(const char *bdf, const char *attr)
 	return errno || *end ? -1 : value;
 }
 
+/* An attribute of a PCI function, as attr_read(). */
+ssize_t p2p_attr(const char *bdf, const char *attr, char *buf, size_t len)
+{
+	return attr_read(buf, len, SYS_PCI "/%s/%s", bdf, attr);
+}
+
+/* An attribute of a PCI function that is a number; -1 if it is none. */
+int64_t p2p_attr_number(const char *bdf, const char *attr)
+{
+	return attr_number(bdf, attr);
+}
+
 /* Name of the driver bound to a PCI function, empty if none: 0, or -1. */
 int p2p_driver_link(const char *bdf, char *buf, size_t len)
 {
@@ -369,6 +381,26 @@ static void find_clients(void)
 	qsort(p2p.client, p2p.nr_clients, sizeof(p2p.client[0]), by_label);
 }
 
+/* The namespace of a controller, as it is now: false if it is not there. */
+bool p2p_find_client(const char *serial, struct p2p_client *client)
+{
+	struct dirent **entry;
+	bool found = false;
+	int n, i;
+
+	n = scandir("/sys/block", &entry, NULL, by_name);
+	for (i = 0; i < n; i++) {
+		found = found ||
+			(!strncmp(entry[i]->d_name, "nvme", 4) &&
+			 describe_client(client, entry[i]->d_name) &&
+			 !strcmp(client->serial, serial));
+		free(entry[i]);
+	}
+	if (n >= 0)
+		free(entry);
+	return found;
+}
+
 /* ---- expectations ------------------------------------------------------ */
 
 /* PROVIDER>CLIENT=VERDICT[!DEFECT], taken apart in place */
@@ -654,6 +686,49 @@ void p2p_require_clients(void)
 		ksft_exit_fail_msg("expected and not there: %s\n",
 				   why);
 	ksft_exit_skip("no NVMe namespace on a PCI controller\n");
+}
+
+/* ---- the kernel's messages --------------------------------------------- */
+
+/* Messages from now on: a descriptor, or -1. */
+int kmsg_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		kmsg_skip(fd);
+	return fd;
+}
+
+void kmsg_skip(int fd)
+{
+	lseek(fd, 0, SEEK_END);
+}
+
+/*
+ * The next message, without its properties; longer ones are cut off. False if
+ * there is none yet.
+ */
+bool kmsg_next(int fd, char *text, size_t len)
+{
+	char record[8192], *start;
+	ssize_t n;
+
+	for (;;) {
+		n = read(fd, record, sizeof(record) - 1);
+		if (n < 0 && errno == EPIPE)
+			continue;	/* overwritten: go on with the next */
+		if (n < 0)
+			return false;
+		record[n] = '\0';
+		/* level,sequence,time,flags;text, then lines of properties */
+		start = strchr(record, ';');
+		if (!start)
+			continue;
+		start++;
+		snprintf(text, len, "%.*s", (int)strcspn(start, "\n"), start);
+		return true;
+	}
 }
 
 /* ---- the pool ---------------------------------------------------------- */

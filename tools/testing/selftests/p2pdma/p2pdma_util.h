@@ -109,6 +109,14 @@ const char *p2p_verdict_name(enum p2p_verdict verdict);
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_driver_link(const char *bdf, char *buf, size_t len);
 bool p2p_is_provider(const char *bdf);
+ssize_t p2p_attr(const char *bdf, const char *attr, char *buf, size_t len);
+int64_t p2p_attr_number(const char *bdf, const char *attr);
+bool p2p_find_client(const char *serial, struct p2p_client *client);
+
+/* The kernel's messages, from the call of kmsg_open() or kmsg_skip() on. */
+int kmsg_open(void);
+void kmsg_skip(int fd);
+bool kmsg_next(int fd, char *text, size_t len);
 
 /* the pool */
 int p2p_open_pool(const struct p2p_provider *provider, int flags);
