@@ -545,7 +545,7 @@ TEST_F(device, alloc)
 		       .length = page, .nr_entries = 1);
 	EXPECT_REFUSED(ENODEV, alloc, .provider = P2PDMA_TEST_SELF,
 		       .length = page, .nr_entries = 1);
-	EXPECT_REFUSED(ENODEV, alloc, .provider = at ^ 1, .length = page,
+	EXPECT_REFUSED(ENODEV, alloc, .provider = at ^ 7, .length = page,
 		       .nr_entries = 1);
 	EXPECT_REFUSED(ENODEV, alloc, .provider = host_bridge(),
 		       .length = page, .nr_entries = 1);
@@ -593,7 +593,7 @@ TEST_F(device, map)
 	EXPECT_REFUSED(0, map, .id = id, .client = to);
 	EXPECT_REFUSED(EINVAL, map, .id = id, .client = to,
 		       .direction = P2PDMA_TEST_NR_DIRECTIONS);
-	EXPECT_REFUSED(ENODEV, map, .id = id, .client = to ^ 1);
+	EXPECT_REFUSED(ENODEV, map, .id = id, .client = to ^ 7);
 	EXPECT_REFUSED(ENODEV, map, .id = id, .client = host_bridge());
 	EXPECT_REFUSED(ENODEV, map, .id = id, .client = P2PDMA_TEST_SELF);
 	EXPECT_REFUSED(ENOENT, map, .id = 0, .client = to);
@@ -608,7 +608,7 @@ TEST_F(device, map)
 TEST_F(device, pool)
 {
 	EXPECT_REFUSED(0, pool, .provider = h_function(provider));
-	EXPECT_REFUSED(ENODEV, pool, .provider = h_function(provider) ^ 1);
+	EXPECT_REFUSED(ENODEV, pool, .provider = h_function(provider) ^ 7);
 	EXPECT_REFUSED(ENODEV, pool, .provider = host_bridge());
 	EXPECT_REFUSED(ENODEV, pool, .provider = P2PDMA_TEST_NO_FUNCTION);
 	EXPECT_REFUSED(EINVAL, pool, .provider = h_function(provider),
@@ -631,7 +631,7 @@ TEST_F(device, clients)
 		       .nr_clients = P2PDMA_TEST_MAX_CLIENTS + 1);
 	EXPECT_REFUSED(EFAULT, distance, .provider = one, .clients = 8,
 		       .nr_clients = 1);
-	EXPECT_REFUSED(ENODEV, distance, .provider = one ^ 1,
+	EXPECT_REFUSED(ENODEV, distance, .provider = one ^ 7,
 		       .clients = h_pointer(&one), .nr_clients = 1);
 	EXPECT_REFUSED(ENODEV, distance, .provider = P2PDMA_TEST_SELF,
 		       .clients = h_pointer(&one), .nr_clients = 1);
@@ -640,7 +640,7 @@ TEST_F(device, clients)
 	EXPECT_REFUSED(E2BIG, find, .clients = h_pointer(many),
 		       .nr_clients = UINT32_MAX);
 	EXPECT_REFUSED(EFAULT, find, .clients = 8, .nr_clients = 1);
-	many[3] = one ^ 1;
+	many[3] = one ^ 7;
 	EXPECT_REFUSED(0, find, .clients = h_pointer(many), .nr_clients = 3);
 	EXPECT_REFUSED(ENODEV, find, .clients = h_pointer(many),
 		       .nr_clients = 4);

@@ -583,6 +583,9 @@ FIXTURE_VARIANT(client_gone) {
 
 FIXTURE_SETUP(client_gone)
 {
+	/* the harness runs a fixture without variants once, with none */
+	if (!variant)
+		SKIP(return, "no controller to spare reaches a provider");
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
 }
@@ -618,6 +621,8 @@ static bool has_namespace(const char *bdf)
 
 FIXTURE_TEARDOWN(client_gone)
 {
+	if (!variant)
+		return;
 	if (self->unbound) {
 		EXPECT_EQ(0, p2p_sysfs_write("/sys/bus/pci/drivers/nvme/bind",
 					     variant->client->bdf));
