@@ -168,9 +168,9 @@ TEST_F_TIMEOUT(load, disable_namespace, 120)
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
 	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	/* nothing is under way any more when this returns */
-	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
 	load_join(_metadata, self->thread);
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
+		TH_LOG("memory is missing in the pool");
 	for (int i = 0; i < QUEUES; i++) {
 		EXPECT_LE(1ULL, self->thread[i].run.errors);
 		EXPECT_EQ(STATUS_DISABLED, self->thread[i].run.error_status);
@@ -191,8 +191,9 @@ TEST_F_TIMEOUT(load, remove_namespace, 120)
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
 	ASSERT_EQ(0, nvmet_ns_remove(t->nqn, 1));
-	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
 	load_join(_metadata, self->thread);
+	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
+		TH_LOG("memory is missing in the pool");
 	for (int i = 0; i < QUEUES; i++) {
 		unsigned int status = self->thread[i].run.error_status;
 
