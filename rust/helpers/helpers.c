@@ -8,6 +8,7 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/device.h>
+#include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
@@ -161,6 +162,12 @@ bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg)
 	return sg_dma_is_bus_address(sg);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_bus_address);
+
+unsigned int p2pdma_helper_dma_max_seg_size(struct device *dev)
+{
+	return dma_get_max_seg_size(dev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_dma_max_seg_size);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys)
 {

@@ -39,6 +39,7 @@ void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
 			      unsigned int len);
 struct page *p2pdma_helper_sg_page(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
+unsigned int p2pdma_helper_dma_max_seg_size(struct device *dev);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys);
 bool p2pdma_helper_is_p2pdma_page(const struct page *page);

@@ -109,7 +109,7 @@ impl Disk {
 ///
 /// For `'a`, the `len` bytes from `offset` behind the start of `page` belong to this object, or to
 /// somebody who accepts that a device reads and writes them (peer-to-peer memory). They have
-/// `struct page`s one after the other, and `len` is a multiple of [`SECTOR_SIZE`], and not 0.
+/// `struct page`s one after the other, and `len` is a multiple of `SECTOR_SIZE`, and not 0.
 pub struct Piece<'a> {
     page: NonNull<bindings::page>,
     offset: u32,

@@ -204,19 +204,24 @@ impl<D: Holder> SgTable<D> {
         }
     }
 
-    /// Entry `index` as it is: first page, offset in it, length in bytes.
+    /// Entry `index` as it is: see [`Self::raw_entries()`].
     pub(crate) fn raw_entry(&self, index: usize) -> Option<(NonNull<bindings::page>, u32, u32)> {
-        let entry = self.entries().nth(index)?;
+        self.raw_entries().nth(index)
+    }
 
-        // SAFETY: The entry is valid while `self` is borrowed.
-        let (page, offset, len) = unsafe {
-            (
-                helpers::p2pdma_helper_sg_page(entry.as_ptr()),
-                (*entry.as_ptr()).offset,
-                (*entry.as_ptr()).length,
-            )
-        };
-        Some((NonNull::new(page)?, offset, len))
+    /// The entries as they are: first page, offset in it, length in bytes.
+    fn raw_entries(&self) -> impl Iterator<Item = (NonNull<bindings::page>, u32, u32)> + '_ {
+        self.entries().filter_map(|entry| {
+            // SAFETY: The entry is valid while `self` is borrowed.
+            let (page, offset, len) = unsafe {
+                (
+                    helpers::p2pdma_helper_sg_page(entry.as_ptr()),
+                    (*entry.as_ptr()).offset,
+                    (*entry.as_ptr()).length,
+                )
+            };
+            Some((NonNull::new(page)?, offset, len))
+        })
     }
 
     /// The entries as they are in the list.
@@ -246,16 +251,14 @@ impl<D: Holder> SgTable<D> {
 
     /// All pages of the memory, in the order of the list.
     pub fn pages(&self) -> impl Iterator<Item = PageRef<'_>> + '_ {
-        // CAST: 32 bits to 64.
-        (0..self.len())
-            .filter_map(|index| self.raw_entry(index))
-            .flat_map(|(first, _, len)| {
-                (0..(len as usize).div_ceil(PAGE_SIZE)).map(move |i| {
-                    // SAFETY: The memory of an entry is contiguous, and so are its `struct page`s;
-                    // it is allocated while `self` is borrowed.
-                    unsafe { PageRef::from_raw(first.add(i)) }
-                })
+        self.raw_entries().flat_map(|(first, _, len)| {
+            // CAST: 32 bits to 64.
+            (0..(len as usize).div_ceil(PAGE_SIZE)).map(move |i| {
+                // SAFETY: The memory of an entry is contiguous, and so are its `struct page`s; it is
+                // allocated while `self` is borrowed.
+                unsafe { PageRef::from_raw(first.add(i)) }
             })
+        })
     }
 
     /// Maps the list for DMA by `client`, which takes the list over.
@@ -272,7 +275,8 @@ impl<D: Holder> SgTable<D> {
     ///
     /// - `EREMOTEIO` if the client cannot reach the memory. The kernel says why in its log, once for
     ///   each pair.
-    /// - [`EINVAL`] if `dir` is [`DataDirection::None`].
+    /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client takes
+    ///   (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
     #[doc(alias = "dma_map_sgtable")]
     pub fn map<'a>(
@@ -308,6 +312,12 @@ impl<D: Holder> SgTable<D> {
     /// `dma_map_sgtable()`. After that the list must not be dropped before it is unmapped.
     fn dma_map(&mut self, client: &Device<Bound>, dir: DataDirection) -> Result {
         if matches!(dir, DataDirection::None) {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: `raw::device()` returns a valid `struct device`.
+        let max = unsafe { helpers::p2pdma_helper_dma_max_seg_size(raw::device(client)) };
+        if self.raw_entries().any(|(_, _, len)| len > max) {
             return Err(EINVAL);
         }
 
