@@ -106,6 +106,11 @@ impl<'a> Pool<'a> {
         self.dev
     }
 
+    /// The same, as proof that it is bound.
+    pub fn bound_device(&self) -> &'a pci::Device<Bound> {
+        self.dev
+    }
+
     /// Size of the pool in bytes: what `p2pmem/size` in sysfs shows. May sleep.
     ///
     /// # Errors

@@ -39,11 +39,15 @@ pub trait Events: Send + Sync {
 
 /// Calls the functions of `T` for as long as it exists.
 ///
+/// What is made while a driver is being unbound is not told that this one is going. So whoever makes
+/// one for each of its users, as they come, needs one more that is older than all of them, and tells
+/// which drivers are going. Those that are older are called first.
+///
 /// C: `bus_register_notifier()` on `pci_bus_type`.
 ///
 /// # Invariants
 ///
-/// `block` is registered with `pci_bus_type`, and its callback is [`Self::notify()`].
+/// `block` is registered with `pci_bus_type`, and its callback is `notify()`.
 #[pin_data(PinnedDrop)]
 pub struct Watch<T: Events> {
     #[pin]
