@@ -54,6 +54,12 @@ pub const CMBMSC_DISABLED: u64 = 0;
 /// that the controller itself would know the memory by.
 pub const CMBMSC_REGISTERS_ONLY: u64 = CMBMSC_CRE;
 
+/// Whether CAP reads as all ones, which no controller has: it is gone, or its memory space is off,
+/// and nothing else that it reads as means anything.
+pub fn registers_gone(cap: u64) -> bool {
+    cap == u64::MAX
+}
+
 /// Whether CAP says that the controller has the 1.4 scheme (CAP.CMBS).
 ///
 /// A controller without it (QEMU: `legacy-cmb=on`) shows CMBLOC and CMBSZ at once and has no
@@ -373,6 +379,18 @@ mod tests {
         // Shutting down; shut down, as the NVMe driver leaves it.
         assert!(controller_works(0x0046_4001, 1 << 2 | 1));
         assert!(!controller_works(0x0046_4001, 2 << 2 | 1));
+    }
+
+    #[test]
+    fn a_controller_that_is_gone() {
+        assert!(registers_gone(u64::MAX));
+        // QEMU's, with and without the 1.4 scheme.
+        assert!(!registers_gone(0x0a34_0103_0f01_07ff));
+        assert!(!registers_gone(0x0834_0103_0f01_07ff));
+        // All that is not reserved.
+        assert!(!registers_gone(u64::MAX >> 1));
+        // It would be taken for one at work.
+        assert!(controller_works(u32::MAX, u32::MAX));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
 use core::num::NonZero;
 use kernel::{
     device::Core,
+    fmt,
     pci,
     prelude::*, //
 };
@@ -19,7 +20,6 @@ use p2pdma::{
     range::{
         Bar,
         BarRange,
-        RangeError,
         NUM_BARS, //
     }, //
 };
@@ -173,8 +173,8 @@ impl Choice {
     }
 }
 
-/// Reports why a range cannot be provided, and returns the error number for it.
-pub(crate) fn refuse(pdev: &pci::Device, error: RangeError) -> Error {
+/// Reports why memory cannot be provided, and returns the error number for it.
+pub(crate) fn refuse(pdev: &pci::Device, error: impl fmt::Display + Into<Error>) -> Error {
     dev_err!(pdev, "cannot provide peer-to-peer memory: {}\n", error);
     error.into()
 }

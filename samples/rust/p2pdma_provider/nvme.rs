@@ -20,7 +20,8 @@ use kernel::{
 use p2pdma::{
     cmb::{
         self,
-        Cmb, //
+        Cmb,
+        CmbError, //
     },
     provider,
     range::BarRange, //
@@ -35,6 +36,10 @@ pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> R
         .iomap_region_sized(0, c"p2pdma_provider")
         .inspect_err(|e| dev_err!(pdev, "cannot map the controller's registers: {:?}\n", e))?;
 
+    let cap = read_cap(&registers);
+    if cmb::registers_gone(cap) {
+        return Err(refuse(pdev, CmbError::Gone));
+    }
     if cmb::controller_works(
         registers.read32(cmb::REG_CC),
         registers.read32(cmb::REG_CSTS),
@@ -46,7 +51,7 @@ pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> R
         return Err(EBUSY);
     }
 
-    let (cmb, range) = if cmb::has_cmbmsc(read_cap(&registers)) {
+    let (cmb, range) = if cmb::has_cmbmsc(cap) {
         enable(pdev, registers, parameters)?
     } else {
         find(pdev, &registers, parameters)?
@@ -98,10 +103,7 @@ fn find(
 ) -> Result<(Cmb, BarRange)> {
     let cmbloc = registers.read32(cmb::REG_CMBLOC);
     let cmbsz = registers.read32(cmb::REG_CMBSZ);
-    let cmb = Cmb::decode(cmbloc, cmbsz).map_err(|e| {
-        dev_err!(pdev, "cannot provide peer-to-peer memory: {}\n", e);
-        Error::from(e)
-    })?;
+    let cmb = Cmb::decode(cmbloc, cmbsz).map_err(|e| refuse(pdev, e))?;
     let bar = provider::bar(pdev, cmb.bar);
     let range = cmb
         .range(
