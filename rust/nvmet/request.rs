@@ -18,20 +18,7 @@
 //! # Examples
 //!
 //! ```ignore
-//! let mut responses = Responses::new(&queue)?;
-//! let mut request = Request::new(&queue)?
-//!     .init(&Command::write(nsid, slba, 7))
-//!     .map_err(|refused| /* refused.status() */ EIO)?;
-//!
-//! request.alloc_data(8 * 512)?;
-//! for segment in request.data().segments() {
-//!     // What the fabric's DMA would do.
-//! }
-//! request.execute(&mut responses);
-//!
-//! while let Some(response) = responses.wait() {
-//!     pr_info!("{:?}\n", response.status());
-//! }
+#![doc = include_str!("examples/request.rs")]
 //! ```
 
 use crate::{
@@ -275,18 +262,20 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
             core::ptr::from_ref(dev).cast_mut().cast()
         });
 
-        // SAFETY:
-        // - The slot is that of an idle request, which nobody else uses.
-        // - The queue, its port, its client and the operations are valid for `'q`, and the request
-        //   does not live longer (points 2 to 5 of the crate's lifetimes).
-        // - `collector` is NULL, so that `queue_response()` leaves the slot alone if the core
-        //   refuses the command.
-        let parsed = unsafe {
+        // SAFETY: The slot is that of an idle request, which nobody else uses. Without a collector
+        // `queue_response()` leaves it alone if the core refuses the command.
+        unsafe {
             (*slot).command = *command;
             (*slot).collector = core::ptr::null();
             (*slot).req.port = queue.user().as_raw();
             (*slot).req.p2p_client = client;
             (*slot).req.p2p_dev = core::ptr::null_mut();
+        }
+
+        // SAFETY: The request is the slot's, as above. The queue, its port, its client and the
+        // operations are valid for `'q`, and the request does not live longer (points 2 to 5 of the
+        // crate's lifetimes).
+        let parsed = unsafe {
             bindings::nvmet_req_init(
                 &raw mut (*slot).req,
                 queue.sq(),
@@ -388,11 +377,12 @@ impl<'q, T: Transport> Request<'q, T, Parsed> {
         let _ = KBox::into_raw(unsafe { ManuallyDrop::take(&mut self.slot) });
         core::mem::forget(self);
 
-        // SAFETY:
-        // - The request was parsed, and the core has set `execute`. From here on it owns the slot.
-        // - The collector stays until the slot was collected: `responses` waits for that when it is
-        //   dropped, and if it is forgotten, the collector is never freed.
-        // - The queue is valid for `'q`, and its destruction waits for the core to be done.
+        // The collector stays until the slot was collected: `responses` waits for that when it is
+        // dropped, and if it is forgotten, the collector is never freed. The queue is valid for `'q`,
+        // and its destruction waits for the core to be done.
+        //
+        // SAFETY: The request was parsed, so that the core has set `execute`, and owns the slot from
+        // here on. What it points to stays for as long, see above.
         unsafe {
             (*slot).collector = &raw const *responses.collector;
             if let Some(execute) = (*slot).req.execute {

@@ -3,6 +3,12 @@
 //! Registration of a transport.
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+#![doc = include_str!("examples/transport.rs")]
+//! ```
 
 use crate::{
     bindings,
@@ -68,8 +74,11 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// May sleep; called with `nvmet_config_sem` held for writing, so it must not wait for a connect.
     fn add_port(&self, port: &Arc<Port<Self>>) -> Result;
 
-    /// The last subsystem is about to be unlinked from the port. Its controllers were deleted
-    /// before; queues can no longer be connected through it when this returns.
+    /// The last subsystem was unlinked from the port, and its controllers deleted before. Queues can
+    /// no longer be connected through it when this returns.
+    ///
+    /// The transport has to drop the queues that are left, those of the discovery subsystem, in
+    /// bounded time: the port's release waits for it.
     ///
     /// Context as for [`Self::add_port()`].
     fn remove_port(&self, port: &Port<Self>);

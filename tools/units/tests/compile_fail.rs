@@ -2,8 +2,8 @@
 
 //! What the library's types rule out does not compile; the examples of its documentation do.
 //!
-//! Each file of `compile_fail/` is compiled as a kernel module of its own against the library, with
-//! the command that Kbuild used for the provider driver. A line `//~ E0505` says which error is
+//! Each file of `compile_fail/` is compiled as a kernel module of its own against a library, with
+//! the command that Kbuild used for a module that uses it. A line `//~ E0505` says which error is
 //! expected (its text where it has no code), and that no other is; `//~ OK` that it compiles.
 
 use std::{
@@ -15,10 +15,35 @@ use std::{
     process::Command,
 };
 
-/// A module that uses the library, relative to the directory that the modules were built in.
-const USER: &str = "samples/rust/p2pdma_provider/.p2pdma_provider.o.cmd";
+/// A library, by a module that uses it.
+struct Library {
+    /// Directory of the module, relative to the one that the modules were built in.
+    dir: &'static str,
+    /// Name of the module.
+    user: &'static str,
+    /// Cases, relative to this crate.
+    cases: &'static str,
+    /// Examples, relative to this crate.
+    examples: &'static str,
+}
 
-/// Kbuild's command for [`USER`]: environment, program, arguments but for outputs and the source.
+const LIBRARIES: [Library; 2] = [
+    Library {
+        dir: "samples/rust/p2pdma_provider",
+        user: "p2pdma_provider",
+        cases: "compile_fail",
+        examples: "../../rust/p2pdma/examples",
+    },
+    Library {
+        dir: "tools/testing/selftests/p2pdma/modules/p2pdma_nvmet",
+        user: "p2pdma_nvmet",
+        cases: "compile_fail/nvmet",
+        examples: "../../rust/nvmet/examples",
+    },
+];
+
+/// Kbuild's command for the user of a [`Library`]: environment, program, arguments but for outputs
+/// and the source.
 struct Compiler {
     dir: PathBuf,
     env: Vec<(String, String)>,
@@ -26,8 +51,9 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn from_kbuild(dir: &Path) -> Self {
-        let path = dir.join(USER);
+    fn from_kbuild(dir: &Path, library: &Library) -> Self {
+        let user = library.user;
+        let path = dir.join(library.dir).join(format!(".{user}.o.cmd"));
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|e| panic!("{}: {e} (run `make modules` first)", path.display()));
         let line = text
@@ -51,7 +77,7 @@ impl Compiler {
             .collect();
         let end = words
             .iter()
-            .position(|word| word.ends_with("p2pdma_provider.rs"))
+            .position(|word| word.ends_with(&format!("{user}.rs")))
             .expect("the source is in the command");
 
         words.truncate(end);
@@ -131,27 +157,36 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 fn compile_fail() {
     let dir = env::var_os("P2PDMA_MODULE_DIR")
         .expect("P2PDMA_MODULE_DIR names the directory that the modules were built in");
-    let compiler = Compiler::from_kbuild(&PathBuf::from(dir));
+    let dir = PathBuf::from(dir);
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = rust_files(&here.join("compile_fail"));
-    let examples = rust_files(&here.join("../../rust/p2pdma/examples"));
     let mut failures = Vec::new();
 
-    for (source, expected) in sources
-        .iter()
-        .map(|source| (source, expected(source)))
-        .chain(examples.iter().map(|source| (source, BTreeSet::new())))
-    {
-        let (codes, text) = compiler.errors(source);
+    for library in &LIBRARIES {
+        let compiler = Compiler::from_kbuild(&dir, library);
+        let sources = rust_files(&here.join(library.cases));
+        let examples = rust_files(&here.join(library.examples));
 
-        if codes != expected {
-            failures.push(format!(
-                "{}: expected {expected:?}, got {codes:?}\n{text}",
-                source.display()
-            ));
+        for (source, expected) in sources
+            .iter()
+            .map(|source| (source, expected(source)))
+            .chain(examples.iter().map(|source| (source, BTreeSet::new())))
+        {
+            let (codes, text) = compiler.errors(source);
+
+            if codes != expected {
+                failures.push(format!(
+                    "{}: expected {expected:?}, got {codes:?}\n{text}",
+                    source.display()
+                ));
+            }
         }
+        assert!(sources.len() > 1 && !examples.is_empty(), "there are cases");
+        println!(
+            "{}: {} cases, {} examples",
+            library.user,
+            sources.len(),
+            examples.len()
+        );
     }
-    assert!(sources.len() > 1 && !examples.is_empty(), "there are cases");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    println!("{} cases, {} examples", sources.len(), examples.len());
 }
