@@ -40,6 +40,11 @@ impl Cache {
         self.dir.join("kernel")
     }
 
+    /// Where ccache keeps what was compiled.
+    pub fn ccache(&self) -> PathBuf {
+        self.dir.join("ccache")
+    }
+
     /// The log file of `name`.
     pub fn log(&self, name: &str) -> PathBuf {
         self.dir.join("log").join(format!("{name}.log"))

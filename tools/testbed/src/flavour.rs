@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What a package is there for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The kernel's source, as the distribution built it.
@@ -26,22 +26,93 @@ pub enum Role {
 }
 
 /// A kernel that the testbed can prepare.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 pub struct Flavour {
     /// Name of the data file.
-    #[serde(skip)]
     pub name: String,
     /// One line for people.
     pub description: String,
+    /// Variables for `make`.
+    pub make: BTreeMap<String, String>,
+    /// How tests are run on it.
+    pub check: Check,
+    /// Where the kernel comes from.
+    pub origin: Origin,
+}
+
+/// Where the kernel of a flavour comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// From the distribution, and nothing of it is compiled.
+    Packaged(Packaged),
+    /// It is compiled from the source of another flavour.
+    Compiled(Compiled),
+}
+
+/// A kernel of the distribution's.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packaged {
     /// Supported series, preferred first.
     pub series: Vec<String>,
     /// Pattern of the release names.
     release: String,
     /// Pattern of the package names.
     packages: BTreeMap<Role, String>,
-    /// Variables for `make`.
-    pub make: BTreeMap<String, String>,
+}
+
+/// A kernel that is compiled here.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The packaged flavour whose source it is compiled from.
+    pub base: String,
+    /// The file with the options that are set.
+    pub fragment: PathBuf,
+}
+
+/// How tests are run on a kernel, where nobody says otherwise.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Check {
+    /// In which topologies; in all, if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topologies: Vec<String>,
+    /// What all time limits are multiplied by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_scale: Option<f64>,
+    /// The kernel looks for leaks: a run in which it was not asked is no good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kmemleak: bool,
+    /// What its command line has to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cmdline: String,
+}
+
+impl Check {
+    /// Whether nothing is special about it.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A data file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    description: String,
+    packaged: Option<Packaged>,
+    compiled: Option<CompiledFile>,
+    #[serde(default)]
+    make: BTreeMap<String, String>,
+    #[serde(default)]
+    check: Check,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompiledFile {
+    source: String,
+    config: String,
 }
 
 impl Flavour {
@@ -60,7 +131,7 @@ impl Flavour {
         }
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(name, &text).with_context(|| format!("in {}", path.display()))
+        Self::parse(dir, name, &text).with_context(|| format!("in {}", path.display()))
     }
 
     /// Reads all flavours.
@@ -83,15 +154,45 @@ impl Flavour {
         names.iter().map(|name| Self::load(dir, name)).collect()
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self> {
-        let mut flavour: Self = toml::from_str(text)?;
-        name.clone_into(&mut flavour.name);
-        if flavour.release.matches('*').count() != 1 {
-            bail!("release must hold one '*', it is '{}'", flavour.release);
-        }
-        Ok(flavour)
+    fn parse(dir: &Path, name: &str, text: &str) -> Result<Self> {
+        let file: File = toml::from_str(text)?;
+        let origin = match (file.packaged, file.compiled) {
+            (Some(packaged), None) => {
+                if packaged.release.matches('*').count() != 1 {
+                    bail!("release must hold one '*', it is '{}'", packaged.release);
+                }
+                Origin::Packaged(packaged)
+            }
+            (None, Some(compiled)) => Origin::Compiled(Compiled {
+                base: compiled.source,
+                fragment: dir.join(compiled.config),
+            }),
+            _ => bail!("a kernel is either [packaged] or [compiled]"),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            description: file.description,
+            make: file.make,
+            check: file.check,
+            origin,
+        })
     }
+}
 
+impl Flavour {
+    /// The distribution's kernel that this flavour is.
+    pub fn packaged(&self) -> Result<&Packaged> {
+        match &self.origin {
+            Origin::Packaged(packaged) => Ok(packaged),
+            Origin::Compiled(_) => bail!(
+                "the kernel flavour {} has no source package: it is compiled itself",
+                self.name
+            ),
+        }
+    }
+}
+
+impl Packaged {
     /// The release that a package name of `role` stands for, if it is one of `series`.
     pub fn release_of<'a>(&self, role: Role, series: &str, package: &'a str) -> Option<&'a str> {
         let (before, after) = self.packages.get(&role)?.split_once("{release}")?;
@@ -120,14 +221,30 @@ impl Flavour {
 pub(crate) mod tests {
     use super::*;
 
+    fn dir() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("flavours")
+    }
+
     pub(crate) fn stock() -> Flavour {
-        Flavour::parse("stock", include_str!("../flavours/stock.toml")).expect("valid")
+        Flavour::load(&dir(), "stock").expect("valid")
+    }
+
+    pub(crate) fn packaged() -> Packaged {
+        match stock().origin {
+            Origin::Packaged(packaged) => packaged,
+            Origin::Compiled(_) => panic!("stock is not compiled"),
+        }
+    }
+
+    fn error(text: &str) -> String {
+        let error = Flavour::parse(&dir(), "some", text).expect_err("wrong");
+        format!("{error:#}")
     }
 
     #[test]
     fn releases_are_read_off_package_names() {
         let release = |name| {
-            stock()
+            packaged()
                 .release_of(Role::Headers, "7.3", name)
                 .map(str::to_owned)
         };
@@ -145,19 +262,18 @@ pub(crate) mod tests {
 
     #[test]
     fn packages_are_named_after_the_release() {
-        let packages = stock().packages("7.3", "7.3.4+deb13-amd64");
+        let packages = packaged().packages("7.3", "7.3.4+deb13-amd64");
         assert_eq!(packages[&Role::Source], "linux-source-7.3");
         assert_eq!(packages[&Role::Image], "linux-binary-7.3.4+deb13-amd64");
     }
 
     #[test]
     fn unknown_flavour_names_the_known_ones() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("flavours");
-        let error = Flavour::load(&dir, "nosuch")
+        let error = Flavour::load(&dir(), "nosuch")
             .expect_err("not there")
             .to_string();
         assert!(
-            error.contains("'nosuch'") && error.contains("stock"),
+            error.contains("'nosuch'") && error.contains("stock") && error.contains("debug"),
             "{error}"
         );
     }
@@ -165,6 +281,41 @@ pub(crate) mod tests {
     #[test]
     fn a_release_without_a_place_for_the_point_release_is_refused() {
         let text = include_str!("../flavours/stock.toml").replace(".*-amd64", ".4-amd64");
-        assert!(Flavour::parse("stock", &text).is_err());
+        assert!(error(&text).contains("one '*'"));
+    }
+
+    #[test]
+    fn a_kernel_has_one_origin() {
+        let compiled = "[compiled]\nsource = \"stock\"\nconfig = \"x.config\"\n";
+        let none = "description = \"x\"\n";
+        assert!(error(none).contains("either [packaged] or [compiled]"));
+        let both = format!("{}\n{compiled}", include_str!("../flavours/stock.toml"));
+        assert!(error(&both).contains("either [packaged] or [compiled]"));
+        let one = Flavour::parse(&dir(), "some", &format!("{none}{compiled}")).expect("valid");
+        let Origin::Compiled(compiled) = one.origin else {
+            panic!("it is compiled");
+        };
+        assert_eq!(compiled.fragment, dir().join("x.config"));
+        assert_eq!(one.check, Check::default());
+    }
+
+    #[test]
+    fn every_compiled_flavour_has_a_fragment_and_a_packaged_source() {
+        let all = Flavour::load_all(&dir()).expect("valid");
+        let mut seen = 0;
+        for flavour in &all {
+            let Origin::Compiled(compiled) = &flavour.origin else {
+                continue;
+            };
+            seen += 1;
+            assert!(compiled.fragment.is_file(), "{}", flavour.name);
+            let base = all.iter().find(|other| other.name == compiled.base);
+            assert!(
+                base.is_some_and(|base| base.packaged().is_ok()),
+                "{}",
+                flavour.name
+            );
+        }
+        assert!(seen > 0);
     }
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{bail, Context, Result};
 
+use crate::flavour::Check;
 use crate::manifest::Manifest;
 
 /// A kernel configuration.
@@ -54,6 +55,33 @@ impl Config {
                 name.starts_with("RUSTC_VERSION")
                     || !(name.ends_with("_VERSION") || name.ends_with("_VERSION_TEXT"))
             })
+    }
+
+    /// The lines of `fragment`, the source of a configuration, that do not hold in this one.
+    pub fn lacks(&self, fragment: &str) -> Result<Vec<String>> {
+        const UNSET: &str = " is not set";
+        let mut lacking = Vec::new();
+        for line in fragment.lines().map(str::trim) {
+            let comment = line.strip_prefix('#').map(str::trim);
+            let holds = match comment {
+                Some(comment) => match comment.strip_suffix(UNSET) {
+                    Some(name) => self.get(name.trim_start_matches("CONFIG_")).is_none(),
+                    None => true,
+                },
+                None if line.is_empty() => true,
+                None => {
+                    let (name, value) = line
+                        .strip_prefix("CONFIG_")
+                        .and_then(|option| option.split_once('='))
+                        .with_context(|| format!("not an option of the kernel: '{line}'"))?;
+                    self.get(name) == Some(value.trim_matches('"'))
+                }
+            };
+            if !holds {
+                lacking.push(comment.unwrap_or(line).to_owned());
+            }
+        }
+        Ok(lacking)
     }
 }
 
@@ -160,6 +188,7 @@ pub fn check(dir: &Path, llvm: Option<&str>, boot: bool, rustc: &str) -> Result<
         image: image.is_file().then_some(image),
         modules: dir.clone(),
         make: make_variables(&config, llvm),
+        check: Check::default(),
         build: dir,
     })
 }
@@ -221,6 +250,25 @@ CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.85.1 (4eb161250 2025-03-15)\"
             "{:#}",
             check(dir.path(), llvm, boot, RUSTC).expect_err("not fit")
         )
+    }
+
+    #[test]
+    fn options_that_were_not_taken_are_named() {
+        let config =
+            Config::parse("CONFIG_A=y\nCONFIG_B=\"x y\"\nCONFIG_C=m\n# CONFIG_D is not set\n");
+        let lacks = |fragment| config.lacks(fragment).expect("a fragment");
+        let good = "# some words\n\nCONFIG_A=y\nCONFIG_B=\"x y\"\n# CONFIG_D is not set\n# CONFIG_E is not set\n";
+        assert!(lacks(good).is_empty());
+        assert_eq!(
+            lacks("CONFIG_C=y\nCONFIG_E=y\nCONFIG_D=17\n# CONFIG_A is not set\n"),
+            [
+                "CONFIG_C=y",
+                "CONFIG_E=y",
+                "CONFIG_D=17",
+                "CONFIG_A is not set"
+            ]
+        );
+        assert!(config.lacks("A=y\n").is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::apt::Package;
-use crate::flavour::{Flavour, Role};
+use crate::flavour::{Packaged, Role};
 
 const HEADER: &str = "# SPDX-License-Identifier: GPL-2.0
 #
@@ -78,7 +78,7 @@ pub enum Choice {
 }
 
 /// All releases of `series` of which the mirror has every package, newest first.
-pub fn releases(flavour: &Flavour, series: &str, offered: &[Package]) -> Vec<Pin> {
+pub fn releases(flavour: &Packaged, series: &str, offered: &[Package]) -> Vec<Pin> {
     let mut found: Vec<Pin> = offered
         .iter()
         .filter_map(|package| {
@@ -110,8 +110,8 @@ pub fn releases(flavour: &Flavour, series: &str, offered: &[Package]) -> Vec<Pin
     found
 }
 
-/// Decides which release of `flavour` to use, given what is pinned and what the mirror offers.
-pub fn choose(flavour: &Flavour, pinned: Option<&Pin>, offered: &[Package]) -> Result<Choice> {
+/// Decides which release to use, given what is pinned and what the mirror offers.
+pub fn choose(flavour: &Packaged, pinned: Option<&Pin>, offered: &[Package]) -> Result<Choice> {
     let all_series: Vec<&str> = match pinned {
         Some(pin) => vec![&pin.series],
         None => flavour.series.iter().map(String::as_str).collect(),
@@ -122,11 +122,10 @@ pub fn choose(flavour: &Flavour, pinned: Option<&Pin>, offered: &[Package]) -> R
         .collect();
     let Some(newest) = found.first() else {
         bail!(
-            "the Debian mirror has no complete set of packages of a kernel {} (flavour {}): this \
+            "the Debian mirror has no complete set of packages of a kernel {}: this \
              version of the project supports the kernel series {}; look for a newer version of \
              the project, or use a kernel of your own with KDIR= or KERNEL=",
             all_series.join(" or "),
-            flavour.name,
             flavour.series.join(", "),
         );
     };
@@ -151,10 +150,10 @@ pub fn choose(flavour: &Flavour, pinned: Option<&Pin>, offered: &[Package]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flavour::tests::stock;
+    use crate::flavour::tests::packaged;
 
     fn offer(release: &str, version: &str) -> Vec<Package> {
-        stock()
+        packaged()
             .packages("7.3", release)
             .into_values()
             .map(|name| Package {
@@ -167,14 +166,14 @@ mod tests {
     }
 
     fn pin(release: &str, version: &str) -> Pin {
-        releases(&stock(), "7.3", &offer(release, version)).remove(0)
+        releases(&packaged(), "7.3", &offer(release, version)).remove(0)
     }
 
     #[test]
     fn newest_release_is_the_highest_version_not_the_last_name() {
         let mut offered = offer("7.3.10+deb13-amd64", "7.3.10-1~bpo13+1");
         offered.extend(offer("7.3.9+deb13-amd64", "7.3.9-2~bpo13+1"));
-        let found: Vec<String> = releases(&stock(), "7.3", &offered)
+        let found: Vec<String> = releases(&packaged(), "7.3", &offered)
             .into_iter()
             .map(|pin| pin.release)
             .collect();
@@ -190,7 +189,7 @@ mod tests {
             old.into_iter()
                 .filter(|package| package.name != "linux-source-7.3"),
         );
-        assert_eq!(releases(&stock(), "7.3", &offered).len(), 1);
+        assert_eq!(releases(&packaged(), "7.3", &offered).len(), 1);
     }
 
     #[test]
@@ -198,7 +197,7 @@ mod tests {
         let mut offered = offer("7.3.5+deb13-amd64", "7.3.5-1~bpo13+1");
         offered.extend(offer("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1"));
         let pin = pin("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
-        let choice = choose(&stock(), Some(&pin), &offered).expect("there");
+        let choice = choose(&packaged(), Some(&pin), &offered).expect("there");
         assert_eq!(choice, Choice::Pinned(pin));
     }
 
@@ -206,7 +205,7 @@ mod tests {
     fn pinned_release_that_is_gone_is_replaced_by_the_newest() {
         let offered = offer("7.3.5+deb13-amd64", "7.3.5-1~bpo13+1");
         let old = pin("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
-        let choice = choose(&stock(), Some(&old), &offered).expect("there");
+        let choice = choose(&packaged(), Some(&old), &offered).expect("there");
         assert_eq!(
             choice,
             Choice::Replaced(pin("7.3.5+deb13-amd64", "7.3.5-1~bpo13+1"))
@@ -221,7 +220,7 @@ mod tests {
             size: 1,
             sha256: String::new(),
         }];
-        let error = choose(&stock(), None, &offered)
+        let error = choose(&packaged(), None, &offered)
             .expect_err("gone")
             .to_string();
         assert!(error.contains("supports the kernel series 7.3"), "{error}");
@@ -232,7 +231,7 @@ mod tests {
         let mut offered = offer("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
         let pin = pin("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
         offered[0].sha256 = "another".into();
-        let error = choose(&stock(), Some(&pin), &offered)
+        let error = choose(&packaged(), Some(&pin), &offered)
             .expect_err("changed")
             .to_string();
         assert!(error.contains("other contents"), "{error}");

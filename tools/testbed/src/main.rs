@@ -4,7 +4,7 @@
 //!
 //! Runs inside the root that `tools/testbed/enter` makes. What it downloads and builds is kept in
 //! `$P2PDMA_CACHE`; progress goes to stderr, results to stdout. Exit status: 0, or 2 with one
-//! message that says what is wrong and what to do about it.
+//! message that says what is wrong and what to do about it; `ready` also has 1, for no.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod cache;
+mod compile;
 mod flavour;
 mod kbuild;
 mod kdir;
@@ -26,8 +27,9 @@ mod project;
 mod step;
 
 use cache::Cache;
-use flavour::Flavour;
+use flavour::{Compiled, Flavour, Origin, Packaged};
 use lock::Lock;
+use manifest::Manifest;
 
 /// Prepare the kernels that the modules are built for and the tests run on.
 #[derive(Parser)]
@@ -35,6 +37,8 @@ use lock::Lock;
     name = "testbed",
     after_help = "Examples:\n  \
         testbed prepare                     the distribution's kernel, ready to build for and to boot\n  \
+        testbed prepare --flavour debug     a kernel with all checks: compiled, once\n  \
+        testbed ready --flavour debug       is it there already?\n  \
         testbed check-kdir ~/linux          is this kernel tree fit for building the modules?\n  \
         testbed check-kdir --boot ~/linux   and for booting it in a virtual machine?\n  \
         testbed update-lock                 move to the newest packages of the kernel series\n\n\
@@ -65,6 +69,12 @@ enum Command {
         /// Also write kernel.json, and the same for a shell as kernel.env, to this directory
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+    },
+    /// Tell whether a kernel is ready: prints the path of its kernel.json, or exits with 1
+    Ready {
+        /// Which kernel: the name of a file in tools/testbed/flavours
+        #[arg(long, value_name = "NAME", default_value = "stock")]
+        flavour: String,
     },
     /// Check that modules can be built for a kernel tree; prints its kernel.json
     CheckKdir {
@@ -111,7 +121,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("testbed: {}", explain(&error));
             ExitCode::from(2)
@@ -132,19 +143,102 @@ fn explain(error: &anyhow::Error) -> String {
     }
 }
 
-fn run(args: Args) -> Result<()> {
+/// A kernel of the testbed's own.
+struct Kernels<'a> {
+    cache: Cache,
+    flavours: &'a Path,
+    lock: Lock,
+    rustc: String,
+}
+
+impl Kernels<'_> {
+    fn flavour(&self, name: &str) -> Result<Flavour> {
+        Flavour::load(self.flavours, name)
+    }
+
+    /// The kernel of the flavour `name`, if it is ready.
+    fn ready(&self, name: &str) -> Result<Option<(Manifest, PathBuf)>> {
+        let flavour = self.flavour(name)?;
+        match &flavour.origin {
+            Origin::Packaged(packaged) => Ok(self.packaged_ready(&flavour, packaged)),
+            Origin::Compiled(compiled) => {
+                let base = self.flavour(&compiled.base)?;
+                match self.packaged_ready(&base, base.packaged()?) {
+                    Some(base) => Ok(self.compiled(&flavour, compiled, &base)?.ready()),
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Makes the kernel of the flavour `name` ready.
+    fn prepare(&self, name: &str) -> Result<(Manifest, PathBuf)> {
+        let flavour = self.flavour(name)?;
+        match &flavour.origin {
+            Origin::Packaged(packaged) => self.prepare_packaged(&flavour, packaged),
+            Origin::Compiled(compiled) => {
+                let base = self.flavour(&compiled.base)?;
+                let base = self.prepare_packaged(&base, base.packaged()?)?;
+                let kernel = self.compiled(&flavour, compiled, &base)?;
+                kernel.prepare(&self.cache, &base.0.source)
+            }
+        }
+    }
+
+    fn packaged_ready(
+        &self,
+        flavour: &Flavour,
+        packaged: &Packaged,
+    ) -> Option<(Manifest, PathBuf)> {
+        prepare::ready(&self.cache, flavour, packaged, &self.lock, &self.rustc)
+    }
+
+    fn prepare_packaged(
+        &self,
+        flavour: &Flavour,
+        packaged: &Packaged,
+    ) -> Result<(Manifest, PathBuf)> {
+        prepare::prepare(&self.cache, flavour, packaged, &self.lock, &self.rustc)
+    }
+
+    fn compiled<'a>(
+        &'a self,
+        flavour: &'a Flavour,
+        compiled: &Compiled,
+        base: &(Manifest, PathBuf),
+    ) -> Result<compile::Kernel<'a>> {
+        compile::Kernel::new(&self.cache, flavour, compiled, base, &self.rustc)
+    }
+}
+
+/// Does what was asked for. `false` means no.
+fn run(args: Args) -> Result<bool> {
     // Flavours and the lock file are data of the checkout that this program was built from.
     let data = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lock_file = data.join("kernel.lock");
+    let flavours = data.join("flavours");
     let cache = || Cache::open(&args.cache);
+    let kernels = || -> Result<Kernels> {
+        Ok(Kernels {
+            cache: cache()?,
+            flavours: &flavours,
+            lock: Lock::load(&lock_file)?,
+            rustc: kdir::rustc_version()?,
+        })
+    };
     let printed = match args.command {
         Command::Prepare { flavour, out } => {
-            let flavour = Flavour::load(&data.join("flavours"), &flavour)?;
-            let lock = Lock::load(&lock_file)?;
-            let (manifest, path) = prepare::prepare(&cache()?, &flavour, &lock)?;
+            let (manifest, path) = kernels()?.prepare(&flavour)?;
             manifest.write(out.as_deref())?;
             path.display().to_string()
         }
+        Command::Ready { flavour } => match kernels()?.ready(&flavour)? {
+            Some((_, path)) => path.display().to_string(),
+            None => {
+                eprintln!("testbed: the kernel {flavour} is not ready in the cache");
+                return Ok(false);
+            }
+        },
         Command::CheckKdir {
             dir,
             llvm,
@@ -157,7 +251,7 @@ fn run(args: Args) -> Result<()> {
             serde_json::to_string_pretty(&manifest)?
         }
         Command::UpdateLock => {
-            let flavours = Flavour::load_all(&data.join("flavours"))?;
+            let flavours = Flavour::load_all(&flavours)?;
             prepare::update_lock(&cache()?, &flavours, &lock_file)?.join("\n")
         }
         Command::RustProject { dir, root } => {
@@ -178,5 +272,6 @@ fn run(args: Args) -> Result<()> {
             to.join(name).join("index.html").display().to_string()
         }
     };
-    writeln!(io::stdout(), "{printed}").context("cannot write the result")
+    writeln!(io::stdout(), "{printed}").context("cannot write the result")?;
+    Ok(true)
 }

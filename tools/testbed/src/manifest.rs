@@ -9,9 +9,10 @@ use anyhow::{anyhow, bail, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::write_whole;
+use crate::flavour::Check;
 
 /// A kernel that modules can be built for and, if there is an `image`, that can be booted.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
     /// Name of the flavour, or `own` for a kernel of the user's.
     pub flavour: String,
@@ -29,6 +30,9 @@ pub struct Manifest {
     /// Variables that every `make` for this kernel needs.
     #[serde(default)]
     pub make: BTreeMap<String, String>,
+    /// How tests are run on it, where nobody says otherwise.
+    #[serde(default, skip_serializing_if = "Check::is_plain")]
+    pub check: Check,
 }
 
 impl Manifest {
@@ -86,6 +90,7 @@ mod tests {
                 ("V".to_owned(), "1".to_owned()),
             ]
             .into(),
+            check: Check::default(),
         }
     }
 
@@ -108,6 +113,7 @@ mod tests {
     fn json_has_no_image_where_there_is_none() {
         let json = serde_json::to_value(manifest()).expect("valid");
         assert!(json.get("image").is_none());
+        assert!(json.get("check").is_none());
         assert_eq!(json["build"], "/cache dir/build");
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes a flavour's kernel ready: packages fetched, unpacked, and Rust metadata made.
+//! Makes a packaged kernel ready: packages fetched, unpacked, and Rust metadata made.
 //!
 //! The headers packages of distributions ship no Rust metadata, so modules in Rust cannot be built
 //! with them. They can be made from the packaged source with the packaged configuration, by the
@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 
 use crate::apt;
 use crate::cache::{remove_dir, write_whole, Cache};
-use crate::flavour::{Flavour, Role};
-use crate::kdir::{check_rustc, rustc_version, Config};
+use crate::flavour::{Flavour, Origin, Packaged, Role};
+use crate::kdir::{check_rustc, Config};
 use crate::lock::{choose, Choice, Lock, Pin};
 use crate::manifest::Manifest;
 use crate::step::Steps;
@@ -42,36 +42,58 @@ struct Substitute {
     used: Pin,
 }
 
-/// Makes the kernel of `flavour` ready, if it is not yet, and tells where it is.
-pub fn prepare(cache: &Cache, flavour: &Flavour, lock: &Lock) -> Result<(Manifest, PathBuf)> {
-    let _guard = cache.lock(&flavour.name)?;
-    let rustc = rustc_version()?;
+/// What an earlier run has used instead of a pinned release is kept here.
+fn substitute_file(cache: &Cache, flavour: &Flavour) -> PathBuf {
+    let name = format!("{}.substitute.toml", flavour.name);
+    cache.kernels().join(name)
+}
+
+/// The pin of `flavour`, if there is one and it is still good.
+fn pinned<'a>(flavour: &Flavour, packaged: &Packaged, lock: &'a Lock) -> Option<&'a Pin> {
     let pinned = lock.0.get(&flavour.name);
-    let pinned = pinned.filter(|pin| flavour.series.contains(&pin.series));
-    let substitute_file = cache
-        .kernels()
-        .join(format!("{}.substitute.toml", flavour.name));
+    pinned.filter(|pin| packaged.series.contains(&pin.series))
+}
 
-    if let Some(pin) = pinned {
-        let used = substitute(&substitute_file, pin);
-        let kernel = Kernel::new(cache, flavour, used.as_ref().unwrap_or(pin), &rustc);
-        if let Some(manifest) = kernel.ready() {
-            if let Some(used) = &used {
-                tell_replaced(pin, used);
-            }
-            return Ok((manifest, kernel.manifest_file()));
-        }
+/// The kernel of `flavour`, if it is ready.
+pub fn ready(
+    cache: &Cache,
+    flavour: &Flavour,
+    packaged: &Packaged,
+    lock: &Lock,
+    rustc: &str,
+) -> Option<(Manifest, PathBuf)> {
+    let pin = pinned(flavour, packaged, lock)?;
+    let used = substitute(&substitute_file(cache, flavour), pin);
+    let kernel = Kernel::new(cache, flavour, used.as_ref().unwrap_or(pin), rustc);
+    let manifest = kernel.ready()?;
+    if let Some(used) = &used {
+        tell_replaced(pin, used);
     }
+    Some((manifest, kernel.manifest_file()))
+}
 
+/// Makes the kernel of `flavour` ready, if it is not yet, and tells where it is.
+pub fn prepare(
+    cache: &Cache,
+    flavour: &Flavour,
+    packaged: &Packaged,
+    lock: &Lock,
+    rustc: &str,
+) -> Result<(Manifest, PathBuf)> {
+    let _guard = cache.lock(&flavour.name)?;
+    if let Some(ready) = ready(cache, flavour, packaged, lock, rustc) {
+        return Ok(ready);
+    }
+    let pinned = pinned(flavour, packaged, lock);
     let steps = Steps::new(cache.log(&format!("kernel-{}", flavour.name)))?;
     let mut offered = apt::offered()?;
     let known = pinned
-        .is_some_and(|pin| matches!(choose(flavour, Some(pin), &offered), Ok(Choice::Pinned(_))));
+        .is_some_and(|pin| matches!(choose(packaged, Some(pin), &offered), Ok(Choice::Pinned(_))));
     if !known {
         apt::update(&steps)?;
         offered = apt::offered()?;
     }
-    let pin = match choose(flavour, pinned, &offered)? {
+    let pin = match choose(packaged, pinned, &offered)? {
         Choice::Pinned(pin) => pin,
         Choice::Newest(pin) => {
             eprintln!(
@@ -87,12 +109,13 @@ pub fn prepare(cache: &Cache, flavour: &Flavour, lock: &Lock) -> Result<(Manifes
                     pinned: pinned.clone(),
                     used: used.clone(),
                 };
-                write_whole(&substitute_file, toml::to_string(&record)?.as_bytes())?;
+                let file = substitute_file(cache, flavour);
+                write_whole(&file, toml::to_string(&record)?.as_bytes())?;
             }
             used
         }
     };
-    let kernel = Kernel::new(cache, flavour, &pin, &rustc);
+    let kernel = Kernel::new(cache, flavour, &pin, rustc);
     let manifest = match kernel.ready() {
         Some(manifest) => manifest,
         None => kernel.make(cache, &steps)?,
@@ -100,7 +123,7 @@ pub fn prepare(cache: &Cache, flavour: &Flavour, lock: &Lock) -> Result<(Manifes
     Ok((manifest, kernel.manifest_file()))
 }
 
-/// Writes the newest packages of every flavour's series to the lock file; tells what changed.
+/// Writes the newest packages of every packaged flavour's series to the lock file; tells what changed.
 pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Result<Vec<String>> {
     let _guard = cache.lock("update-lock")?;
     let old = Lock::load(lock_file)?;
@@ -109,8 +132,12 @@ pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Res
     let mut new = Lock(BTreeMap::new());
     let mut changes = Vec::new();
     for flavour in flavours {
+        let Origin::Packaged(packaged) = &flavour.origin else {
+            continue;
+        };
         let (Choice::Newest(pin) | Choice::Pinned(pin) | Choice::Replaced(pin)) =
-            choose(flavour, None, &offered)?;
+            choose(packaged, None, &offered)
+                .with_context(|| format!("flavour {}", flavour.name))?;
         changes.push(match old.0.get(&flavour.name) {
             Some(old) if *old == pin => format!("{}: {} is the newest", flavour.name, pin.release),
             Some(old) => format!("{}: {} -> {}", flavour.name, old.version, pin.version),
@@ -243,6 +270,7 @@ impl<'a> Kernel<'a> {
             image: Some(self.path("modules/vmlinuz")),
             modules: self.path("modules"),
             make: self.make_variables(),
+            check: self.flavour.check.clone(),
         };
         write_whole(
             &self.manifest_file(),
@@ -348,24 +376,30 @@ impl<'a> Kernel<'a> {
     }
 
     fn modules_prepare(&self, steps: &Steps, source: &Path, build: &Path) -> Result<()> {
-        let jobs = thread::available_parallelism().map_or(1, usize::from);
-        let mut make = Command::new("make");
-        make.current_dir(source)
-            .arg(format!("-j{jobs}"))
-            .arg(format!("O={}", build.display()));
-        make.args(
-            self.make_variables()
-                .iter()
-                .map(|(name, value)| format!("{name}={value}")),
-        );
+        let mut make = kernel_make(source, build, &self.make_variables());
         make.arg("modules_prepare");
-        // This is no part of the make that may have started us.
-        for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
-            make.env_remove(variable);
-        }
         let name = format!("making the Rust metadata of kernel {}", self.pin.release);
         steps.run(&name, &mut make)
     }
+}
+
+/// `make` in the kernel tree `source`, with its output in `build`.
+pub fn kernel_make(source: &Path, build: &Path, variables: &BTreeMap<String, String>) -> Command {
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let mut make = Command::new("make");
+    make.current_dir(source)
+        .arg(format!("-j{jobs}"))
+        .arg(format!("O={}", build.display()))
+        .args(
+            variables
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+    // This is no part of the make that may have started us.
+    for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        make.env_remove(variable);
+    }
+    make
 }
 
 /// A name for all that decides what a prepared kernel holds.
@@ -379,7 +413,12 @@ fn key(flavour: &Flavour, pin: &Pin, rustc: &str) -> String {
         "{RECIPE} {rustc} {:?} {hashes:?} {}",
         flavour.make, pin.version
     );
-    let mut digest = format!("{:x}", Sha256::digest(input.as_bytes()));
+    short_hash(&input)
+}
+
+/// A short name for a text.
+pub fn short_hash(text: &str) -> String {
+    let mut digest = format!("{:x}", Sha256::digest(text.as_bytes()));
     digest.truncate(12);
     digest
 }
