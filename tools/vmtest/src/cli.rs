@@ -117,14 +117,15 @@ struct GuestArgs {
     /// QEMU to run
     #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
-    /// Multiply all time limits, for slow kernels or machines
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_scale)]
-    timeout_scale: f64,
+    /// Multiply all time limits, for slow kernels or machines [default: what the kernel.json says,
+    /// or 1]
+    #[arg(long, value_name = "FACTOR", value_parser = parse_scale)]
+    timeout_scale: Option<f64>,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Topology to run in; may be repeated [default: all]
+    /// Topology to run in; may be repeated [default: those that the kernel.json names, or all]
     #[arg(short, long, value_name = "NAME")]
     topology: Vec<String>,
     /// Tests to run, as a glob; may be repeated [default: all]
@@ -236,8 +237,10 @@ impl SuiteArgs {
 
 impl GuestArgs {
     fn setup(&self, mut suite: Suite) -> Result<Setup> {
-        suite.scale(self.timeout_scale);
         let kernel = Kernel::open(&self.kernel).with_context(|| "kernel")?;
+        let scale = self.timeout_scale.or(kernel.check.timeout_scale);
+        let scale = scale.unwrap_or(1.0);
+        suite.scale(scale);
         let own = Path::new("build").join(&kernel.release);
         let module_dir = match &self.module_dir {
             Some(directory) if !directory.is_dir() => {
@@ -265,7 +268,7 @@ impl GuestArgs {
             module_dir,
             bin_dirs,
             qemu: self.qemu.clone(),
-            scale: self.timeout_scale,
+            scale,
             interrupted: &INTERRUPTED,
         })
     }
@@ -312,16 +315,20 @@ impl Cli {
 impl RunArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let picked = topology::pick(&topologies, &self.topology)?;
         let globs = self
             .test
             .iter()
             .map(|glob| Pattern::new(glob).with_context(|| format!("--test {glob}")))
             .collect::<Result<Vec<_>>>()?;
         let setup = self.guest.setup(suite)?;
+        let names = match self.topology.as_slice() {
+            [] => &setup.kernel.check.topologies,
+            names => names,
+        };
+        let picked = topology::pick(&topologies, names)?;
         let work: Vec<(&Topology, Vec<&Test>)> = picked
             .into_iter()
-            .map(|topology| (topology, setup.suite.select(&topology.name, &globs)))
+            .map(|topology| (topology, setup.suite.select(topology, &globs)))
             .filter(|(_, tests)| !tests.is_empty())
             .collect();
         if work.is_empty() {
@@ -624,7 +631,7 @@ impl ShellArgs {
             .clone();
         let topology = topology::pick(&topologies, &[name])?[0];
         let setup = self.guest.setup(suite)?;
-        let mut tests = setup.suite.select(&topology.name, &[]);
+        let mut tests = setup.suite.select(topology, &[]);
         // Whoever wants to look around is not stopped by what is not there.
         tests.retain(|test| {
             let missing = setup.check(&[(topology, vec![test])]).err();
@@ -656,7 +663,7 @@ impl ShellArgs {
         let mut command: Command = qemu::command(
             &setup.qemu,
             topology,
-            &setup.kernel.image,
+            &setup.kernel,
             &initramfs,
             directory.path(),
             &Wiring::Terminal,

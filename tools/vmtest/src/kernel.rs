@@ -22,6 +22,26 @@ pub struct Kernel {
     pub modules: BTreeMap<String, PathBuf>,
     /// Modules that are part of the image.
     pub builtin: BTreeSet<String>,
+    /// How tests are run on it, where nobody says otherwise.
+    pub check: Check,
+}
+
+/// How tests are run on a kernel.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Check {
+    /// In which topologies; in all, if none is named.
+    #[serde(default)]
+    pub topologies: Vec<String>,
+    /// What all time limits are multiplied by.
+    #[serde(default)]
+    pub timeout_scale: Option<f64>,
+    /// It looks for leaks: a run in which it was not asked is no good.
+    #[serde(default)]
+    pub kmemleak: bool,
+    /// What its command line has to say.
+    #[serde(default)]
+    pub cmdline: String,
 }
 
 /// The description that the testbed writes beside each kernel it prepares.
@@ -31,6 +51,8 @@ struct Description {
     release: String,
     image: PathBuf,
     modules: PathBuf,
+    #[serde(default)]
+    check: Check,
 }
 
 impl Kernel {
@@ -68,14 +90,17 @@ impl Kernel {
         if description.modules.join("include/config").is_dir() {
             let mut kernel = Self::build_tree(&description.modules)?;
             kernel.flavour = description.flavour;
+            kernel.check = description.check;
             return Ok(kernel);
         }
-        Self::installed(
+        let mut kernel = Self::installed(
             description.flavour,
             description.release,
             description.image,
             &description.modules,
-        )
+        )?;
+        kernel.check = description.check;
+        Ok(kernel)
     }
 
     fn installed(flavour: String, release: String, image: PathBuf, tree: &Path) -> Result<Self> {
@@ -93,6 +118,7 @@ impl Kernel {
             image,
             modules,
             builtin: builtin(tree),
+            check: Check::default(),
         }
         .checked()
     }
@@ -112,6 +138,7 @@ impl Kernel {
             image: tree.join("arch/x86/boot/bzImage"),
             modules,
             builtin: builtin(tree),
+            check: Check::default(),
         }
         .checked()
     }
@@ -194,6 +221,30 @@ mod tests {
             [&"ext4".to_string()]
         );
         assert!(kernel.builtin.contains("nvme"));
+    }
+
+    #[test]
+    fn a_description_says_how_a_kernel_is_tested() {
+        let tree = tempfile::tempdir().expect("tempdir");
+        let root = tree.path();
+        put(
+            root.join("build/include/config/kernel.release"),
+            "7.3.4-d\n",
+        );
+        put(root.join("build/arch/x86/boot/bzImage"), "");
+        let text = serde_json::json!({
+            "flavour": "debug",
+            "release": "7.3.4-d",
+            "image": root.join("build/arch/x86/boot/bzImage"),
+            "modules": root.join("build"),
+            "check": { "topologies": ["switch"], "timeout-scale": 8.0, "kmemleak": true },
+        });
+        put(root.join("kernel.json"), &text.to_string());
+        let kernel = Kernel::open(root).expect("opens");
+        assert_eq!(kernel.flavour, "debug");
+        assert_eq!(kernel.check.topologies, ["switch"]);
+        assert_eq!(kernel.check.timeout_scale, Some(8.0));
+        assert!(kernel.check.kmemleak);
     }
 
     #[test]

@@ -204,6 +204,7 @@ pub fn modinfo(module: &[u8]) -> Result<ModInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Check;
 
     #[test]
     fn modinfo_is_parsed() {
@@ -230,6 +231,7 @@ mod tests {
             image: PathBuf::new(),
             modules: BTreeMap::new(),
             builtin: BTreeSet::from(["nvme".to_string()]),
+            check: Check::default(),
         }
     }
 

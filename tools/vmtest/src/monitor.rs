@@ -132,8 +132,8 @@ pub struct Monitor {
     pub splats: Vec<Splat>,
     /// What else went wrong outside any test.
     pub problems: Vec<String>,
-    /// What kmemleak reported.
-    pub kmemleak: Vec<String>,
+    /// What kmemleak reported, once it was asked.
+    pub kmemleak: Option<Vec<String>>,
     /// Whether the guest said that it is done.
     pub done: bool,
     /// Why the boot ended before it was done.
@@ -170,7 +170,7 @@ impl Monitor {
             test_splats: BTreeMap::new(),
             splats: Vec::new(),
             problems: Vec::new(),
-            kmemleak: Vec::new(),
+            kmemleak: None,
             done: false,
             lost: None,
             lost_by_test: false,
@@ -341,7 +341,7 @@ impl Monitor {
                 self.settle()
             }
             Event::Kmemleak { report } => {
-                self.kmemleak.extend(report);
+                self.kmemleak.get_or_insert_default().extend(report);
                 Vec::new()
             }
             Event::Fatal { message } => {

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::kernel::Kernel;
 use crate::topology::{escape, Topology};
 
 /// What every guest's kernel is told. Warnings must reach the console, a guest that dies must end.
@@ -59,7 +60,7 @@ pub fn accelerator(topology: &Topology) -> &'static str {
 pub fn command(
     program: &Path,
     topology: &Topology,
-    kernel: &Path,
+    kernel: &Kernel,
     initramfs: &Path,
     directory: &Path,
     wiring: &Wiring<'_>,
@@ -81,15 +82,17 @@ pub fn command(
         .args(["-m", &topology.memory])
         .args(["-smp", &topology.smp])
         .arg("-kernel")
-        .arg(kernel)
+        .arg(&kernel.image)
         .arg("-initrd")
         .arg(initramfs);
     let loglevel = match wiring {
         Wiring::Files { .. } => 7,
         Wiring::Terminal => 4,
     };
-    let cmdline = format!("{CMDLINE} loglevel={loglevel} {}", topology.cmdline);
-    command.args(["-append", cmdline.trim()]);
+    let loglevel = format!("loglevel={loglevel}");
+    let words = [CMDLINE, &loglevel, &kernel.check.cmdline, &topology.cmdline];
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    command.args(["-append", &words.join(" ")]);
     match wiring {
         Wiring::Files { console, port } => {
             for (id, file) in [("console", console), ("port", port)] {
@@ -107,6 +110,9 @@ pub fn command(
     }
     for object in &topology.objects {
         command.args(["-object", object]);
+    }
+    for global in &topology.globals {
+        command.args(["-global", global]);
     }
     for numa in &topology.numa {
         command.args(["-numa", numa]);
@@ -172,7 +178,10 @@ pub fn shell_words(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+    use crate::kernel::Check;
 
     #[test]
     fn sizes() {
@@ -193,15 +202,27 @@ mod tests {
             cpu = "EPYC"
             cmdline = "iommu=pt"
             objects = ["memory-backend-ram,id=m,size=1M"]
+            globals = ["ICH9-LPC.smm-enabled=off"]
             devices = [{ driver = "nvme", serial = "a", drive = "1M" }]
             "#,
         )
         .expect("parses");
         let directory = tempfile::tempdir().expect("tempdir");
+        let kernel = Kernel {
+            flavour: "f".into(),
+            release: "1".into(),
+            image: "/k".into(),
+            modules: BTreeMap::new(),
+            builtin: BTreeSet::new(),
+            check: Check {
+                cmdline: "no5lvl".into(),
+                ..Check::default()
+            },
+        };
         let command = command(
             Path::new("qemu"),
             &topology,
-            Path::new("/k"),
+            &kernel,
             Path::new("/i"),
             directory.path(),
             &Wiring::Files {
@@ -213,9 +234,10 @@ mod tests {
         let words = shell_words(&command);
         for part in [
             "-cpu EPYC",
-            "loglevel=7 iommu=pt'",
+            "loglevel=7 no5lvl iommu=pt'",
             "-object memory-backend-ram,id=m,size=1M",
             "-chardev file,id=console,append=on,path=/c,,1 -serial chardev:console",
+            "-global ICH9-LPC.smm-enabled=off",
             "-device nvme,serial=a,drive=medium0",
             "exit-with-parent=on",
         ] {

@@ -202,8 +202,10 @@ impl Setup {
     pub fn environment(&self, topology: &Topology) -> BTreeMap<String, String> {
         let mut environment = topology.environment();
         let path = format!("{}:/bin:/sbin:/usr/bin:/usr/sbin", self.guest_dir());
+        let scale = self.scale.to_string();
         for (key, value) in [
             ("PATH", path.as_str()),
+            ("P2PDMA_TIMEOUT_SCALE", scale.as_str()),
             ("HOME", "/root"),
             ("TMPDIR", "/tmp"),
             ("LANG", "C.UTF-8"),
@@ -248,8 +250,10 @@ impl Setup {
             mode,
             modules: guest.modules.clone(),
             nvme,
+            driver_override: topology.driver_override.clone(),
             tests: Vec::new(),
             kmemleak: true,
+            patience: (self.scale.max(1.0) * 100.0) as u32,
         }
     }
 
@@ -308,6 +312,7 @@ impl Setup {
             &course.splats,
             &course.problems,
             &course.kmemleak,
+            &self.suite.known_leaks(tests)?,
             &course.console,
         );
         sink.finished(&kernel_log)?;
@@ -381,7 +386,7 @@ impl Course<'_> {
         let command = qemu::command(
             &setup.qemu,
             self.topology,
-            &setup.kernel.image,
+            &setup.kernel,
             &initramfs,
             directory.path(),
             &Wiring::Files {
@@ -442,7 +447,12 @@ impl Course<'_> {
         }
         self.splats.append(&mut monitor.splats);
         self.problems.append(&mut monitor.problems);
-        self.kmemleak.append(&mut monitor.kmemleak);
+        if setup.kernel.check.kmemleak && monitor.done && monitor.kmemleak.is_none() {
+            self.problems
+                .push("kmemleak was not asked for leaks: this kernel does not have it".into());
+        }
+        self.kmemleak
+            .extend(monitor.kmemleak.take().unwrap_or_default());
         Ok(lost)
     }
 

@@ -48,7 +48,7 @@ pub fn run(
     let (mut number, mut failed) = (0, 0);
     ui.line("KTAP version 1")?;
     for topology in topologies.values() {
-        let tests = setup.suite.select(&topology.name, &[]);
+        let tests = setup.suite.select(topology, &[]);
         let log = directory.join(format!("{}.console.log", topology.name));
         let mut sink = Quiet(ui.clone());
         let report = setup.run(topology, &tests, &Extra::default(), &log, &mut sink);

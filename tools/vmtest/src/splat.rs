@@ -10,8 +10,9 @@ use regex::Regex;
 /// Lines of one splat that are kept. Longer ones say the same over and over.
 const LINES: usize = 200;
 
-/// A splat without an end of its own is over after so many lines without a stack trace.
-const QUIET_LINES: usize = 12;
+/// A splat without an end of its own is over after so many lines without a stack trace; empty ones
+/// are not counted. Those of RCU name all locks that are held before they come to the trace.
+const QUIET_LINES: usize = 20;
 
 /// One complaint of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +213,7 @@ impl Detector {
         open.quiet = if heading.is_some() || trace {
             0
         } else {
-            open.quiet + 1
+            open.quiet + usize::from(!message.trim().is_empty())
         };
         let faded = !open.trace && !open.boxed && !open.framed && open.quiet >= QUIET_LINES;
         let endless = open.quiet >= LINES;
@@ -403,6 +404,35 @@ mod tests {
         assert_eq!(found[0].kind, "stack trace");
         assert!(found[0].title.contains("duplicate filename"));
         assert_eq!(found[0].lines.len(), 8);
+    }
+
+    #[test]
+    fn suspicious_rcu_usage_is_one_with_its_trace() {
+        let found = find(
+            "[ 1.0] =============================\n\
+             [ 1.0] WARNING: suspicious RCU usage\n\
+             [ 1.0] 7.3.4-p2pdma-debug #1 Tainted: G           O       \n\
+             [ 1.0] -----------------------------\n\
+             [ 1.0] ../source/include/linux/radix-tree.h:179 suspicious rcu_dereference_check() usage!\n\
+             [ 1.0] \n\
+             [ 1.0] other info that might help us debug this:\n\
+             [ 1.0] \n\
+             [ 1.0] \n\
+             [ 1.0] rcu_scheduler_active = 2, debug_locks = 1\n\
+             [ 1.0] locks held by p2pdma_nvmet_co/119: 1, last CPU#1:\n\
+             [ 1.0]  #0: ff1100000a12b868 (&subsys->lock#2){+.+.}-{4:4}, at: nvmet_ctrl_put+0x74\n\
+             [ 1.0] \n\
+             [ 1.0] stack backtrace:\n\
+             [ 1.0] CPU: 1 UID: 0 PID: 119 Comm: p2pdma_nvmet_co Tainted: G           O        7.3.4\n\
+             [ 1.0] Tainted: [O]=OOT_MODULE\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  lockdep_rcu_suspicious+0x1ed/0x230\n\
+             [ 1.0]  nvmet_ctrl_put+0x1f0/0x680\n\
+             [ 1.0]  </TASK>\n",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, "RCU");
     }
 
     #[test]

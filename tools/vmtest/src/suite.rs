@@ -12,6 +12,8 @@ use glob::Pattern;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::topology::Topology;
+
 /// What kselftest gives a test that says nothing else.
 const DEFAULT_TIMEOUT: u64 = 45;
 
@@ -30,6 +32,9 @@ pub struct Suite {
     /// The tests, in order.
     #[serde(default, rename = "test")]
     pub tests: Vec<Test>,
+    /// Memory that the kernel is known to lose.
+    #[serde(default, rename = "leak", skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<Leak>,
     /// What `vmtest demo` does.
     #[serde(default)]
     pub demo: Option<Demo>,
@@ -94,6 +99,18 @@ pub struct Allow {
     pub name: String,
     /// Regular expression that one of the warning's lines matches.
     pub pattern: String,
+}
+
+/// A defect of the kernel that kmemleak sees.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leak {
+    /// Which one, for the report.
+    pub name: String,
+    /// Regular expression that one line of what kmemleak says of the object matches.
+    pub pattern: String,
+    /// Tests that provoke it, as globs: where none of them ran, it is a leak like any other.
+    pub tests: Vec<String>,
 }
 
 /// What the runner must report; only the runner's own tests say that.
@@ -176,7 +193,26 @@ impl Suite {
             }
             test.allowed()?;
         }
+        suite.known_leaks(&suite.tests.iter().collect::<Vec<_>>())?;
         Ok(suite)
+    }
+
+    /// What the kernel is known to lose where `tests` have run: names, and patterns of lines.
+    pub fn known_leaks(&self, tests: &[&Test]) -> Result<Vec<(String, Regex)>> {
+        let mut known = Vec::new();
+        for leak in &self.leaks {
+            let context = || format!("leak \"{}\"", leak.name);
+            let regex = Regex::new(&leak.pattern).with_context(context)?;
+            let mut provoked = false;
+            for glob in &leak.tests {
+                let glob = Pattern::new(glob).with_context(context)?;
+                provoked |= tests.iter().any(|test| glob.matches(&test.name));
+            }
+            if provoked {
+                known.push((leak.name.clone(), regex));
+            }
+        }
+        Ok(known)
     }
 
     /// Multiplies all time limits.
@@ -190,10 +226,10 @@ impl Suite {
     }
 
     /// The tests for one topology that `globs` select; all of them, if there is no glob.
-    pub fn select(&self, topology: &str, globs: &[Pattern]) -> Vec<&Test> {
+    pub fn select(&self, topology: &Topology, globs: &[Pattern]) -> Vec<&Test> {
         self.tests
             .iter()
-            .filter(|test| test.runs_in(topology))
+            .filter(|test| test.runs_in(&topology.name) && topology.wants(&test.name))
             .filter(|test| globs.is_empty() || globs.iter().any(|glob| glob.matches(&test.name)))
             .collect()
     }
@@ -271,13 +307,24 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
                 .iter()
                 .map(|glob| Pattern::new(glob).expect("a glob"))
                 .collect();
-            let selected = suite.select(topology, &globs);
+            let topology = format!(
+                "name = \"{topology}\"\ndescription = \"\"\ndevices = []\ntests = {}",
+                if topology == "switch-two" {
+                    "[\"two\"]"
+                } else {
+                    "[]"
+                }
+            );
+            let topology = Topology::parse(&topology).expect("parses");
+            let selected = suite.select(&topology, &globs);
             selected.iter().map(|test| test.name.clone()).collect()
         };
         assert_eq!(names("switch-iommu", &[]), ["one", "two"]);
         assert_eq!(names("root-ports", &[]), ["one"]);
         assert_eq!(names("switch", &["t*"]), ["two"]);
         assert!(names("switch", &["x"]).is_empty());
+        assert_eq!(names("switch-two", &[]), ["two"]);
+        assert!(names("switch-two", &["one"]).is_empty());
         assert_eq!(suite.tests[1].program(), "prog");
         assert_eq!(suite.tests[0].program(), "one");
     }

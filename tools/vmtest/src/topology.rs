@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
+use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
 /// One machine to boot.
@@ -50,6 +51,16 @@ pub struct Topology {
     /// QEMU's `-numa`.
     #[serde(default)]
     pub numa: Vec<String>,
+    /// QEMU's `-global`, for properties of devices that the machine itself has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub globals: Vec<String>,
+    /// The tests that it is there for, as globs; without any, all those that do not say otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<String>,
+    /// Drivers for devices that do not find theirs by their ids: `driver_override` by vendor and
+    /// device, as `"1af4:1110"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_override: BTreeMap<String, String>,
     /// QEMU's `-device`, from the root down.
     pub devices: Vec<Device>,
     /// What P2PDMA is expected to find, the most specific first.
@@ -112,6 +123,18 @@ impl Device {
         }
         argument
     }
+}
+
+/// Vendor and device as lspci shows them: each of four digits, lower-case.
+fn is_pci_id(text: &str) -> bool {
+    let part = |part: &str| {
+        part.len() == 4
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    text.split_once(':')
+        .is_some_and(|(vendor, device)| part(vendor) && part(device))
 }
 
 /// Doubles commas, which separate properties on QEMU's command line.
@@ -240,6 +263,19 @@ impl Topology {
                 }
             }
         }
+        for id in self.driver_override.keys() {
+            if !is_pci_id(id) {
+                let message = format!(
+                    "driver_override \"{id}\": an id is vendor and device, as \"1af4:1110\""
+                );
+                return Err((id.clone(), message));
+            }
+        }
+        for glob in &self.tests {
+            if let Err(error) = Pattern::new(glob) {
+                return Err((glob.clone(), format!("tests \"{glob}\": {error}")));
+            }
+        }
         let clients = self.expect.iter().map(|expect| &expect.client);
         for serial in clients.filter(|client| *client != "*").chain(&self.scratch) {
             if !serials.contains(serial.as_str()) {
@@ -248,6 +284,15 @@ impl Topology {
             }
         }
         Ok(())
+    }
+
+    /// Whether a test of this name runs in it, as far as the topology has a say.
+    pub fn wants(&self, test: &str) -> bool {
+        self.tests.is_empty()
+            || self
+                .tests
+                .iter()
+                .any(|glob| Pattern::new(glob).is_ok_and(|glob| glob.matches(test)))
     }
 
     /// What each test program is told, as environment.
@@ -365,6 +410,16 @@ verdict = "not-supported"
     }
 
     #[test]
+    fn a_topology_can_be_there_for_some_tests() {
+        let topology = Topology::parse(GOOD).expect("parses");
+        assert!(topology.wants("p2pdma_bind"));
+        let text = GOOD.replace("cpu = \"EPYC\"", "tests = [\"*_surprise\"]");
+        let topology = Topology::parse(&text).expect("parses");
+        assert!(topology.wants("p2pdma_surprise"));
+        assert!(!topology.wants("p2pdma_bind"));
+    }
+
+    #[test]
     fn without_scratch_there_is_no_such_variable() {
         let topology = Topology::parse(&GOOD.replace("scratch = [\"data\"]", "")).expect("parses");
         assert!(!topology.environment().contains_key("P2PDMA_SCRATCH"));
@@ -385,6 +440,16 @@ verdict = "not-supported"
         );
         let message = error(&GOOD.replace("scratch = [\"data\"]", "scratch = [\"date\"]"));
         assert_eq!(message, "line 5: \"date\": no nvme device has that serial");
+        let message = error(&GOOD.replace(
+            "scratch = [\"data\"]",
+            "driver_override = { \"1AF4:1110\" = \"p2pdma_provider\" }",
+        ));
+        assert_eq!(
+            message,
+            "line 5: driver_override \"1AF4:1110\": an id is vendor and device, as \"1af4:1110\""
+        );
+        let message = error(&GOOD.replace("cpu = \"EPYC\"", "tests = [\"a**\"]"));
+        assert!(message.starts_with("line 4: tests \"a**\": "), "{message}");
         let message = error(&GOOD.replace("serial = \"data\", drive", "drive"));
         assert!(message.contains("needs a serial"), "{message}");
         assert!(error("name = ").contains("line 1"));

@@ -15,16 +15,15 @@ use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::process::{kill_process_group, wait, waitpid, Pid, Signal, WaitOptions};
 use vmtest_guest::{Outcome, Test, LINE_LIMIT};
 
-/// How long killed processes may take to go.
-const REAP_LIMIT: Duration = Duration::from_secs(5);
-
 /// How often the state of the processes is looked at while the pipe is silent.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Runs `test`, hands each line of its output to `sink`, and says how it ended.
-pub fn run(test: &Test, sink: &mut dyn FnMut(String)) -> Outcome {
+///
+/// Processes that it killed may take as long as `reap` to go.
+pub fn run(test: &Test, reap: Duration, sink: &mut dyn FnMut(String)) -> Outcome {
     match start(test) {
-        Ok((pid, pipe)) => supervise(test, pid, pipe, sink),
+        Ok((pid, pipe)) => supervise(test, reap, pid, pipe, sink),
         Err(error) => Outcome::NotStarted {
             error: format!("{}: {error}", test.argv.join(" ")),
         },
@@ -58,7 +57,13 @@ fn start(test: &Test) -> io::Result<(Pid, File)> {
     Ok((pid, File::from(ours)))
 }
 
-fn supervise(test: &Test, pid: Pid, pipe: File, sink: &mut dyn FnMut(String)) -> Outcome {
+fn supervise(
+    test: &Test,
+    reap: Duration,
+    pid: Pid,
+    pipe: File,
+    sink: &mut dyn FnMut(String),
+) -> Outcome {
     let deadline = Instant::now() + Duration::from_millis(test.timeout_ms);
     let mut output = Output {
         pipe,
@@ -95,7 +100,7 @@ fn supervise(test: &Test, pid: Pid, pipe: File, sink: &mut dyn FnMut(String)) ->
     // Nothing of a test may outlive it, whatever it forked and wherever that has moved to. This is
     // kill(-1): every process but this one.
     let _ = kill_process_group(Pid::INIT, Signal::KILL);
-    let deadline = Instant::now() + REAP_LIMIT;
+    let deadline = Instant::now() + reap;
     loop {
         output.pump(TICK);
         match wait(WaitOptions::NOHANG) {

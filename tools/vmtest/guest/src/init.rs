@@ -22,8 +22,14 @@ use crate::report::Reporter;
 /// How long the NVMe controllers of the topology may take to come up.
 const NVME_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long killed processes may take to go.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
+
 /// kmemleak reports no object younger than five seconds.
 const KMEMLEAK_AGE: Duration = Duration::from_secs(6);
+
+/// Lines of its report in one message.
+const KMEMLEAK_PART: usize = 200;
 
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 
@@ -85,7 +91,7 @@ fn carry_out(plan: &Plan) {
         }
         (Mode::Tests, Ok(())) => {
             for test in &plan.tests {
-                if !run_test(&plan.token, test, &mut reporter, &mut loaded) {
+                if !run_test(plan, test, &mut reporter, &mut loaded) {
                     return;
                 }
             }
@@ -108,6 +114,9 @@ fn prepare(
     for module in &plan.modules {
         load_module(module, loaded)?;
     }
+    for (id, driver) in &plan.driver_override {
+        override_driver(Path::new("/sys/bus/pci"), id, driver)?;
+    }
     // May have come with a module.
     let _ = mount(
         "configfs",
@@ -120,7 +129,7 @@ fn prepare(
         reporter.send(Event::Stage {
             name: "waiting for the NVMe controllers".into(),
         });
-        wait_for_nvme(&plan.nvme)?;
+        wait_for_nvme(&plan.nvme, plan.limit(NVME_LIMIT))?;
     }
     Ok(())
 }
@@ -162,8 +171,44 @@ fn load_module(module: &Module, loaded: &mut BTreeSet<String>) -> Result<(), Str
     }
 }
 
-fn wait_for_nvme(wanted: &[NvmeController]) -> Result<(), String> {
-    let deadline = Instant::now() + NVME_LIMIT;
+/// Binds all devices with that vendor and device id to the driver.
+fn override_driver(bus: &Path, id: &str, driver: &str) -> Result<(), String> {
+    let fail = |path: &Path, error: &dyn std::fmt::Display| {
+        format!("driver_override \"{id}\": {}: {error}", path.display())
+    };
+    let devices = bus.join("devices");
+    let mut found = false;
+    for entry in fs::read_dir(&devices).map_err(|error| fail(&devices, &error))? {
+        let device = entry.map_err(|error| fail(&devices, &error))?.path();
+        let read = |name: &str| {
+            let text = fs::read_to_string(device.join(name)).unwrap_or_default();
+            text.trim().trim_start_matches("0x").to_owned()
+        };
+        if format!("{}:{}", read("vendor"), read("device")) != id {
+            continue;
+        }
+        found = true;
+        let address = device.file_name().unwrap_or_default().as_encoded_bytes();
+        for (path, value) in [
+            (device.join("driver_override"), driver.as_bytes()),
+            (bus.join("drivers_probe"), address),
+        ] {
+            fs::write(&path, value).map_err(|error| fail(&path, &error))?;
+        }
+        let bound = fs::read_link(device.join("driver")).unwrap_or_default();
+        if bound.file_name() != Some(driver.as_ref()) {
+            let error = format!("{driver} does not take it; the console log may say why");
+            return Err(fail(&device, &error));
+        }
+    }
+    if !found {
+        return Err(format!("driver_override \"{id}\": no device has this id"));
+    }
+    Ok(())
+}
+
+fn wait_for_nvme(wanted: &[NvmeController], limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
     loop {
         let missing: Vec<&str> = wanted
             .iter()
@@ -176,7 +221,7 @@ fn wait_for_nvme(wanted: &[NvmeController]) -> Result<(), String> {
         if Instant::now() >= deadline {
             return Err(format!(
                 "NVMe controllers that did not come up in {} s: {}",
-                NVME_LIMIT.as_secs(),
+                limit.as_secs(),
                 missing.join(", ")
             ));
         }
@@ -201,13 +246,13 @@ fn nvme_is_up(wanted: &NvmeController) -> bool {
 
 /// Runs one test. `false` means that nothing more can be run in this boot.
 fn run_test(
-    token: &str,
+    plan: &Plan,
     test: &Test,
     reporter: &mut Reporter,
     loaded: &mut BTreeSet<String>,
 ) -> bool {
     reporter.send(Event::Started { test: test.index });
-    reporter.log(&marker(token, Edge::Begin, test.index));
+    reporter.log(&marker(&plan.token, Edge::Begin, test.index));
     let taint = tainted();
     let start = Instant::now();
     let outcome = test
@@ -217,7 +262,7 @@ fn run_test(
         .map_or_else(
             |error| Outcome::NotStarted { error },
             |()| {
-                exec::run(test, &mut |line| {
+                exec::run(test, plan.limit(REAP_LIMIT), &mut |line| {
                     reporter.send(Event::Output {
                         test: test.index,
                         line,
@@ -227,7 +272,7 @@ fn run_test(
         );
     let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let survives = !matches!(outcome, Outcome::Unkillable { .. });
-    reporter.log(&marker(token, Edge::End, test.index));
+    reporter.log(&marker(&plan.token, Edge::End, test.index));
     reporter.send(Event::Finished {
         test: test.index,
         outcome,
@@ -250,23 +295,34 @@ fn tainted() -> u64 {
 }
 
 fn kmemleak(reporter: &mut Reporter) {
-    let scan = || fs::write(KMEMLEAK, "scan");
-    // The first scan only finds candidates: objects must be old enough, and seen as lost twice.
-    if scan().is_err() {
+    if !Path::new(KMEMLEAK).exists() {
         return;
     }
     reporter.send(Event::Stage {
         name: "scanning for memory leaks".into(),
     });
+    // It switches itself off for good when it runs into trouble, and refuses to scan from then on.
+    let scan = || fs::write(KMEMLEAK, "scan");
+    // The first scan only finds candidates: objects must be old enough, and seen as lost twice.
+    let first = scan();
     std::thread::sleep(KMEMLEAK_AGE);
-    let report = match scan().and_then(|()| fs::read(KMEMLEAK)) {
+    let report: Vec<String> = match first
+        .and_then(|()| scan())
+        .and_then(|()| fs::read(KMEMLEAK))
+    {
         Ok(report) => String::from_utf8_lossy(&report)
             .lines()
             .map(str::to_owned)
             .collect(),
         Err(error) => vec![format!("{KMEMLEAK}: {error}")],
     };
-    reporter.send(Event::Kmemleak { report });
+    // In parts: the host takes no message that is much longer than that. An empty report is one, too.
+    let (first, rest) = report.split_at(report.len().min(KMEMLEAK_PART));
+    for part in std::iter::once(first).chain(rest.chunks(KMEMLEAK_PART)) {
+        reporter.send(Event::Kmemleak {
+            report: part.to_vec(),
+        });
+    }
 }
 
 fn shell_on_console(

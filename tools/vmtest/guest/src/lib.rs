@@ -9,6 +9,7 @@
 //! which the host reads it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +34,22 @@ pub struct Plan {
     pub modules: Vec<Module>,
     /// NVMe controllers that must be up before the first test.
     pub nvme: Vec<NvmeController>,
+    /// The driver of each device with this vendor and device id (`"1af4:1110"`), which does not
+    /// find it by itself.
+    pub driver_override: BTreeMap<String, String>,
     /// The tests, in order.
     pub tests: Vec<Test>,
     /// Ask kmemleak for a report after the last test, where the kernel has it.
     pub kmemleak: bool,
+    /// What the time limits of the guest's own are multiplied by, in percent.
+    pub patience: u32,
+}
+
+impl Plan {
+    /// A time limit of the guest's own, for a machine or kernel as slow as this one.
+    pub fn limit(&self, usual: Duration) -> Duration {
+        usual * self.patience / 100
+    }
 }
 
 /// What the guest is for.
@@ -145,7 +158,7 @@ pub enum Event {
     },
     /// What kmemleak has to say; empty if nothing leaked.
     Kmemleak {
-        /// Its report, line by line.
+        /// Its report, line by line; more may follow.
         report: Vec<String>,
     },
     /// The guest cannot go on. It powers off next.
@@ -234,6 +247,23 @@ mod tests {
         assert_eq!(parse_marker("a1b2", "vmtest[a1b2]: middle 7"), None);
         assert_eq!(parse_marker("a1b2", "vmtest[a1b2]: begin x"), None);
         assert_eq!(parse_marker("a1b2", ""), None);
+    }
+
+    #[test]
+    fn limits_grow_with_patience() {
+        let plan = |patience| Plan {
+            token: String::new(),
+            mode: Mode::Tests,
+            modules: Vec::new(),
+            nvme: Vec::new(),
+            driver_override: BTreeMap::new(),
+            tests: Vec::new(),
+            kmemleak: false,
+            patience,
+        };
+        let limit = |patience| plan(patience).limit(Duration::from_secs(5));
+        assert_eq!(limit(100), Duration::from_secs(5));
+        assert_eq!(limit(250), Duration::from_millis(12_500));
     }
 
     #[test]
