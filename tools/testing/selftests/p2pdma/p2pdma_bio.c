@@ -666,6 +666,9 @@ TEST_F(merge, arguments)
 	REFUSED(_error, (void)#__VA_ARGS__);				\
 } while (0)
 
+	/* the kernel warns of what it has no contiguous memory for */
+	REFUSED_PIECE(0, .length = P2PDMA_TEST_MAX_ORDINARY);
+	REFUSED_PIECE(EINVAL, .length = P2PDMA_TEST_MAX_ORDINARY + 512);
 	REFUSED_PIECE(EINVAL, .id = id, .length = 0);
 	REFUSED_PIECE(EINVAL, .id = id, .length = 8);
 	REFUSED_PIECE(EINVAL, .id = id, .length = page, .offset = 8);

@@ -434,9 +434,12 @@ struct p2pdma_test_map {
 
 #define P2PDMA_TEST_IOC_MAP	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_MAP)
 
+#define P2PDMA_TEST_MAX_ORDINARY	0x100000
+
 /**
  * struct p2pdma_test_piece - memory for a block I/O
- * @id: memory, or 0 for ordinary memory that is made for the purpose
+ * @id: memory, or 0 for ordinary memory that is made for the purpose, of at
+ *	most %P2PDMA_TEST_MAX_ORDINARY bytes
  * @entry: entry of its scatterlist
  * @offset: first byte in the entry, a multiple of 512
  * @length: number of bytes, a multiple of 512

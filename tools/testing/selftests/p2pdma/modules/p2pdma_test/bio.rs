@@ -121,6 +121,18 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_bio) -> Result 
         args.nr_pieces,
         abi::P2PDMA_TEST_MAX_PIECES,
     )?;
+    // Contiguous memory, of which the kernel does not have much in one piece.
+    if pieces
+        .iter()
+        .any(|piece| piece.id == 0 && piece.length > abi::P2PDMA_TEST_MAX_ORDINARY)
+    {
+        return Err(refuse!(
+            EINVAL,
+            "a piece of ordinary memory has at most {} bytes",
+            abi::P2PDMA_TEST_MAX_ORDINARY
+        ));
+    }
+
     let disk = Disk::from_fd(args.fd)
         .inspect_err(|error| refuse!((), "file descriptor {}: {error:?}", args.fd))?;
     if op == Op::Write && !disk.is_writable() {

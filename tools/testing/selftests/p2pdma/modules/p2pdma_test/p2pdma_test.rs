@@ -8,6 +8,8 @@
 //!
 //! - `abi`: structures of the ABI, in and out of user memory;
 //! - `session`: what an open file holds, and how it goes;
+//! - `going`: providers that nothing may be held of any more;
+//! - `suites`: tests that need no program, in debugfs;
 //! - the commands: `pin` and `extract` for memory of user space, `memory` and `bio` for memory that
 //!   is allocated here, `orchestrate` for who reaches whom.
 
@@ -16,12 +18,14 @@
 mod abi;
 mod bio;
 mod extract;
+mod going;
 mod memory;
 mod orchestrate;
 mod page;
 mod pattern;
 mod pin;
 mod session;
+mod suites;
 
 use kernel::{
     fs::File,
@@ -33,6 +37,7 @@ use kernel::{
     },
     prelude::*, //
 };
+use p2pdma::watch::Watch;
 use session::Session;
 
 /// Says why user space is refused, at a bounded rate, and evaluates to the error.
@@ -50,14 +55,21 @@ macro_rules! refuse {
 struct TestModule {
     #[pin]
     device: MiscDeviceRegistration<Session>,
+    #[pin]
+    suites: suites::Files,
+    #[pin]
+    going: Watch<going::List>,
 }
 
 impl kernel::InPlaceModule for TestModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            // First: whoever opens the device relies on it, and is told later than it is.
+            going <- Watch::new(Ok::<_, Error>(going::List)),
             device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"p2pdma_test",
             }),
+            suites <- suites::Files::new(),
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         self,
         Args, //
     },
+    going,
     page,
     refuse, //
 };
@@ -208,23 +209,16 @@ struct Slot {
     state: State,
 }
 
-/// Drivers that are unbound at the same time, without that anything has to be allocated for it.
-const MAX_GOING: usize = 16;
-
 #[derive(Default)]
 struct Table {
     slots: KVVec<Slot>,
     free: KVVec<u32>,
-    /// Providers whose drivers are being unbound now.
-    going: [Option<ARef<pci::Device>>; MAX_GOING],
-    /// There were more of them at a time: nothing is kept any more.
-    overrun: bool,
 }
 
 impl Table {
     /// Why `object` cannot be kept.
-    fn check(&self, object: &Object) -> Result {
-        if self.overrun || self.going.iter().flatten().any(|dev| object.holds(dev)) {
+    fn check(object: &Object) -> Result {
+        if going::any(|dev| object.holds(dev)) {
             return Err(refuse!(
                 ENODEV,
                 "the provider is being unbound from its driver"
@@ -234,7 +228,7 @@ impl Table {
     }
 
     fn insert(&mut self, object: Object) -> Result<u32> {
-        self.check(&object)?;
+        Self::check(&object)?;
 
         let index = match self.free.pop() {
             Some(index) => index,
@@ -281,7 +275,7 @@ impl Table {
     }
 
     fn put_back(&mut self, id: u32, object: Option<Object>) {
-        let object = object.filter(|object| self.check(object).is_ok());
+        let object = object.filter(|object| Self::check(object).is_ok());
 
         if let Ok(slot) = self.slot(id) {
             match object {
@@ -325,25 +319,10 @@ struct Objects {
 
 impl Events for Objects {
     fn going(&self, dev: &pci::Device) {
-        let mut table = self.table.lock();
-
-        match table.going.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => *slot = Some(dev.into()),
-            None => table.overrun = true,
-        }
-        table.drop_all_of(dev);
+        self.table.lock().drop_all_of(dev);
     }
 
-    fn gone(&self, dev: &pci::Device) {
-        for slot in &mut self.table.lock().going {
-            if slot
-                .as_ref()
-                .is_some_and(|going| core::ptr::eq(&**going, dev))
-            {
-                *slot = None;
-            }
-        }
-    }
+    fn gone(&self, _dev: &pci::Device) {}
 }
 
 impl Args for abi::p2pdma_test_peek {
