@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The one system call that has no safe wrapper: `ioctl()` on the test device.
+//!
+//! The kernel reads a structure at the address that it is given, whose first four bytes are its
+//! size, and writes one back of at most that size. A size of more than a page is refused, so a
+//! [`Structure`] is never left, whatever size it claims. What else the kernel writes goes where a
+//! member of the structure points: these are [`Address`]es, which the type sees to, and no Rust
+//! object lives at one.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use rustix::ioctl::{opcode, Ioctl, IoctlOutput, Opcode};
+
+use crate::abi::Member;
+use crate::memory::Address;
+
+/// Room for a structure: two pages.
+const ROOM: usize = 8192;
+
+/// A structure to be, any size that it may claim.
+pub struct Structure {
+    bytes: Box<[u8; ROOM]>,
+}
+
+impl Structure {
+    /// Zeros.
+    pub fn new() -> Self {
+        Structure {
+            bytes: Box::new([0; ROOM]),
+        }
+    }
+
+    /// Sets an element of a member that is no pointer. Others stay what they are.
+    pub fn set(&mut self, member: &Member, index: usize, value: u64) {
+        if !member.pointer {
+            self.write(member, index, value);
+        }
+    }
+
+    /// Sets a pointer. What is none stays what it is.
+    pub fn point(&mut self, member: &Member, to: Address) {
+        if member.pointer {
+            self.write(member, 0, to.get() as u64);
+        }
+    }
+
+    /// Sets a byte behind the members that are known, which are `known` bytes long.
+    pub fn set_unknown(&mut self, known: usize, offset: usize, value: u8) {
+        if let Some(byte) = self.bytes.get_mut(known + offset) {
+            *byte = value;
+        }
+    }
+
+    fn write(&mut self, member: &Member, index: usize, value: u64) {
+        let at = member.offset + index * member.width;
+
+        self.bytes[at..at + member.width].copy_from_slice(&value.to_ne_bytes()[..member.width]);
+    }
+
+    /// The value of a member.
+    pub fn get(&self, member: &Member) -> u64 {
+        let mut value = [0; 8];
+
+        value[..member.width]
+            .copy_from_slice(&self.bytes[member.offset..member.offset + member.width]);
+        u64::from_ne_bytes(value)
+    }
+}
+
+/// What a command is given.
+pub enum Argument<'a> {
+    /// A structure of ours.
+    Structure(&'a mut Structure),
+    /// Some other place, which may be bad.
+    Place(Address),
+}
+
+struct Command<'a> {
+    opcode: Opcode,
+    argument: Argument<'a>,
+}
+
+// SAFETY: The kernel reads and writes where the module's documentation says: within the structure,
+// which is borrowed mutably for the call, or at an `Address`.
+unsafe impl Ioctl for Command<'_> {
+    type Output = ();
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
+        match &mut self.argument {
+            Argument::Structure(structure) => structure.bytes.as_mut_ptr().cast(),
+            Argument::Place(address) => std::ptr::without_provenance_mut(address.get()),
+        }
+    }
+
+    unsafe fn output_from_ptr(
+        _: IoctlOutput,
+        _: *mut rustix::ffi::c_void,
+    ) -> rustix::io::Result<Self::Output> {
+        Ok(())
+    }
+}
+
+/// Sends command `number` of the test device's type `kind` to `fd`.
+///
+/// `fd` need not be open: it may be closed by another thread at any time, which is what is tested. If
+/// its number belongs to another file by then, that file does not know the command.
+pub fn command(fd: RawFd, kind: u8, number: u8, argument: Argument<'_>) -> io::Result<()> {
+    let command = Command {
+        opcode: opcode::none(kind, number),
+        argument,
+    };
+
+    if fd < 0 {
+        return Err(rustix::io::Errno::BADF.into());
+    }
+    // SAFETY: The number is not -1. It is used for this call only, by which nothing happens to the
+    // file but what its driver does.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // SAFETY: The command is what it says: see its implementation of `Ioctl`.
+    unsafe { rustix::ioctl::ioctl(fd, command) }?;
+    Ok(())
+}
