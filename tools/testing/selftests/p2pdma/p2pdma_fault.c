@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Out of memory, systematically: an operation is done again and again, and each
+ * time another of the kernel's allocations in it fails, the first, the second
+ * and so on, until none of them did and the operation succeeded. Every time it
+ * has to fail with an error that says so, or to do without; and nothing may be
+ * left of it.
+ *
+ * The kernel makes allocations fail for one thread: /proc/thread-self/fail-nth,
+ * see Documentation/fault-injection/fault-injection.rst.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/mman.h>
+
+#define TH_LOG_STREAM stdout
+#include "kselftest_harness.h"
+#include "p2pdma_util.h"
+#include "p2pdma_harness.h"
+
+#define DRIVER		"p2pdma_provider"
+#define SYS_PCI		"/sys/bus/pci/devices"
+#define DEBUGFS		"/sys/kernel/debug"
+#define PAGES		8
+#define ELSEWHERE	0x100000	/* on the medium, not where it is read */
+#define MAX_NTH		10000
+#define TAG		(9ULL << P2PDMA_TEST_POSITION_BITS)
+
+static size_t page;
+static const struct p2p_provider *provider;
+static const struct p2p_client *client;
+
+/* ---- allocations that fail --------------------------------------------- */
+
+/* All allocations can fail, also those that may wait; without a word. */
+static const struct {
+	const char *file, *value;
+} faults[] = {
+	{ DEBUGFS "/failslab/ignore-gfp-wait", "N" },
+	{ DEBUGFS "/failslab/verbose", "0" },
+	{ DEBUGFS "/fail_page_alloc/ignore-gfp-wait", "N" },
+	{ DEBUGFS "/fail_page_alloc/min-order", "0" },
+	{ DEBUGFS "/fail_page_alloc/verbose", "0" },
+};
+
+#define CONFIGS	"CONFIG_FAILSLAB, FAIL_PAGE_ALLOC and FAULT_INJECTION_DEBUG_FS"
+
+static void require_faults(void)
+{
+	if (access("/proc/thread-self/fail-nth", W_OK))
+		ksft_exit_skip("no /proc/thread-self/fail-nth: CONFIG_FAULT_INJECTION is off\n");
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+		if (p2p_sysfs_write(faults[i].file, faults[i].value))
+			ksft_exit_skip("%s: %s: not all of " CONFIGS " is there\n",
+				       faults[i].file, strerror(errno));
+}
+
+/* Let the allocation number @nth from now on fail; 0 is none. */
+static bool fail_nth(int fd, int nth)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d", nth);
+
+	return pwrite(fd, text, n, 0) == n;
+}
+
+/* Whether it came to that. */
+static bool has_failed(int fd)
+{
+	char text[16] = "";
+
+	return pread(fd, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
+}
+
+/* ---- the operations ---------------------------------------------------- */
+
+/**
+ * struct state - what operations work on
+ * @dev: the test module
+ * @file: a file of sysfs, the pool, or the disk
+ * @map: peer-to-peer memory
+ * @ram: ordinary memory
+ * @id: an object of the test module
+ */
+struct state {
+	int dev, file;
+	char *map, *ram;
+	uint32_t id;
+};
+
+FIXTURE(fault) {
+	struct state s;
+	int nth;
+};
+
+/**
+ * struct fault_variant - an operation
+ * @prepare: what is needed first, or NULL: true if it is there
+ * @run: the operation: 0, or a negative errno
+ * @undo: what takes it back after it succeeded, or NULL
+ * @errors: what it may fail with beside ENOMEM
+ */
+FIXTURE_VARIANT(fault) {
+	bool (*prepare)(struct state *s);
+	int (*run)(struct state *s);
+	void (*undo)(struct state *s);
+	int errors[4];
+};
+
+static int driver_write(const char *file)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/" DRIVER "/%s",
+		 file);
+	return p2p_sysfs_write(path, provider->bdf) ? -errno : 0;
+}
+
+static void bind_it(struct state *s __always_unused)
+{
+	driver_write("bind");
+}
+
+static void unbind_it(struct state *s __always_unused)
+{
+	driver_write("unbind");
+}
+
+static bool is_unbound(struct state *s)
+{
+	unbind_it(s);
+	return !p2p_is_provider(provider->bdf);
+}
+
+static int run_bind(struct state *s __always_unused)
+{
+	return driver_write("bind");
+}
+
+static int run_unbind(struct state *s __always_unused)
+{
+	return driver_write("unbind");
+}
+
+static bool has_mapping(struct state *s)
+{
+	int pool = p2p_open_pool(provider, O_RDWR);
+
+	s->map = p2p_map(pool, PAGES * page);
+	close(pool);
+	return s->map != MAP_FAILED;
+}
+
+static void bind_and_map(struct state *s)
+{
+	munmap(s->map, PAGES * page);
+	driver_write("bind");
+	has_mapping(s);
+}
+
+static int run_publish(struct state *s __always_unused)
+{
+	char path[PATH_MAX];
+	int ret = 0;
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/" DRIVER "/publish",
+		 provider->bdf);
+	if (p2p_sysfs_write(path, "0") || p2p_sysfs_write(path, "1"))
+		ret = -errno;
+	return ret;
+}
+
+static int run_mmap(struct state *s)
+{
+	int ret = 0;
+
+	s->file = p2p_open_pool(provider, O_RDWR);
+	if (s->file < 0)
+		return -errno;
+	s->map = p2p_map(s->file, PAGES * page);
+	if (s->map == MAP_FAILED)
+		ret = -errno;
+	for (size_t i = 0; !ret && i < PAGES; i++)
+		if (p2p_try_write(s->map + i * page, i))
+			ret = -EFAULT;
+	if (ret && s->map != MAP_FAILED)
+		munmap(s->map, PAGES * page);
+	if (ret)
+		close(s->file);
+	s->map = ret ? MAP_FAILED : s->map;
+	return ret;
+}
+
+static void undo_mmap(struct state *s)
+{
+	munmap(s->map, PAGES * page);
+	close(s->file);
+	s->map = MAP_FAILED;
+}
+
+static bool has_transfer(struct state *s)
+{
+	if (!client || !has_mapping(s))
+		return false;
+	s->ram = mmap(NULL, PAGES * page, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s->file = open(client->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (s->ram == MAP_FAILED || s->file < 0)
+		return false;
+	p2p_fill(s->ram, PAGES * page, P2P_DATA, 0);
+	return pwrite(s->file, s->ram, PAGES * page, 0) ==
+	       (ssize_t)(PAGES * page);
+}
+
+/* What succeeded has brought the data. */
+static int run_read(struct state *s)
+{
+	ssize_t n = pread(s->file, s->map, PAGES * page, 0);
+	char why[256];
+
+	if (n < 0)
+		return -errno;
+	n = n / page * page;
+	if (p2p.corrupt)
+		p2p_flip(s->map, 0);
+	return p2p_check(s->map, n, P2P_DATA, 0, why, sizeof(why)) ? -EILSEQ :
+								    0;
+}
+
+static void undo_read(struct state *s)
+{
+	p2p_fill(s->map, PAGES * page, P2P_PRESET, 0);
+}
+
+static int run_write(struct state *s)
+{
+	return pwrite(s->file, s->map, PAGES * page, ELSEWHERE) < 0 ? -errno :
+								      0;
+}
+
+static int run_alloc(struct state *s)
+{
+	int64_t id = h_memory(s->dev, provider->bdf, page, PAGES);
+
+	s->id = id > 0 ? id : 0;
+	return id > 0 ? 0 : id;
+}
+
+static void undo_object(struct state *s)
+{
+	if (s->id)
+		h_drop(s->dev, s->id);
+	s->id = 0;
+}
+
+static bool has_memory(struct state *s)
+{
+	return !run_alloc(s);
+}
+
+static int map_for_client(struct state *s, uint32_t flags)
+{
+	struct p2pdma_test_map map = {
+		.flags = flags,
+		.id = s->id,
+		.client = h_function(client->bdf),
+	};
+	int ret = h_map(s->dev, &map);
+
+	return ret ? ret : map.ret;
+}
+
+static bool has_memory_for_client(struct state *s)
+{
+	return client && has_memory(s);
+}
+
+static int run_map(struct state *s)
+{
+	return map_for_client(s, 0);
+}
+
+static int run_map_hold(struct state *s)
+{
+	int ret = run_alloc(s);
+
+	if (ret)
+		return ret;
+	ret = map_for_client(s, P2PDMA_TEST_MAP_HOLD);
+	if (ret)
+		undo_object(s);
+	return ret;
+}
+
+static int run_pin(struct state *s)
+{
+	struct p2pdma_test_pin pin = {
+		.flags = P2PDMA_TEST_PIN_WRITE | P2PDMA_TEST_PIN_P2PDMA |
+			 P2PDMA_TEST_PIN_HOLD,
+		.api = P2PDMA_TEST_PIN_FAST,
+		.addr = h_pointer(s->map),
+		.length = PAGES * page,
+	};
+	int ret = h_pin(s->dev, &pin);
+
+	if (!ret) {
+		s->id = pin.id;
+		if (pin.ret != PAGES) {
+			ret = pin.ret < 0 ? pin.ret : -ENOMEM;
+			undo_object(s);
+		}
+	}
+	return ret;
+}
+
+static int run_extract(struct state *s)
+{
+	struct p2pdma_test_segment segment = {
+		.addr = h_pointer(s->map), .length = PAGES * page,
+	};
+	struct p2pdma_test_extract extract = {
+		.flags = P2PDMA_TEST_EXTRACT_WRITE |
+			 P2PDMA_TEST_EXTRACT_P2PDMA | P2PDMA_TEST_EXTRACT_HOLD,
+		.segments = h_pointer(&segment),
+		.nr_segments = 1,
+		.max_pages = PAGES,
+	};
+	int ret = h_extract(s->dev, &extract);
+
+	if (!ret) {
+		s->id = extract.id;
+		if (extract.ret != (int64_t)(PAGES * page)) {
+			ret = extract.ret < 0 ? extract.ret : -ENOMEM;
+			undo_object(s);
+		}
+	}
+	return ret;
+}
+
+static bool has_memory_for_disk(struct state *s)
+{
+	if (!has_memory_for_client(s))
+		return false;
+	s->file = open(client->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	return s->file >= 0;
+}
+
+static int run_bio(struct state *s)
+{
+	struct p2pdma_test_piece pieces[PAGES];
+	struct p2pdma_test_bio bio = {
+		.fd = s->file,
+		.op = P2PDMA_TEST_READ,
+		.pieces = h_pointer(pieces),
+		.nr_pieces = PAGES,
+	};
+	int ret;
+
+	for (unsigned int i = 0; i < PAGES; i++)
+		pieces[i] = (struct p2pdma_test_piece) {
+			.id = s->id, .entry = i, .length = page,
+		};
+	ret = h_bio(s->dev, &bio);
+	return ret ? ret : bio.ret;
+}
+
+static int run_find(struct state *s)
+{
+	uint64_t clients[] = { h_function(client->bdf) };
+	struct p2pdma_test_find find = {
+		.clients = h_pointer(clients), .nr_clients = 1,
+	};
+
+	return h_find(s->dev, &find);
+}
+
+static bool has_client(struct state *s __always_unused)
+{
+	return client;
+}
+
+static int run_pool(struct state *s)
+{
+	struct p2pdma_test_pool pool = {
+		.flags = P2PDMA_TEST_POOL_LARGEST,
+		.provider = h_function(provider->bdf),
+	};
+
+	return h_pool(s->dev, &pool);
+}
+
+FIXTURE_VARIANT_ADD(fault, bind) {
+	.prepare = is_unbound,
+	.run = run_bind,
+	.undo = unbind_it,
+};
+
+FIXTURE_VARIANT_ADD(fault, unbind) {
+	.run = run_unbind,
+	.undo = bind_it,
+};
+
+/* while it is mapped the driver has something to count */
+FIXTURE_VARIANT_ADD(fault, unbind_mapped) {
+	.prepare = has_mapping,
+	.run = run_unbind,
+	.undo = bind_and_map,
+};
+
+FIXTURE_VARIANT_ADD(fault, publish) {
+	.run = run_publish,
+};
+
+FIXTURE_VARIANT_ADD(fault, mmap) {
+	.run = run_mmap,
+	.undo = undo_mmap,
+};
+
+FIXTURE_VARIANT_ADD(fault, read) {
+	.prepare = has_transfer,
+	.run = run_read,
+	.undo = undo_read,
+};
+
+FIXTURE_VARIANT_ADD(fault, write) {
+	.prepare = has_transfer,
+	.run = run_write,
+};
+
+FIXTURE_VARIANT_ADD(fault, alloc) {
+	.run = run_alloc,
+	.undo = undo_object,
+};
+
+FIXTURE_VARIANT_ADD(fault, map) {
+	.prepare = has_memory_for_client,
+	.run = run_map,
+};
+
+FIXTURE_VARIANT_ADD(fault, map_hold) {
+	.prepare = has_client,
+	.run = run_map_hold,
+	.undo = undo_object,
+};
+
+FIXTURE_VARIANT_ADD(fault, pin) {
+	.prepare = has_mapping,
+	.run = run_pin,
+	.undo = undo_object,
+};
+
+FIXTURE_VARIANT_ADD(fault, extract) {
+	.prepare = has_mapping,
+	.run = run_extract,
+	.undo = undo_object,
+};
+
+FIXTURE_VARIANT_ADD(fault, bio) {
+	.prepare = has_memory_for_disk,
+	.run = run_bio,
+};
+
+FIXTURE_VARIANT_ADD(fault, find) {
+	.prepare = has_client,
+	.run = run_find,
+};
+
+FIXTURE_VARIANT_ADD(fault, pool) {
+	.run = run_pool,
+};
+
+FIXTURE_SETUP(fault)
+{
+	self->s = (struct state) { .dev = -1, .file = -1, .map = MAP_FAILED,
+				   .ram = MAP_FAILED };
+	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->nth);
+	self->s.dev = h_open();
+	ASSERT_LE(0, self->s.dev);
+	ASSERT_TRUE(p2p_is_provider(provider->bdf));
+	ASSERT_EQ(provider->rest, p2p_available(provider));
+}
+
+FIXTURE_TEARDOWN(fault)
+{
+	fail_nth(self->nth, 0);
+	close(self->nth);
+	close(self->s.dev);
+	if (!p2p_is_provider(provider->bdf))
+		EXPECT_EQ(0, driver_write("bind"));
+	if (self->s.map != MAP_FAILED)
+		munmap(self->s.map, PAGES * page);
+	EXPECT_EQ(provider->size, p2p_pool_size(provider));
+	EXPECT_EQ(provider->rest, p2p_available(provider));
+}
+
+/* @others ends with 0 */
+static bool is_expected(const int *others, int error)
+{
+	if (error == ENOMEM)
+		return true;
+	while (*others && *others != error)
+		others++;
+	return *others;
+}
+
+TEST_F_TIMEOUT(fault, each_allocation, 600)
+{
+	struct state *s = &self->s;
+	int nth, ret, failed = 0;
+	bool bound, injected;
+	ssize_t rest;
+
+	if (variant->prepare && !variant->prepare(s)) {
+		ASSERT_EQ(NULL, getenv("P2PDMA_TOPOLOGY"));
+		SKIP(return, "no namespace reaches the provider");
+	}
+	bound = p2p_is_provider(provider->bdf);
+	rest = bound ? p2p_available(provider) : 0;
+
+	for (nth = 1; nth <= MAX_NTH; nth++) {
+		ASSERT_TRUE(fail_nth(self->nth, nth));
+		ret = variant->run(s);
+		injected = has_failed(self->nth);
+		ASSERT_TRUE(fail_nth(self->nth, 0));
+
+		if (ret) {
+			EXPECT_TRUE(injected)
+				TH_LOG("nothing failed in it, but it did: %s",
+				       strerror(-ret));
+			EXPECT_TRUE(is_expected(variant->errors, -ret))
+				TH_LOG("allocation %d: %s", nth,
+				       strerror(-ret));
+			failed++;
+		} else if (variant->undo) {
+			variant->undo(s);
+		}
+		/* as if nothing had happened */
+		ASSERT_EQ(bound, p2p_is_provider(provider->bdf))
+			TH_LOG("allocation %d", nth);
+		ASSERT_EQ(bound, p2p_attr_number(provider->bdf, "enable"))
+			TH_LOG("allocation %d", nth);
+		if (bound)
+			ASSERT_EQ(rest, p2p_available(provider))
+				TH_LOG("allocation %d", nth);
+		if (!injected)
+			break;
+	}
+	EXPECT_GE(MAX_NTH, nth)
+		TH_LOG("there is no end to its allocations");
+	ksft_print_msg("%d allocations: without one it failed %d times, and did without %d times\n",
+		       nth - 1, failed, nth - 1 - failed);
+}
+
+int main(int argc, char **argv)
+{
+	page = sysconf(_SC_PAGESIZE);
+	if (p2p_help(argc, argv,
+		     "What is done with peer-to-peer memory, while each allocation in turn fails"))
+		return test_harness_run(argc, argv);
+	p2p_discover();
+	require_faults();
+	h_require();
+
+	for (unsigned int i = 0; !provider && i < p2p.nr_providers; i++)
+		if (!strcmp(p2p.provider[i].driver, DRIVER))
+			provider = &p2p.provider[i];
+	if (!provider)
+		ksft_exit_skip("no device is bound to " DRIVER "\n");
+	for (unsigned int i = 0; !client && i < p2p.nr_clients; i++)
+		if (p2p.client[i].scratch &&
+		    p2p_expect(provider, &p2p.client[i]).verdict !=
+		    P2P_NOT_SUPPORTED)
+			client = &p2p.client[i];
+	return test_harness_run(argc, argv);
+}
