@@ -274,19 +274,21 @@ TEST_F(store, unpublished)
  * The target keeps the device that p2pmem names, and has to let go of it with
  * the namespace: then a device that is removed is freed.
  */
-static bool device_freed(struct __test_metadata *_metadata, const char *bdf)
+static bool device_freed(struct __test_metadata *_metadata,
+			 const struct p2p_provider *p)
 {
 	char path[PATH_MAX], want[64];
 	bool freed;
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/remove", bdf);
-	snprintf(want, sizeof(want), "kobject: '%s' (", bdf);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/remove", p->bdf);
+	snprintf(want, sizeof(want), "kobject: '%s' (", p->bdf);
 	kmsg_skip(kmsg);
 	ASSERT_EQ(0, p2p_sysfs_write(path, "1"));
 	kmsg_find(kmsg, others, sizeof(others), "%s", "");
 	freed = strstr(others, want) && strstr(others, "kobject_cleanup");
-	ASSERT_EQ(0, p2p_sysfs_write("/sys/bus/pci/rescan", "1"));
-	while (!p2p_is_provider(bdf))
+	ASSERT_EQ(0, p2p_find_again(p))
+		TH_LOG("%s", strerror(errno));
+	while (!p2p_is_provider(p->bdf))
 		usleep(10000);
 	return freed;
 }
@@ -306,12 +308,12 @@ TEST_F(store, device_freed)
 		     strerror(errno));
 
 	/* a device that no earlier test has used */
-	device_freed(_metadata, p->bdf);
-	before = device_freed(_metadata, p->bdf);
+	device_freed(_metadata, p);
+	before = device_freed(_metadata, p);
 
 	ASSERT_EQ(0, store(p->bdf));
 	ASSERT_EQ(0, nvmet_cleanup());
-	after = device_freed(_metadata, p->bdf);
+	after = device_freed(_metadata, p);
 	p2p_sysfs_write(control, "func kobject_cleanup -p");
 
 	ASSERT_TRUE(before)
@@ -716,6 +718,18 @@ TEST(metadata_refused)
 	EXPECT_EQ(-EACCES, nvmet_port_set(NVMET_PORT, "param_pi_enable", "1"));
 	EXPECT_KMSG(KMSG_PORT_IN_USE, NVMET_PORT);
 	EXPECT_EQ(0, nvmet_cleanup());
+}
+
+/* ---- who may ----------------------------------------------------------- */
+
+TEST(privileges)
+{
+	if (!has_transport())
+		SKIP(return, NO_TRANSPORT);
+	EXPECT_EQ(0, p2p_open_without(P2P_NOTHING, P2PDMA_NVMET_DEVICE));
+	EXPECT_EQ(EACCES, p2p_open_without(P2P_ROOT, P2PDMA_NVMET_DEVICE));
+	EXPECT_EQ(EPERM, p2p_open_without(P2P_CAP_SYS_ADMIN,
+					  P2PDMA_NVMET_DEVICE));
 }
 
 /* ---- connecting -------------------------------------------------------- */

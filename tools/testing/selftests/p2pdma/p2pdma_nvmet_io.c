@@ -62,6 +62,29 @@ FIXTURE_TEARDOWN(io)
 	target_close(_metadata, &self->t);
 }
 
+/* Debugfs has what each queue did, whose threads may be several. */
+static void expect_queues_counted(struct __test_metadata *_metadata,
+				  const struct target *t,
+				  const struct thread *threads, int nr)
+{
+	struct nvmet_counters c;
+
+	for (int qid = 1; qid <= QUEUES; qid++) {
+		uint64_t commands = 0, bytes = 0;
+
+		for (int i = 0; i < nr; i++) {
+			if (threads[i].run.qid != qid)
+				continue;
+			commands += threads[i].run.p2p_commands;
+			bytes += threads[i].run.p2p_bytes;
+		}
+		EXPECT_EQ(!!commands, nvmet_counters(&t->host, qid, 1, &c));
+		EXPECT_EQ(commands, c.p2p_commands);
+		EXPECT_EQ(bytes, c.p2p_bytes);
+		EXPECT_EQ(0UL, c.fallback_commands + c.ram_commands);
+	}
+}
+
 TEST_F(io, write)
 {
 	const struct shape *s = variant->shape;
@@ -76,6 +99,7 @@ TEST_F(io, write)
 		    s->depth, s->len, P2P_DATA);
 	for (int i = 0; i < s->threads; i++)
 		expect_p2p(_metadata, variant->provider, &threads[i].run);
+	expect_queues_counted(_metadata, t, threads, s->threads);
 
 	good = medium_holds(_metadata, t, t->pos, len, P2P_DATA);
 	data_verdict(_metadata, &t->expect, good);
@@ -490,7 +514,7 @@ static void expect_counted(struct __test_metadata *_metadata,
 {
 	struct nvmet_counters c;
 
-	EXPECT_EQ(1, nvmet_counters(&t->host, nsid, &c));
+	EXPECT_EQ(1, nvmet_counters(&t->host, r->qid, nsid, &c));
 	EXPECT_EQ(r->p2p_commands, c.p2p_commands);
 	EXPECT_EQ(r->p2p_bytes, c.p2p_bytes);
 	EXPECT_EQ(r->fallback_commands, c.fallback_commands);
@@ -887,7 +911,7 @@ TEST_F(several, namespaces)
 		expect_counted(_metadata, &other, i + 1,
 			       &threads[2 * i + 1].run);
 	}
-	EXPECT_EQ(nr, nvmet_counters(&t->host, -1, &c));
+	EXPECT_EQ(nr, nvmet_counters(&t->host, -1, -1, &c));
 	EXPECT_EQ(nr * PAIR_LEN / 2, c.p2p_bytes);
 	EXPECT_EQ(0UL, c.fallback_bytes);
 

@@ -106,7 +106,7 @@ static void load_wait(struct __test_metadata *_metadata,
 	uint64_t done, until = 0;
 
 	for (;;) {
-		ASSERT_LE(0, nvmet_counters(&t->host, 1, &c));
+		ASSERT_LE(0, nvmet_counters(&t->host, -1, 1, &c));
 		done = fallback ? c.fallback_commands : c.p2p_commands;
 		if (!until)
 			until = done + ENOUGH;
@@ -273,6 +273,30 @@ TEST_F_TIMEOUT(load, remove_port, 120)
 	load_check(_metadata, t, self->thread);
 }
 
+/*
+ * A host of the discovery subsystem is on the port, too, which belongs to no
+ * subsystem that could be unlinked: it goes with the port.
+ */
+TEST_F_TIMEOUT(load, remove_discovery_port, 120)
+{
+	struct p2pdma_nvmet_command cmd = { .sqe = { 0x18, 0x40 } };
+	struct target *t = &self->t;
+	struct nvmet_host host;
+
+	ASSERT_EQ(0, nvmet_host_connect(&host, NVMET_PORT,
+					"nqn.2014-08.org.nvmexpress.discovery",
+					NULL, 0, 0));
+	/* Keep Alive */
+	EXPECT_EQ(0, nvmet_command(&host, &cmd));
+	EXPECT_EQ(0, cmd.status);
+	nvmet_host_close(&t->host);
+
+	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	EXPECT_EQ(-ENOTCONN, nvmet_command(&host, &cmd));
+	nvmet_host_close(&host);
+}
+
 /* Everything at once, in the order that nvmetcli clear has. */
 TEST_F_TIMEOUT(load, remove_all, 120)
 {
@@ -286,11 +310,14 @@ TEST_F_TIMEOUT(load, remove_all, 120)
 	load_check(_metadata, t, self->thread);
 }
 
-/* Another subsystem on the same port is none of its business. */
+/* Another subsystem on the same port is none of the load's business. */
 TEST_F_TIMEOUT(load, unlink_other_subsystem, 120)
 {
+	/* Identify, whatever becomes of it */
+	struct p2pdma_nvmet_command cmd = { .sqe = { 0x06, 0x40 } };
 	const char *other = NQN_PREFIX "other";
 	struct target *t = &self->t;
+	int ret;
 
 	ASSERT_EQ(0, nvmet_subsys_add(other));
 	for (int round = 0; round < 3; round++) {
@@ -302,6 +329,12 @@ TEST_F_TIMEOUT(load, unlink_other_subsystem, 120)
 		ASSERT_EQ(0, nvmet_host_connect(&host, NVMET_PORT, other,
 						t->fabric, 1, QUEUE_SIZE));
 		ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, other));
+		/* its host is disconnected, in the background */
+		do {
+			ret = nvmet_command(&host, &cmd);
+			usleep(1000);
+		} while (!ret);
+		EXPECT_EQ(-ENOTCONN, ret);
 		load_wait(_metadata, t, false);
 		load_stop(_metadata, self->thread);
 		nvmet_host_close(&host);

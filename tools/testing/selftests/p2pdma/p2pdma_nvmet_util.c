@@ -422,10 +422,10 @@ uint64_t nvmet_pattern(enum p2p_what what)
 }
 
 /*
- * Add up what a controller counted in debugfs, for one namespace, or for all
- * if @nsid is negative: the number of lines, or an error.
+ * Add up what a controller counted in debugfs, for one queue and one namespace,
+ * or for all of them if negative: the number of lines, or an error.
  */
-int nvmet_counters(const struct nvmet_host *host, int nsid,
+int nvmet_counters(const struct nvmet_host *host, int queue, int nsid,
 		   struct nvmet_counters *sum)
 {
 	char path[PATH_MAX], line[256];
@@ -444,7 +444,8 @@ int nvmet_counters(const struct nvmet_host *host, int nsid,
 			   &c.fallback_commands, &c.fallback_bytes,
 			   &c.ram_commands, &c.ram_bytes, &c.no_memory) != 9)
 			continue;	/* the headline */
-		if (nsid >= 0 && ns != (unsigned int)nsid)
+		if ((queue >= 0 && qid != (unsigned int)queue) ||
+		    (nsid >= 0 && ns != (unsigned int)nsid))
 			continue;
 		sum->p2p_commands += c.p2p_commands;
 		sum->p2p_bytes += c.p2p_bytes;

@@ -70,7 +70,7 @@ void nvmet_host_close(struct nvmet_host *host);
 int nvmet_command(struct nvmet_host *host, struct p2pdma_nvmet_command *cmd);
 uint64_t nvmet_pattern(enum p2p_what what);
 
-/* What a controller counted, all queues and namespaces together. */
+/* What a controller counted. */
 struct nvmet_counters {
 	uint64_t p2p_commands, p2p_bytes;
 	uint64_t fallback_commands, fallback_bytes;
@@ -78,7 +78,7 @@ struct nvmet_counters {
 	uint64_t no_memory;
 };
 
-int nvmet_counters(const struct nvmet_host *host, int nsid,
+int nvmet_counters(const struct nvmet_host *host, int queue, int nsid,
 		   struct nvmet_counters *sum);
 
 #endif /* _SELFTESTS_P2PDMA_NVMET_UTIL_H */

@@ -71,6 +71,7 @@ struct State {
 #[pin_data]
 pub(crate) struct Controller {
     id: u16,
+    port: u16,
     client: Option<ARef<Device>>,
     table: Arc<Table>,
     #[pin]
@@ -155,6 +156,7 @@ impl Controller {
         let ctrl = Arc::pin_init(
             try_pin_init!(Self {
                 id,
+                port: port.id(),
                 client,
                 table: table.clone(),
                 state <- new_mutex!(State { phase: Phase::Live, calls: 0, queues }),
@@ -174,6 +176,11 @@ impl Controller {
     /// Its ID.
     pub(crate) fn id(&self) -> u16 {
         self.id
+    }
+
+    /// ID of the port that it was connected through.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The device that does the fabric's DMA.

@@ -77,8 +77,16 @@ impl Table {
         Ok(self.entries.lock().ports.push(port.clone(), GFP_KERNEL)?)
     }
 
+    /// Has all controllers closed that were connected through the port. Those of subsystems that
+    /// were linked to it were deleted before, but there may be some of the discovery subsystem.
     pub(crate) fn remove_port(&self, id: u16) {
-        self.entries.lock().ports.retain(|port| port.id() != id);
+        let mut entries = self.entries.lock();
+
+        entries.ports.retain(|port| port.id() != id);
+        for ctrl in entries.controllers.iter().filter(|ctrl| ctrl.port() == id) {
+            // Fails if it is on the queue already.
+            drop(transport::queue().enqueue(ctrl.clone()));
+        }
     }
 
     /// The port with that ID.
@@ -186,7 +194,7 @@ impl Attempting {
     /// # Errors
     ///
     /// - [`ECONNRESET`] if it was to be deleted meanwhile.
-    /// - [`ENODEV`] if its client left meanwhile.
+    /// - [`ENODEV`] if its client left, or its port was removed, meanwhile.
     /// - [`ENOMEM`].
     pub(crate) fn succeeded(self, ctrl: &Arc<Controller>) -> Result {
         let mut entries = self.table.entries.lock();
@@ -199,6 +207,9 @@ impl Attempting {
             .iter()
             .any(|attempt| attempt.id == self.id && attempt.doomed)
         {
+            return Err(ENODEV);
+        }
+        if entries.ports.iter().all(|port| port.id() != ctrl.port()) {
             return Err(ENODEV);
         }
         Ok(entries.controllers.push(ctrl.clone(), GFP_KERNEL)?)
