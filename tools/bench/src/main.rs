@@ -4,6 +4,10 @@
 //!
 //! Both drivers of `tools/bench/modules` are bound to the same device in turn. The smallest of all
 //! rounds counts: whatever disturbs a round makes it longer, never shorter.
+//!
+//! What is done to user pages is measured on peer-to-peer memory and on anonymous memory.
+
+mod pages;
 
 use std::{
     fs,
@@ -15,6 +19,8 @@ use std::{
 use anyhow::{bail, ensure, Context, Result};
 use clap::Parser;
 use serde::Serialize;
+
+use crate::pages::{Costs, PageRow};
 
 /// Calls in one reading of an attribute, as in the drivers.
 const ITERATIONS: u64 = 200;
@@ -62,6 +68,7 @@ struct Report {
     rounds: u32,
     unit: &'static str,
     rows: Vec<Row>,
+    pages: Vec<PageRow>,
 }
 
 /// A PCI function in sysfs.
@@ -135,6 +142,16 @@ fn first_testdev(bus: &Path) -> Result<String> {
     }
 }
 
+/// A number in a file.
+fn read_number(file: &Path) -> Result<u64> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+
+    text.trim()
+        .parse()
+        .with_context(|| format!("{} is not a number: {text:?}", file.display()))
+}
+
 /// Keeps the smallest of the values for each of its places.
 fn keep_smallest(smallest: &mut [u64], values: &[u64]) {
     for (smallest, value) in smallest.iter_mut().zip(values) {
@@ -142,22 +159,16 @@ fn keep_smallest(smallest: &mut [u64], values: &[u64]) {
     }
 }
 
-/// One round with `driver`: the calls' times, then that of unbinding and binding.
-fn round(device: &Device, driver: &str) -> Result<[u64; CALLS.len() + 1]> {
+/// One round with `driver`: the calls' times, then that of unbinding and binding; and what pages cost.
+fn round(device: &Device, driver: &str, costs: &mut Costs) -> Result<[u64; CALLS.len() + 1]> {
     let mut times = [0; CALLS.len() + 1];
 
     device.allow(driver)?;
     device.bind(driver)?;
     for (time, (attribute, _)) in times.iter_mut().zip(CALLS) {
-        let file = device.path().join("p2pdma_bench").join(attribute);
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-
-        *time = text
-            .trim()
-            .parse()
-            .with_context(|| format!("{} is not a number: {text:?}", file.display()))?;
+        *time = read_number(&device.path().join("p2pdma_bench").join(attribute))?;
     }
+    costs.measure(&device.path())?;
 
     let start = Instant::now();
     device.unbind()?;
@@ -167,18 +178,23 @@ fn round(device: &Device, driver: &str) -> Result<[u64; CALLS.len() + 1]> {
     Ok(times)
 }
 
-fn measure(device: &Device, rounds: u32) -> Result<Vec<Row>> {
+fn measure(device: &Device, rounds: u32) -> Result<(Vec<Row>, Vec<PageRow>)> {
     let mut c = [u64::MAX; CALLS.len() + 1];
     let mut rust = c;
+    let mut c_pages = Costs::new();
+    let mut rust_pages = Costs::new();
 
     for _ in 0..rounds {
-        keep_smallest(&mut c, &round(device, "p2pdma_bench_c")?);
-        keep_smallest(&mut rust, &round(device, "p2pdma_bench_rust")?);
+        keep_smallest(&mut c, &round(device, "p2pdma_bench_c", &mut c_pages)?);
+        keep_smallest(
+            &mut rust,
+            &round(device, "p2pdma_bench_rust", &mut rust_pages)?,
+        );
     }
 
     let calls = CALLS.map(|(_, call)| (call, ITERATIONS));
     let all = calls.into_iter().chain([("bind + unbind", 1)]);
-    Ok(all
+    let rows = all
         .zip(c.into_iter().zip(rust))
         .map(|((call, iterations), (c, rust))| Row {
             call,
@@ -186,7 +202,8 @@ fn measure(device: &Device, rounds: u32) -> Result<Vec<Row>> {
             rust: rust as f64 / iterations as f64,
             ratio: rust as f64 / c as f64,
         })
-        .collect())
+        .collect();
+    Ok((rows, pages::rows(&c_pages, &rust_pages)))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -211,18 +228,21 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     let before = device.driver();
     device.unbind()?;
-    let rows = measure(&device, arguments.rounds);
+    // Of small pages, as peer-to-peer memory is.
+    let measured = pages::without_huge_pages(Path::new("/"), || measure(&device, arguments.rounds));
     device.unbind()?;
     device.allow("")?;
     if let Some(before) = before {
         device.bind(&before)?;
     }
 
+    let (rows, pages) = measured?;
     let report = Report {
         device: device.name,
         rounds: arguments.rounds,
         unit: "ns per call, the smallest of all rounds; instructions under -icount shift=0",
-        rows: rows?,
+        rows,
+        pages,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -232,6 +252,25 @@ fn run(arguments: &Arguments) -> Result<()> {
             println!(
                 "{:<30} {:>12.1} {:>12.1} {:>8.3}",
                 row.call, row.c, row.rust, row.ratio
+            );
+        }
+        println!(
+            "\n{:<30} {:>25} {:>25} {:>8}",
+            "", "anonymous", "peer-to-peer", ""
+        );
+        println!(
+            "{:<30} {:>12} {:>12} {:>12} {:>12} {:>8}",
+            "call", "C", "Rust", "C", "Rust", "ratio"
+        );
+        for row in &report.pages {
+            println!(
+                "{:<30} {:>12.1} {:>12.1} {:>12.1} {:>12.1} {:>8.3}",
+                format!("{}, pages: {}", row.call, row.pages),
+                row.anonymous.c,
+                row.anonymous.rust,
+                row.peer_to_peer.c,
+                row.peer_to_peer.rust,
+                row.ratio
             );
         }
         println!("# {}", report.unit);

@@ -5,16 +5,22 @@
  *
  * Each attribute of the group p2pdma_bench, when it is read, does its calls
  * ITERATIONS times and shows how many nanoseconds that took: under -icount,
- * that is how many instructions.
+ * that is how many instructions. pin and extract do theirs PAGE_ITERATIONS
+ * times, on memory of the process that reads: what it wrote to range, address
+ * and length.
  */
 
 #include <linux/ktime.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
 #include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
 
 #define ITERATIONS 200
+#define PAGE_ITERATIONS 20
 #define BENCH_BAR 2
 #define NUM_CLIENTS 4
 
@@ -101,11 +107,104 @@ static ssize_t distance_many_show(struct device *dev,
 }
 static DEVICE_ATTR_RO(distance_many);
 
+/* One device is bound at a time. */
+static unsigned long user_addr, user_len;
+
+static int bench_pin(void)
+{
+	int nr_pages = user_len / PAGE_SIZE, ret;
+	struct page **pages;
+
+	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+
+	ret = pin_user_pages_fast(user_addr, nr_pages,
+				  FOLL_WRITE | FOLL_PCI_P2PDMA, pages);
+	if (ret > 0)
+		unpin_user_pages_dirty_lock(pages, ret, true);
+	kvfree(pages);
+	if (ret < 0)
+		return ret;
+	return ret == nr_pages ? 0 : -EFAULT;
+}
+
+static int bench_extract(void)
+{
+	struct iovec iov = { (void __user *)user_addr, user_len };
+	int nr_pages = user_len / PAGE_SIZE;
+	struct page **pages;
+	struct iov_iter iter;
+	size_t offset;
+	ssize_t ret;
+
+	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+
+	iov_iter_init(&iter, ITER_DEST, &iov, 1, user_len);
+	ret = iov_iter_extract_pages(&iter, &pages, SIZE_MAX, nr_pages,
+				     ITER_ALLOW_P2PDMA, &offset);
+	if (ret > 0)
+		unpin_user_pages_dirty_lock(pages,
+					    DIV_ROUND_UP(offset + ret,
+							 PAGE_SIZE), true);
+	kvfree(pages);
+	if (ret < 0)
+		return ret;
+	return ret == user_len ? 0 : -EFAULT;
+}
+
+static ssize_t bench_run_pages(char *buf, int (*f)(void))
+{
+	ktime_t start = ktime_get();
+	int i, ret;
+
+	for (i = 0; i < PAGE_ITERATIONS; i++) {
+		ret = f();
+		if (ret)
+			return ret;
+	}
+	return sysfs_emit(buf, "%lld\n", ktime_to_ns(ktime_sub(ktime_get(), start)));
+}
+
+static ssize_t pin_show(struct device *dev, struct device_attribute *attr,
+			char *buf)
+{
+	return bench_run_pages(buf, bench_pin);
+}
+static DEVICE_ATTR_RO(pin);
+
+static ssize_t extract_show(struct device *dev, struct device_attribute *attr,
+			    char *buf)
+{
+	return bench_run_pages(buf, bench_extract);
+}
+static DEVICE_ATTR_RO(extract);
+
+static ssize_t range_show(struct device *dev, struct device_attribute *attr,
+			  char *buf)
+{
+	return sysfs_emit(buf, "%lu %lu\n", user_addr, user_len);
+}
+
+static ssize_t range_store(struct device *dev, struct device_attribute *attr,
+			   const char *buf, size_t count)
+{
+	if (sscanf(buf, "%lu %lu", &user_addr, &user_len) != 2)
+		return -EINVAL;
+	return count;
+}
+static DEVICE_ATTR_RW(range);
+
 static struct attribute *bench_attrs[] = {
 	&dev_attr_alloc.attr,
 	&dev_attr_alloc_sgl.attr,
 	&dev_attr_distance.attr,
 	&dev_attr_distance_many.attr,
+	&dev_attr_pin.attr,
+	&dev_attr_extract.attr,
+	&dev_attr_range.attr,
 	NULL,
 };
 

@@ -3,7 +3,9 @@
 //! A driver whose attributes do calls of the library many times, to measure them.
 //!
 //! Each attribute of the group `p2pdma_bench`, when it is read, does its calls [`ITERATIONS`] times
-//! and shows how many nanoseconds that took: under `-icount`, that is how many instructions.
+//! and shows how many nanoseconds that took: under `-icount`, that is how many instructions. `pin` and
+//! `extract` do theirs [`PAGE_ITERATIONS`] times, on memory of the process that reads: what it wrote
+//! to `range`, address and length.
 //! `p2pdma_bench_c` does the same calls in C. See `Documentation/p2pdma/bench.rst`.
 
 #![forbid(unsafe_code)]
@@ -14,10 +16,17 @@ use kernel::{
         Bound,
         Core, //
     },
+    page::PAGE_SIZE,
     pci,
     prelude::*,
     sizes::SZ_64K,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    },
     time::{
         Instant,
         Monotonic, //
@@ -29,6 +38,14 @@ use p2pdma::{
         self,
         Reach,
         Report, //
+    },
+    pin::{
+        self,
+        Access,
+        Flags,
+        Segment,
+        UserIter,
+        UserRange, //
     },
     pool::Pool,
     provider::{
@@ -44,6 +61,7 @@ use p2pdma::{
 };
 
 const ITERATIONS: u32 = 200;
+const PAGE_ITERATIONS: u32 = 20;
 const BENCH_BAR: u8 = 2;
 
 /// What the calls are made on.
@@ -98,12 +116,73 @@ impl Calls<'_> {
     }
 }
 
+/// Memory of the process that reads an attribute.
+#[derive(Clone, Copy)]
+struct UserMemory {
+    addr: usize,
+    len: usize,
+}
+
+impl UserMemory {
+    fn pin(self) -> Result {
+        let flags = Flags::short_term(Access::Write).allow_p2pdma();
+        let pages = pin::pin_fast(UserRange::new(self.addr, self.len)?, flags)?;
+
+        self.expect(pages.len() * PAGE_SIZE)
+    }
+
+    fn extract(self) -> Result {
+        let segment = Segment {
+            addr: self.addr,
+            len: self.len,
+        };
+        let mut iter = UserIter::new(&[segment], Access::Write)?;
+        let extracted = iter.extract(self.len / PAGE_SIZE, true)?;
+
+        self.expect(extracted.len)
+    }
+
+    fn expect(self, len: usize) -> Result {
+        if len == self.len {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Nanoseconds that [`PAGE_ITERATIONS`] of `call` take.
+    fn measure(self, call: fn(Self) -> Result) -> Result<i64> {
+        let start = Instant::<Monotonic>::now();
+
+        for _ in 0..PAGE_ITERATIONS {
+            call(self)?;
+        }
+        Ok(start.elapsed().as_nanos())
+    }
+}
+
 struct Bench {
     dev: ARef<pci::Device>,
+    addr: Atomic<u64>,
+    len: Atomic<u64>,
 }
 
 impl Bench {
+    fn user_memory(&self) -> UserMemory {
+        // CAST: 64 bits, as PCI_P2PDMA depends on 64BIT.
+        UserMemory {
+            addr: self.addr.load(Relaxed) as usize,
+            len: self.len.load(Relaxed) as usize,
+        }
+    }
+
     fn measure(&self, index: usize) -> Result<i64> {
+        match index {
+            PIN => return self.user_memory().measure(UserMemory::pin),
+            EXTRACT => return self.user_memory().measure(UserMemory::extract),
+            _ => (),
+        }
+
         let dev: &pci::Device = &self.dev;
         let bound = BoundDevice::try_lock(dev.as_ref())?;
         let dev = bound.pci()?;
@@ -123,14 +202,40 @@ impl Attributes for Bench {
         Attribute::ro(c"alloc_sgl"),
         Attribute::ro(c"distance"),
         Attribute::ro(c"distance_many"),
+        Attribute::ro(c"pin"),
+        Attribute::ro(c"extract"),
+        Attribute::rw(c"range"),
     ];
 
     fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        if index == RANGE {
+            let UserMemory { addr, len } = self.user_memory();
+
+            return write!(out, "{addr} {len}");
+        }
+
         let time = self.measure(index).map_err(|_| fmt::Error)?;
 
         write!(out, "{time}")
     }
+
+    fn store(&self, index: usize, value: &str) -> Result {
+        if index != RANGE {
+            return Err(EPERM);
+        }
+
+        let (addr, len) = value.split_once(' ').ok_or(EINVAL)?;
+
+        self.addr.store(addr.parse().map_err(|_| EINVAL)?, Relaxed);
+        self.len.store(len.parse().map_err(|_| EINVAL)?, Relaxed);
+        Ok(())
+    }
 }
+
+/// Places in [`Bench::ATTRIBUTES`], behind what [`Calls`] do.
+const PIN: usize = 4;
+const EXTRACT: usize = 5;
+const RANGE: usize = 6;
 
 struct BenchDriver;
 
@@ -155,7 +260,14 @@ impl pci::Driver for BenchDriver {
 
         provider.publish(true);
         let dev: &pci::Device = pdev;
-        sysfs::register(pdev.as_ref(), Bench { dev: dev.into() })?;
+        sysfs::register(
+            pdev.as_ref(),
+            Bench {
+                dev: dev.into(),
+                addr: Atomic::new(0),
+                len: Atomic::new(0),
+            },
+        )?;
         Ok(provider)
     }
 }
