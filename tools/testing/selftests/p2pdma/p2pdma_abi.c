@@ -4,79 +4,30 @@
  * what is refused, with which error. What the commands do is the business of
  * other programs.
  */
-#include <grp.h>
-#include <linux/capability.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
 #include "p2pdma_util.h"
 #include "p2pdma_harness.h"
 
-#define NOBODY	65534
-
 static size_t page;
 
 /* ---- who may ----------------------------------------------------------- */
 
-/* open() in a process that gave up something: the error that it gives. */
-static int open_without(void (*give_up)(void))
-{
-	int status;
-	pid_t pid;
-
-	pid = fork();
-	if (!pid) {
-		give_up();
-		_exit(h_open() < 0 ? errno : 0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
-}
-
-static void give_up_root(void)
-{
-	if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
-	    setresuid(NOBODY, NOBODY, NOBODY))
-		_exit(255);
-}
-
-/* Still root, but without the capability to administrate. */
-static void give_up_capability(void)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-
-	if (syscall(SYS_capget, &header, data))
-		_exit(255);
-	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective &=
-		~CAP_TO_MASK(CAP_SYS_ADMIN);
-	if (syscall(SYS_capset, &header, data))
-		_exit(255);
-}
-
-static void give_up_nothing(void)
-{
-}
-
 TEST(open_as_root)
 {
-	EXPECT_EQ(0, open_without(give_up_nothing));
+	EXPECT_EQ(0, p2p_open_without(P2P_NOTHING, P2PDMA_TEST_DEVICE));
 }
 
 TEST(open_without_root)
 {
-	EXPECT_EQ(EACCES, open_without(give_up_root));
+	EXPECT_EQ(EACCES, p2p_open_without(P2P_ROOT, P2PDMA_TEST_DEVICE));
 }
 
 TEST(open_without_capability)
 {
-	EXPECT_EQ(EPERM, open_without(give_up_capability));
+	EXPECT_EQ(EPERM, p2p_open_without(P2P_CAP_SYS_ADMIN, P2PDMA_TEST_DEVICE));
 }
 
 /* ---- structures -------------------------------------------------------- */

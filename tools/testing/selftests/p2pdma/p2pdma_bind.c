@@ -197,7 +197,7 @@ FIXTURE_TEARDOWN(bind)
 	struct target *t = &self->t;
 
 	if (access(t->device, F_OK))
-		p2p_sysfs_write("/sys/bus/pci/rescan", "1");
+		p2p_find_again(t->provider);
 	else if (!p2p_is_provider(t->provider->bdf))
 		bind_again(t);
 	wait_until_back(t);
@@ -442,7 +442,8 @@ TEST_F(bind, remove_device)
 	EXPECT_EQ(0, munmap(map, PAGES * page));
 	close(fd);
 
-	ASSERT_EQ(0, p2p_sysfs_write("/sys/bus/pci/rescan", "1"));
+	ASSERT_EQ(0, p2p_find_again(variant->provider))
+		TH_LOG("%s", strerror(errno));
 	wait_until_back(&self->t);
 	expect_back(_metadata, &self->t);
 	expect_usable(_metadata, variant->provider);

@@ -589,6 +589,38 @@ TEST_F(mapping, mremap_grow)
 	self->len += 2 * page;
 }
 
+/*
+ * Where there is room behind the mapping, it should grow in place, or move as it
+ * does otherwise. But expand_vma() takes what vma_merge_extend() refuses, a
+ * mapping that cannot be merged (VM_MIXEDMAP is VM_SPECIAL), for a lack of
+ * memory, and gives up.
+ */
+TEST_F(mapping, mremap_grow_with_room)
+{
+	char *room, *map;
+
+	room = mmap(NULL, 4 * self->len, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)room);
+	ASSERT_EQ((void *)room, mremap(self->map, self->len, self->len,
+				       MREMAP_MAYMOVE | MREMAP_FIXED, room));
+	self->map = room;
+	ASSERT_EQ(0, munmap(room + self->len, 3 * self->len));
+
+	map = mremap(room, self->len, self->len + 2 * page, MREMAP_MAYMOVE);
+	if (map == MAP_FAILED && errno == ENOMEM) {
+		EXPECT_PAGES(room, 0, PAGES - 1);
+		P2P_XFAIL("mremap-mixedmap-enomem: mremap() gives ENOMEM");
+		return;
+	}
+	ASSERT_NE(MAP_FAILED, (void *)map);
+	EXPECT_PAGES(map, 0, PAGES - 1);
+	EXPECT_FAULTS(SIGBUS, map + self->len);
+	self->map = map;
+	self->len += 2 * page;
+	P2P_XPASS("mremap-mixedmap-enomem did not show itself");
+}
+
 TEST_F(mapping, mremap_move)
 {
 	char *old = self->map, *to;
@@ -928,6 +960,9 @@ TEST_F(advice, madvise)
 	const struct advice *row = variant->row;
 	int ret, error;
 
+	if ((row->advice == MADV_MERGEABLE || row->advice == MADV_UNMERGEABLE) &&
+	    access("/sys/kernel/mm/ksm", F_OK))
+		SKIP(return, "the kernel does not merge pages (CONFIG_KSM)");
 	ret = madvise(self->map, PAGES * page, row->advice);
 	error = ret ? errno : 0;
 

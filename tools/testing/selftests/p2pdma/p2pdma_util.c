@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -14,8 +15,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
 #include <linux/io.h>
 
 #include "kselftest.h"
@@ -217,6 +221,10 @@ static void find_providers(void)
 		copy_name(p->bdf, sizeof(p->bdf), bdf);
 		copy_name(p->kind, sizeof(p->kind), kind_of(bdf));
 		p2p_driver_link(bdf, p->driver, sizeof(p->driver));
+		attr_read(p->override, sizeof(p->override),
+			  SYS_PCI "/%s/driver_override", bdf);
+		if (!strcmp(p->override, "(null)"))
+			p->override[0] = '\0';
 		controller_serial(bdf, p->serial, sizeof(p->serial));
 		p->size = p2p_pool_size(p);
 		p->rest = p2p_available(p);
@@ -229,6 +237,25 @@ static void find_providers(void)
 		free(entry[i]);
 	}
 	free(entry);
+}
+
+/*
+ * Have a device that was removed found again, with the driver_override that it
+ * had: 0, or -1 with errno set. Its driver may be bound to it later only.
+ */
+int p2p_find_again(const struct p2p_provider *provider)
+{
+	char path[PATH_MAX];
+
+	if (p2p_sysfs_write("/sys/bus/pci/rescan", "1"))
+		return -1;
+	if (!provider->override[0])
+		return 0;
+	snprintf(path, sizeof(path), SYS_PCI "/%s/driver_override",
+		 provider->bdf);
+	if (p2p_sysfs_write(path, provider->override))
+		return -1;
+	return p2p_sysfs_write("/sys/bus/pci/drivers_probe", provider->bdf);
 }
 
 static bool scratch_allowed(const struct p2p_client *client)
@@ -631,6 +658,7 @@ bool p2p_help(int argc, char **argv, const char *about)
 		"  P2PDMA_SEED          repeat the run that named this seed\n"
 		"  P2PDMA_TEST_CORRUPT  set to 1 to flip a bit after each transfer: every test that\n"
 		"                       compares data must then fail\n"
+		"  P2PDMA_TIMEOUT_SCALE  how much longer than usual tests may take\n"
 		"\n"
 		"Example:\n"
 		"  P2PDMA_SCRATCH=/dev/nvme1n1 P2PDMA_EXPECT='*>*=bus-addr' %s\n"
@@ -865,6 +893,47 @@ void p2p_copy_out(void *ram, const void *mem, size_t len)
 
 	for (i = 0; i < len; i += 8)
 		*(uint64_t *)(ram + i) = readq(mem + i);
+}
+
+/* ---- privileges -------------------------------------------------------- */
+
+#define NOBODY	65534
+
+static int give_up_root(void)
+{
+	return setgroups(0, NULL) ?: setresgid(NOBODY, NOBODY, NOBODY) ?:
+	       setresuid(NOBODY, NOBODY, NOBODY);
+}
+
+static int give_up_capability(void)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data))
+		return -1;
+	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective &=
+		~CAP_TO_MASK(CAP_SYS_ADMIN);
+	return syscall(SYS_capset, &header, data);
+}
+
+int p2p_open_without(enum p2p_without what, const char *path)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		if ((what == P2P_ROOT && give_up_root()) ||
+		    (what == P2P_CAP_SYS_ADMIN && give_up_capability()))
+			abort();
+		_exit(open(path, O_RDWR | O_CLOEXEC) < 0 ? errno : 0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
 }
 
 /* ---- memory that may fault --------------------------------------------- */

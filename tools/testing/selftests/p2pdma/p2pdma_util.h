@@ -24,6 +24,8 @@
  * @bdf: PCI address, as in sysfs
  * @kind: "testdev", "cmb", "ivshmem" or "pci"; the name used in P2PDMA_EXPECT
  * @driver: name of the driver that registered the memory
+ * @override: driver_override of the device, which it loses when it is removed;
+ *	empty if there is none
  * @serial: serial number where the provider is an NVMe controller, else empty
  * @size: size of the pool in bytes
  * @rest: what of it was available when the program started. A driver may keep
@@ -35,6 +37,7 @@ struct p2p_provider {
 	char bdf[16];
 	char kind[16];
 	char driver[64];
+	char override[64];
 	char serial[32];
 	ssize_t size, rest;
 	int ranges;
@@ -107,10 +110,24 @@ const char *p2p_verdict_name(enum p2p_verdict verdict);
 
 /* sysfs */
 int p2p_sysfs_write(const char *path, const char *value);
+
+/* What a process gives up before it opens a file. */
+enum p2p_without {
+	P2P_NOTHING,
+	P2P_ROOT,
+	P2P_CAP_SYS_ADMIN,	/* but it is still root */
+};
+
+/*
+ * open() for reading and writing in a process that gave up something: 0, the
+ * errno, or -1 if it could not be tried.
+ */
+int p2p_open_without(enum p2p_without what, const char *path);
 int p2p_driver_link(const char *bdf, char *buf, size_t len);
 bool p2p_is_provider(const char *bdf);
 ssize_t p2p_attr(const char *bdf, const char *attr, char *buf, size_t len);
 int64_t p2p_attr_number(const char *bdf, const char *attr);
+int p2p_find_again(const struct p2p_provider *provider);
 bool p2p_find_client(const char *serial, struct p2p_client *client);
 
 /* The kernel's messages, from the call of kmsg_open() or kmsg_skip() on. */
@@ -168,6 +185,36 @@ int p2p_try_write(void *mem, uint64_t value);
 	__v->data = __data;						\
 	__register_fixture_variant(&_##_fixture##_fixture_object, __v);	\
 } while (0)
+
+/*
+ * The harness ends each test at a limit of its own, 30 seconds if the test
+ * does not say otherwise. P2PDMA_TIMEOUT_SCALE says how much slower than usual
+ * this machine or kernel is; the time limit in settings is up to the runner.
+ */
+static void __attribute__((constructor(KSELFTEST_PRIO_XFAIL + 1)))
+p2p_scale_timeouts(void)
+{
+	const char *text = getenv("P2PDMA_TIMEOUT_SCALE");
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
+	double scale;
+	char *end;
+
+	if (!text || !*text)
+		return;
+	scale = strtod(text, &end);
+	if (*end || !(scale >= 0.1 && scale <= 1000))
+		ksft_exit_fail_msg("P2PDMA_TIMEOUT_SCALE=%s: not a number from 0.1 to 1000\n",
+				   text);
+	for (f = __fixture_list; f; f = f->next) {
+		for (t = f->tests; t; t = t->next) {
+			double limit = t->timeout * scale;
+
+			/* it is passed to poll(), in milliseconds */
+			t->timeout = limit < 1 ? 1 : limit > 86400 ? 86400 : limit;
+		}
+	}
+}
 
 /* Report what is wrong because of a defect that is known by name. */
 #define P2P_XFAIL(_fmt, ...) do {					\
