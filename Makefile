@@ -20,6 +20,9 @@ help: ## List what can be made
 ## LLVM=1             that kernel was built with clang
 ## TOPOLOGY="<name>"  check, demo, shell: these topologies only
 ## TEST="<glob>"      check: these tests only
+## CALLS=100000       fuzz: how many calls
+## SEED=<number>      fuzz: the same calls as before
+## JSON=1             bench: print JSON
 ## V=1                show the commands
 FLAVOUR ?= stock
 
@@ -29,7 +32,7 @@ clean: ## Remove what was built in the checkout
 distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
-INSIDE := demo check shell selftest bench modules kselftest tools unit lint docs rust-analyzer update-lock
+INSIDE := demo check check-debug ready shell selftest fuzz bench modules kselftest tools unit lint docs rust-analyzer update-lock
 .PHONY: $(INSIDE) testbed kernel lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
 
 ifndef P2PDMA_TESTBED
@@ -72,12 +75,28 @@ demo: tools modules kselftest ## Show peer-to-peer I/O at work in a virtual mach
 check: tools modules kselftest ## Run all tests on all topologies
 	$(Q)$(WITH_KERNEL) $(call VMTEST,run) $(TEST:%=--test '%') --results build/results/$$KERNEL_RELEASE
 
+# The kernel's own list of topologies and time limits, from the flavour's data file.
+check-debug: ## Run all tests on a kernel with KASAN, lockdep, kmemleak, KUnit, ...
+	$(Q)$(MAKE) check FLAVOUR=debug KDIR= KERNEL= LLVM=
+
+# Prints the path of the kernel's description, or nothing.
+ready: testbed
+	$(Q)$(BIN)/testbed ready --flavour $(FLAVOUR) || test $$? = 1
+
 shell: tools modules kselftest ## Open a shell in a virtual machine (TOPOLOGY=<name>)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,shell)
 
-bench: tools modules ## Compare the library's calls with the same calls in C, by instructions
+fuzz: tools modules ## Drive the test module with random arguments (CALLS=<n> SEED=<n>)
+	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) $(if $(TOPOLOGY),,--topology switch) --timeout 7200 \
+		--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %)
+
+# The modules for it are made for nothing else, but their style is checked.
+bench lint-modules rust-analyzer: export P2PDMA_BENCH := y
+bench: tools modules kselftest ## Compare the library with C, and the NVMe target with and without
 	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) --topology icount --timeout 300 \
-		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench
+		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench $(JSON:%=--json)
+	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) --topology switch --timeout 300 \
+		--module p2pdma_nvmet -- p2pdma_nvmet_bench $(JSON:%=--json)
 
 modules: kernel ## Build the kernel modules
 	$(Q)$(KERNEL_MAKE) modules >&2
