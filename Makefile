@@ -32,8 +32,8 @@ clean: ## Remove what was built in the checkout
 distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
-INSIDE := demo check check-debug ready shell selftest fuzz bench modules kselftest tools unit lint docs rust-analyzer update-lock
-.PHONY: $(INSIDE) testbed kernel lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
+INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock
+.PHONY: $(INSIDE) testbed lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
 
 ifndef P2PDMA_TESTBED
 
@@ -61,7 +61,7 @@ VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT 
 testbed:
 	$(Q)$(CARGO) build --locked --workspace --bin testbed
 
-kernel: testbed
+kernel: testbed ## Prepare the kernel of FLAVOUR, or check that of KDIR or KERNEL
 ifneq ($(OWN),)
 	$(Q)$(BIN)/testbed check-kdir --out $(KERNEL_OUT) $(if $(KERNEL),--boot) \
 		$(if $(LLVM),--llvm=$(LLVM)) -- $(OWN) >/dev/null
