@@ -404,10 +404,17 @@ impl Batch {
 ///
 /// # Errors
 ///
-/// The first error that the block layer completed a bio with: [`EINVAL`] where the device cannot
-/// reach the memory, [`EIO`] behind the end of the disk, and others.
+/// - [`EINVAL`] if a bio is empty, and nothing is submitted then. Nobody below refuses it: a driver
+///   would ask its device for blocks, without saying where their data are.
+/// - The first error that the block layer completed a bio with: [`EINVAL`] where the device cannot
+///   reach the memory, [`EIO`] behind the end of the disk, and others.
+/// - [`ENOMEM`].
 #[doc(alias = "submit_bio")]
 pub fn submit(bios: KVec<Bio<'_>>) -> Result {
+    if bios.iter().any(Bio::is_empty) {
+        return Err(EINVAL);
+    }
+
     let batch = KBox::pin_init(
         pin_init!(Batch {
             left: Atomic::new(1),

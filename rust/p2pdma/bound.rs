@@ -17,7 +17,8 @@
 
 use crate::{
     bindings as helpers,
-    raw, //
+    raw,
+    sg::Client, //
 };
 use core::ops::Deref;
 use kernel::{
@@ -39,6 +40,10 @@ use kernel::{
 /// To be held for as short as goes: unbinding the device, and whoever else wants its lock, waits.
 /// Two of these at a time are ordered by nothing, so at most one of them may be from
 /// [`Self::lock()`], and that the first.
+///
+/// It is not handed out as a [`Device<Bound>`]. What the kernel crate ties to one of those, such as
+/// [`devres::register()`](kernel::devres::register), goes with the driver of that device; but what
+/// runs then is code of the caller's module, which may have been removed long before.
 ///
 /// # Invariants
 ///
@@ -98,23 +103,37 @@ impl BoundDevice {
         })
     }
 
-    /// The device as a PCI device.
+    /// The device as a PCI device. Any context.
     ///
     /// # Errors
     ///
     /// [`EINVAL`] if it is none.
-    pub fn pci(&self) -> Result<&pci::Device<Bound>> {
+    pub fn pci(&self) -> Result<&pci::Device> {
         (&**self).try_into()
+    }
+
+    /// The device as a client, to map memory for. Any context.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if it is no PCI device.
+    pub fn client(&self) -> Result<Client<'_>> {
+        self.pci_bound().map(Client::own)
+    }
+
+    /// The device as a PCI device that is bound; only for what does not outlast `self`.
+    pub(crate) fn pci_bound(&self) -> Result<&pci::Device<Bound>> {
+        // SAFETY: By the type invariant the device is bound, and stays so until `self` is dropped:
+        // the lock has to be taken to unbind it.
+        unsafe { self.dev.as_bound() }.try_into()
     }
 }
 
 impl Deref for BoundDevice {
-    type Target = Device<Bound>;
+    type Target = Device;
 
     fn deref(&self) -> &Self::Target {
-        // SAFETY: By the type invariant the device is bound, and stays so until `self` is dropped:
-        // the lock has to be taken to unbind it.
-        unsafe { self.dev.as_bound() }
+        &self.dev
     }
 }
 

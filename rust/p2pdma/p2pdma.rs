@@ -47,8 +47,16 @@
 //! 6. An orchestrator holds a counted reference ([`Pool::alloc_owned()`](pool::Pool::alloc_owned)),
 //!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop its
 //!    allocations in bounded time; [`watch`] tells it when.
-//! 7. New allocations need a pool, and so a device that is bound while they are made: a
-//!    [`Pool`](pool::Pool) is tied to that.
+//! 7. New allocations need a pool, and so a device whose managed resources are not being released
+//!    while they are made. A [`Pool`](pool::Pool) is tied to that: through its `Provider`, which is
+//!    dropped before; or through the lock of another driver's device, under which all of unbinding
+//!    happens ([`bound`]).
+//! 8. Code stays as long as it can be called. What a driver registers with its own device
+//!    ([`sysfs`]) goes when that is unbound, before the driver's module does, and it needs `Core` as
+//!    the proof that it is its own. What is registered with something else is removed when its owner
+//!    is dropped, and borrows nothing, should it be leaked ([`watch`],
+//!    [`map_managed()`](sg::SgTable::map_managed)): the module that leaked it must not be removed,
+//!    as after all that is leaked.
 
 #[path = "../bindings/lib.rs"]
 mod bindings;

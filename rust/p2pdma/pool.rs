@@ -18,7 +18,9 @@
 
 use crate::{
     bindings as helpers,
-    raw, //
+    bound::BoundDevice,
+    raw,
+    sg::Client, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -27,7 +29,10 @@ use core::{
 };
 use kernel::{
     bindings,
-    device::Bound,
+    device::{
+        Bound,
+        Core, //
+    },
     error::to_result,
     io::{
         Mmio,
@@ -76,23 +81,39 @@ pub struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// The pool of `dev`, published or not. May sleep.
+    /// The pool of another driver's device, published or not. May sleep.
     ///
-    /// An orchestrator keeps the device bound with
-    /// [`BoundDevice::try_lock()`](crate::bound::BoundDevice::try_lock) for as long as it allocates.
-    /// That is not only to be sure of the pool: a device that was unbound, and bound to a driver
-    /// that sets peer-to-peer DMA up without a pool (`pcim_p2pdma_init()` alone, as vfio-pci does),
-    /// makes `pci_alloc_p2pmem()` dereference NULL.
+    /// It is there only while the device's lock is held. A [`Device<Bound>`](kernel::device::Device)
+    /// would not do: some callbacks get one of a device whose managed resources are being released,
+    /// between the pages of a range and the pool that still has it. And a device that was unbound,
+    /// and bound to a driver that sets peer-to-peer DMA up without a pool (`pcim_p2pdma_init()`
+    /// alone, as vfio-pci does), makes `pci_alloc_p2pmem()` dereference NULL.
     ///
     /// # Errors
     ///
-    /// - [`ENODEV`] if `dev` has no pool.
+    /// - [`ENODEV`] if the device has no pool.
+    /// - [`EINVAL`] if it is no PCI device.
     /// - [`ENOMEM`].
-    pub fn of(dev: &'a pci::Device<Bound>) -> Result<Self> {
-        stat(dev, c"size")?;
+    pub fn of(bound: &'a BoundDevice) -> Result<Self> {
+        let dev = bound.pci_bound()?;
 
-        // INVARIANT: Bound for `'a`. The attribute is there if, and only if, there is a pool.
+        stat(dev, c"size")?;
+        // INVARIANT: Bound for `'a`. While the lock is held, the attribute is there if, and only
+        // if, there is a pool.
         Ok(Self { dev })
+    }
+
+    /// Whether `dev`, which is being bound, has a pool already.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn exists(dev: &pci::Device<Core<'_>>) -> Result<bool> {
+        match stat(dev, c"size") {
+            Ok(_) => Ok(true),
+            Err(e) if e == ENODEV => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// The pool of `dev`, whose memory was registered by the caller.
@@ -101,14 +122,14 @@ impl<'a> Pool<'a> {
         Self { dev }
     }
 
-    /// The device that provides the memory.
+    /// The device that provides the memory. Any context.
     pub fn device(&self) -> &'a pci::Device {
         self.dev
     }
 
-    /// The same, as proof that it is bound.
-    pub fn bound_device(&self) -> &'a pci::Device<Bound> {
-        self.dev
+    /// The same, as a client of its own memory. Any context.
+    pub fn client(&self) -> Client<'a> {
+        Client::own(self.dev)
     }
 
     /// Size of the pool in bytes: what `p2pmem/size` in sysfs shows. May sleep.

@@ -245,10 +245,8 @@ impl<'bound> Provider<'bound> {
 
         let pdev = raw::pci_dev(dev);
 
-        match Pool::of(dev) {
-            Ok(_) => return Err(EBUSY),
-            Err(ENODEV) => (),
-            Err(e) => return Err(e),
+        if Pool::exists(dev)? {
+            return Err(EBUSY);
         }
         // SAFETY: Has no preconditions.
         let available = unsafe { bindings::si_mem_available() };

@@ -81,6 +81,30 @@ impl<'a> Pool<'a> {
     }
 }
 
+/// A PCI device that is bound to its driver for `'a`, as one that memory is mapped for.
+///
+/// Of a driver's own device from [`Self::own()`], of another driver's from
+/// [`BoundDevice::client()`](crate::bound::BoundDevice::client). Others than PCI devices have no
+/// path to a provider's memory that the kernel would know of: it refuses to map for them.
+#[derive(Clone, Copy)]
+pub struct Client<'a>(&'a pci::Device<Bound>);
+
+impl<'a> Client<'a> {
+    /// The device of the driver that calls. Any context.
+    pub fn own(dev: &'a pci::Device<Bound>) -> Self {
+        Self(dev)
+    }
+
+    /// The device. Any context.
+    pub fn device(&self) -> &'a Device {
+        self.0.as_ref()
+    }
+
+    fn bound(&self) -> &'a Device<Bound> {
+        self.0.as_ref()
+    }
+}
+
 /// A scatterlist of peer-to-peer memory that is not mapped for any client; [`Self::map()`] does
 /// that. The memory goes back to its pool when this is dropped.
 ///
@@ -273,15 +297,19 @@ impl<D: Holder> SgTable<D> {
     ///
     /// The memory goes back to its pool then.
     ///
-    /// - `EREMOTEIO` if the client cannot reach the memory. The kernel says why in its log, once for
-    ///   each pair.
+    /// - `EREMOTEIO` if the client cannot reach the memory. The kernel says why in its log if it is
+    ///   asked for the first time about this pair, since the provider was bound; so not after
+    ///   [`find()`](crate::distance::find), where
+    ///   [`distance()`](crate::distance::distance) with [`Report::Verbose`] tells.
     /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client takes
     ///   (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
+    ///
+    /// [`Report::Verbose`]: crate::distance::Report::Verbose
     #[doc(alias = "dma_map_sgtable")]
     pub fn map<'a>(
         self,
-        client: &'a Device<Bound>,
+        client: Client<'a>,
         dir: DataDirection,
     ) -> Result<MappedSgTable<'a, D>> {
         self.try_map(client, dir)
@@ -295,9 +323,11 @@ impl<D: Holder> SgTable<D> {
     /// As [`Self::map()`].
     pub fn try_map<'a>(
         mut self,
-        client: &'a Device<Bound>,
+        client: Client<'a>,
         dir: DataDirection,
     ) -> Result<MappedSgTable<'a, D>, NotMapped<D>> {
+        let client = client.bound();
+
         match self.dma_map(client, dir) {
             // INVARIANT: Mapped just now.
             Ok(()) => Ok(MappedSgTable {
@@ -322,7 +352,8 @@ impl<D: Holder> SgTable<D> {
         }
 
         // SAFETY:
-        // - `raw::device()` returns a valid `struct device`, which is bound to a driver.
+        // - `raw::device()` returns a valid `struct device`, which is bound to a driver, and has a
+        //   DMA mask, as every PCI device: without one nothing would be mapped, and no error said.
         // - `self.table` is a valid list by the type invariant, and not mapped.
         to_result(unsafe {
             bindings::dma_map_sgtable(raw::device(client), &mut self.table, dir.into(), 0)
@@ -353,9 +384,11 @@ impl SgTable<ARef<pci::Device>> {
     /// The memory goes back to its pool then. As [`Self::map()`].
     pub fn map_managed(
         mut self,
-        client: &Device<Bound>,
+        client: Client<'_>,
         dir: DataDirection,
     ) -> Result<Devres<ManagedSgTable>> {
+        let client = client.bound();
+
         self.dma_map(client, dir)?;
 
         // INVARIANT: Mapped just now. What is in a `Devres` of the client is dropped before the
@@ -607,7 +640,7 @@ impl MapType {
     /// - What `dma_map_sgtable()` returns, but for the error that means
     ///   [`MapType::NotSupported`].
     #[doc(alias = "pci_p2pdma_map_type")]
-    pub fn probe(pool: Pool<'_>, client: &Device<Bound>) -> Result<Self> {
+    pub fn probe(pool: Pool<'_>, client: Client<'_>) -> Result<Self> {
         // CAST: The page size fits.
         let table = pool.alloc_sgl(kernel::page::PAGE_SIZE as u32)?;
 

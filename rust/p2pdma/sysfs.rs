@@ -24,6 +24,7 @@ use kernel::{
     bindings,
     device::{
         Bound,
+        Core,
         Device, //
     },
     devres,
@@ -121,6 +122,10 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 /// Registers a group of attributes below `dev`, until `dev` is unbound. They can be read and written
 /// before this returns.
 ///
+/// `Core` is the proof that the caller is the device's driver: what runs when the attributes are
+/// read, and when they are removed, is code of the caller's module, which stays until all of its
+/// devices are unbound.
+///
 /// The group is a resource managed by the device, so it is removed before those that were added
 /// earlier. It is not handed out: attributes that are still registered when their data are gone
 /// would be worse than a leak.
@@ -132,7 +137,7 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 /// - [`ENOMEM`].
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]
-pub fn register<T: Attributes + Send + 'static>(dev: &Device<Bound>, data: T) -> Result {
+pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
     let group = Group::new(dev, data)?;
 
     devres::register::<Group<T>, Error>(dev, Ok::<_, Error>(group), GFP_KERNEL)

@@ -3,17 +3,10 @@
 //! Small parts of other subsystems that the kernel crate does not cover.
 
 use crate::bindings as helpers;
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Full, //
-        },
-        Arc,
-        Completion, //
-    },
     workqueue, //
 };
 
@@ -30,60 +23,41 @@ pub fn may_administrate() -> bool {
 /// Calls `f` on `n` workers at the same time, with the numbers 0 to `n` - 1, and waits for all of
 /// them. May sleep.
 ///
-/// C: `queue_work()` on `system_unbound_wq`.
+/// C: `alloc_workqueue()`, `queue_work()` and `destroy_workqueue()`.
 ///
 /// # Errors
 ///
 /// [`ENOMEM`] if not all could be started; those that were are waited for.
 #[doc(alias = "queue_work")]
 pub fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
-    let group = Arc::pin_init(
-        pin_init!(Group {
-            left: Atomic::new(1),
-            done <- Completion::new(),
-        }),
-        GFP_KERNEL,
-    )?;
-    let mut result = Ok(());
+    // A queue of its own, because destroying it waits until the workers have returned: what says
+    // that it is done may not have left the code of its module yet.
+    //
+    // SAFETY: The name has nothing to format. 0 stands for the default number of workers.
+    let queue = unsafe {
+        bindings::alloc_workqueue_noprof(
+            c"p2pdma".as_char_ptr(),
+            bindings::wq_flags_WQ_UNBOUND,
+            0,
+        )
+    };
+    let queue = NonNull::new(queue).ok_or(ENOMEM)?;
 
     // SAFETY: Workers use it, and all of them are waited for before this function returns.
     let f = unsafe {
         core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f)
     };
-    for i in 0..n {
-        let worker = group.clone();
+    // SAFETY: Allocated just now, and destroyed below, behind the last use.
+    let workers = unsafe { workqueue::Queue::from_raw(queue.as_ptr()) };
+    let result = (0..n).try_for_each(|i| {
+        workers
+            .try_spawn(GFP_KERNEL, move || f(i))
+            .map_err(|_| ENOMEM)
+    });
 
-        group.left.fetch_add(1, Full);
-        let started = workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
-            f(i);
-            worker.put();
-        });
-        if started.is_err() {
-            group.put();
-            result = Err(ENOMEM);
-            break;
-        }
-    }
-    group.put();
-    group.done.wait_for_completion();
+    // SAFETY: The queue is valid, and nothing is queued any more.
+    unsafe { bindings::destroy_workqueue(queue.as_ptr()) };
     result
-}
-
-/// Workers that are waited for.
-#[pin_data]
-struct Group {
-    /// Workers that are not done, and one for who waits.
-    left: Atomic<i32>,
-    #[pin]
-    done: Completion,
-}
-
-impl Group {
-    fn put(&self) {
-        if self.left.fetch_add(-1, Full) == 1 {
-            self.done.complete_all();
-        }
-    }
 }
 
 /// Whether a message that user space can provoke may be printed now: ten in five seconds, for all

@@ -25,7 +25,9 @@ use kernel::{
 ///
 /// Both functions may sleep. They run in the thread that unbinds, with the lock of the device held:
 /// what they wait for must not wait for that lock.
-pub trait Events: Send + Sync {
+///
+/// Nothing is borrowed (`'static`): a [`Watch`] that is leaked goes on calling them.
+pub trait Events: Send + Sync + 'static {
     /// The driver of `dev`, which is set up as a provider, is about to be unbound.
     ///
     /// All that keeps memory of `dev` has to go, now or as soon as the call that uses it returns;
@@ -103,7 +105,8 @@ impl<T: Events> Watch<T> {
         let this =
             unsafe { kernel::container_of!(Opaque::cast_from(block).cast_mut(), Self, block) };
         // SAFETY: The `Watch` exists: it unregisters the notifier, which waits for this function,
-        // before it goes. `events` was initialized before the notifier was registered.
+        // before it goes, and what is pinned and leaked stays where it is. `events`, which borrows
+        // nothing, was initialized before the notifier was registered.
         let events = unsafe { &(*this).events };
         // SAFETY: `data` is a `struct device` that is part of a `struct pci_dev`, by the safety
         // requirement; whoever notifies holds a reference to it.

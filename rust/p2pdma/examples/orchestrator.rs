@@ -4,18 +4,25 @@ use p2pdma::{bound::BoundDevice, distance, pool::Pool, sg::EntryExt};
 
 /// Lets `client` write 64 KiB into the memory of the provider that is nearest to it.
 pub fn transfer(client: &Device) -> Result {
-    let provider = distance::find(client)?;
+    let found = distance::find(client)?;
+    let provider: &Device = found.device().as_ref();
 
-    // Neither of them may be unbound meanwhile.
+    // Neither of them may be unbound meanwhile. They may be the same: an NVMe controller with a
+    // memory buffer is nearest to itself.
     let client = BoundDevice::lock(client)?;
-    let bound = BoundDevice::try_lock(provider.device().as_ref())?;
+    let other = if core::ptr::eq(provider, &*client) {
+        None
+    } else {
+        Some(BoundDevice::try_lock(provider)?)
+    };
 
-    let table = Pool::of(bound.pci()?)?.alloc_sgl(64 << 10)?;
-    let mapped = table.map(&client, DataDirection::FromDevice)?;
+    let pool = Pool::of(other.as_ref().unwrap_or(&client))?;
+    let table = pool.alloc_sgl(64 << 10)?;
+    let mapped = table.map(client.client()?, DataDirection::FromDevice)?;
 
     for entry in mapped.iter() {
         dev_info!(
-            &*client,
+            &client,
             "{:#x}, {} bytes, bus address: {}\n",
             entry.dma_address(),
             entry.dma_len(),

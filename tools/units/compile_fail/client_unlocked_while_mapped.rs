@@ -16,7 +16,7 @@ use p2pdma::{
 pub fn misuse(provider: &Provider<'_>, dev: &Device) -> Result<usize> {
     let client = BoundDevice::lock(dev)?;
     let table = provider.pool().alloc_sgl(4096)?;
-    let mapped = table.map(&client, DataDirection::ToDevice)?;
+    let mapped = table.map(client.client()?, DataDirection::ToDevice)?;
 
     drop(client);
     Ok(mapped.iter().count())

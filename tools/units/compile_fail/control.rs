@@ -4,10 +4,6 @@
 //~ OK
 
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
     dma::DataDirection,
     prelude::*, //
 };
@@ -18,10 +14,11 @@ use p2pdma::{
         Flags,
         UserRange, //
     },
-    provider::Provider, //
+    provider::Provider,
+    sg::Client, //
 };
 
-pub fn correct(provider: &Provider<'_>, client: &Device<Bound>, range: UserRange) -> Result<usize> {
+pub fn correct(provider: &Provider<'_>, client: Client<'_>, range: UserRange) -> Result<usize> {
     let memory = provider.pool().alloc(4096)?;
     let table = provider.pool().alloc_sgl(4096)?;
     let mapped = table.map(client, DataDirection::ToDevice)?;

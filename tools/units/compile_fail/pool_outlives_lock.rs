@@ -14,7 +14,7 @@ use p2pdma::{
 
 pub fn misuse(dev: &Device) -> Result<usize> {
     let bound = BoundDevice::try_lock(dev)?;
-    let pool = Pool::of(bound.pci()?)?;
+    let pool = Pool::of(&bound)?;
 
     drop(bound);
     Ok(pool.alloc_owned(4096)?.size())

@@ -4,16 +4,15 @@
 //~ E0382
 
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
     dma::DataDirection,
     prelude::*, //
 };
-use p2pdma::provider::Provider;
+use p2pdma::{
+    provider::Provider,
+    sg::Client, //
+};
 
-pub fn misuse(provider: &Provider<'_>, a: &Device<Bound>, b: &Device<Bound>) -> Result<usize> {
+pub fn misuse(provider: &Provider<'_>, a: Client<'_>, b: Client<'_>) -> Result<usize> {
     let table = provider.pool().alloc_sgl(4096)?;
     let first = table.map(a, DataDirection::ToDevice)?;
     let second = table.map(b, DataDirection::ToDevice)?;

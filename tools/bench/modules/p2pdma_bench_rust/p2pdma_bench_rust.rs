@@ -12,10 +12,7 @@
 
 use core::fmt;
 use kernel::{
-    device::{
-        Bound,
-        Core, //
-    },
+    device::Core,
     page::PAGE_SIZE,
     pci,
     prelude::*,
@@ -66,7 +63,7 @@ const BENCH_BAR: u8 = 2;
 
 /// What the calls are made on.
 struct Calls<'a> {
-    dev: &'a pci::Device<Bound>,
+    dev: &'a pci::Device,
     pool: Pool<'a>,
 }
 
@@ -185,11 +182,10 @@ impl Bench {
 
         let dev: &pci::Device = &self.dev;
         let bound = BoundDevice::try_lock(dev.as_ref())?;
-        let dev = bound.pci()?;
 
         Calls {
             dev,
-            pool: Pool::of(dev)?,
+            pool: Pool::of(&bound)?,
         }
         .measure(index)
     }

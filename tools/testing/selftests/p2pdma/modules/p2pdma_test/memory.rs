@@ -55,7 +55,7 @@ pub(crate) fn with_pool<T>(function: u64, f: impl FnOnce(Pool<'_>) -> Result<T>)
     let bound = BoundDevice::lock(dev.as_ref())
         .inspect_err(|_| refuse!((), "{}: no driver is bound", Address::of(&dev)))?;
     let pool =
-        Pool::of(bound.pci()?).inspect_err(|_| refuse!((), "{}: no pool", Address::of(&dev)))?;
+        Pool::of(&bound).inspect_err(|_| refuse!((), "{}: no pool", Address::of(&dev)))?;
 
     f(pool)
 }
@@ -272,7 +272,7 @@ pub(crate) fn map(session: &Session, args: &mut abi::p2pdma_test_map) -> Result 
     args.type_ = abi::P2PDMA_TEST_MAP_NONE;
     args.mapped = 0;
 
-    let mapped = match taken.give_memory()?.try_map(&client, dir) {
+    let mapped = match taken.give_memory()?.try_map(client.client()?, dir) {
         Ok(mapped) => mapped,
         Err(not_mapped) => {
             args.ret = not_mapped.error.to_errno().into();
@@ -286,7 +286,7 @@ pub(crate) fn map(session: &Session, args: &mut abi::p2pdma_test_map) -> Result 
 
     args.ret = 0;
     if args.flags & abi::P2PDMA_TEST_MAP_HOLD != 0 {
-        taken.take_back(Object::Mapped(memory.map_managed(&client, dir)?));
+        taken.take_back(Object::Mapped(memory.map_managed(client.client()?, dir)?));
     } else {
         taken.take_back(Object::Memory(memory));
     }

@@ -278,7 +278,7 @@ fn run_provider(
 
         // Taken anew for each case, so that whoever waits for it gets it.
         let bound = BoundDevice::lock(provider.as_ref())?;
-        let pool = Pool::of(bound.pci()?)?;
+        let pool = Pool::of(&bound)?;
 
         passed &= run_case(n, case, provider, pool, out)?;
     }
@@ -292,7 +292,7 @@ fn providers() -> Result<KVec<ARef<pci::Device>>> {
 
     for dev in devices::all() {
         let provides = BoundDevice::lock(dev.as_ref())
-            .and_then(|bound| bound.pci().and_then(|dev| Pool::of(dev).map(|_| ())))
+            .and_then(|bound| Pool::of(&bound).map(|_| ()))
             .is_ok();
 
         if provides {

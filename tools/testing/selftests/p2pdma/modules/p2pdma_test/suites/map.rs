@@ -12,10 +12,6 @@ use crate::{
     expect_eq, //
 };
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
     dma::DataDirection,
     page::PAGE_SIZE,
     pci,
@@ -33,6 +29,7 @@ use p2pdma::{
         Report, //
     },
     sg::{
+        Client,
         EntryExt,
         MapType,
         SgTable, //
@@ -61,7 +58,7 @@ pub(super) const SUITE: Suite = Suite {
 /// Calls `f` for each controller that is bound, and skips the case if there is none.
 fn each_client(
     test: &mut Test<'_>,
-    mut f: impl FnMut(&mut Test<'_>, &pci::Device, &Device<Bound>) -> Result,
+    mut f: impl FnMut(&mut Test<'_>, &pci::Device, Client<'_>) -> Result,
 ) -> Result {
     let mut none = true;
 
@@ -69,7 +66,7 @@ fn each_client(
         if core::ptr::eq(&*dev, test.provider()) {
             // Its lock is held already.
             none = false;
-            f(test, &dev, test.pool().bound_device().as_ref())?;
+            f(test, &dev, test.pool().client())?;
             continue;
         }
 
@@ -77,7 +74,7 @@ fn each_client(
         match BoundDevice::try_lock((*dev).as_ref()) {
             Ok(client) => {
                 none = false;
-                f(test, &dev, &client)?;
+                f(test, &dev, client.client()?)?;
             }
             Err(error) if error == EBUSY => test.out.diagnose(fmt!(
                 "{}: somebody else has its lock, left out",
@@ -96,7 +93,7 @@ fn each_client(
 /// A mapping is refused where there is no distance, and only there.
 fn types(test: &mut Test<'_>) -> Result {
     each_client(test, |test, dev, client| {
-        let reach = distance::distance(test.provider(), client, Report::Quiet);
+        let reach = distance::distance(test.provider(), client.device(), Report::Quiet);
         let map_type = MapType::probe(test.pool(), client)?;
 
         expect!(
