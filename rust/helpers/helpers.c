@@ -200,11 +200,11 @@ void p2pdma_helper_page_range(const struct page *page, struct range *range)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_page_range);
 
-void p2pdma_helper_get_page(struct page *page)
+bool p2pdma_helper_try_get_page(struct page *page)
 {
-	get_page(page);
+	return try_get_page(page);
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_get_page);
+EXPORT_SYMBOL_GPL(p2pdma_helper_try_get_page);
 
 void p2pdma_helper_put_page(struct page *page)
 {

@@ -46,7 +46,7 @@ bool p2pdma_helper_is_p2pdma_page(const struct page *page);
 int p2pdma_helper_page_ref_count(const struct page *page);
 phys_addr_t p2pdma_helper_page_to_phys(const struct page *page);
 void p2pdma_helper_page_range(const struct page *page, struct range *range);
-void p2pdma_helper_get_page(struct page *page);
+bool p2pdma_helper_try_get_page(struct page *page);
 void p2pdma_helper_put_page(struct page *page);
 
 struct page *p2pdma_helper_virt_to_page(const void *addr, unsigned int *offset);

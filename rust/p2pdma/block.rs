@@ -24,7 +24,10 @@ use core::{
 use kernel::{
     bindings,
     error::to_result,
-    fs::file::LocalFile,
+    fs::file::{
+        flags,
+        LocalFile, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -73,6 +76,11 @@ impl Disk {
     pub fn is_writable(&self) -> bool {
         // SAFETY: The file and the device are valid by the type invariant.
         unsafe { helpers::p2pdma_helper_block_writable(self.file.as_ptr(), self.bdev.as_ptr()) }
+    }
+
+    /// Whether it may be read from: the file is not open for writing only.
+    pub fn is_readable(&self) -> bool {
+        self.file.flags() & flags::O_ACCMODE != flags::O_WRONLY
     }
 
     /// Whether its queue can do peer-to-peer DMA.
@@ -249,7 +257,7 @@ impl<'a> Bio<'a> {
     ///
     /// - [`EINVAL`] if `pos` is not a multiple of [`Disk::block_size()`], or there is room for no
     ///   piece, or more than [`MAX_PIECES`].
-    /// - [`EBADF`] if it writes, and [`Disk::is_writable()`] does not hold.
+    /// - [`EBADF`] if [`Disk::is_writable()`], or [`Disk::is_readable()`], does not hold.
     /// - [`ENOMEM`].
     #[doc(alias = "bio_init")]
     pub fn new(disk: &'a Disk, op: Op, pos: u64, pieces: u16) -> Result<Self> {
@@ -257,7 +265,11 @@ impl<'a> Bio<'a> {
         if pos & (u64::from(disk.block_size()) - 1) != 0 || pieces == 0 || pieces > MAX_PIECES {
             return Err(EINVAL);
         }
-        if op == Op::Write && !disk.is_writable() {
+        let may = match op {
+            Op::Read => disk.is_readable(),
+            Op::Write => disk.is_writable(),
+        };
+        if !may {
             return Err(EBADF);
         }
 

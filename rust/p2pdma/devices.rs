@@ -11,22 +11,12 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{
     bindings,
-    fmt,
     pci,
     prelude::*,
     sync::aref::ARef, //
 };
 
-/// Address of a PCI function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// PCI domain (segment).
-    pub domain: u32,
-    /// Number of the bus in its domain.
-    pub bus: u8,
-    /// Device on the bus, times 8, plus the function.
-    pub devfn: u8,
-}
+pub use crate::address::Address;
 
 impl Address {
     /// Address of `dev`.
@@ -69,19 +59,6 @@ impl Address {
         // SAFETY: The reference passes to the `ARef`. `pci::Device` is a transparent wrapper of
         // `struct pci_dev`.
         Some(unsafe { ARef::from_raw(pdev.cast()) })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{}",
-            self.domain,
-            self.bus,
-            self.devfn >> 3,
-            self.devfn & 7
-        )
     }
 }
 

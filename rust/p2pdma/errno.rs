@@ -3,8 +3,10 @@
 //! Error numbers of the errors that the pure modules define, and how they are printed.
 
 use crate::{
+    address::Address,
     cmb::CmbError,
-    range::RangeError, //
+    range::RangeError,
+    user::UserRangeError, //
 };
 use kernel::{
     fmt,
@@ -20,6 +22,7 @@ impl From<RangeError> for Error {
             | RangeError::Wraps { .. }
             | RangeError::PastEnd { .. }
             | RangeError::PastCmb { .. }
+            | RangeError::Indivisible { .. }
             | RangeError::Misaligned { .. } => EINVAL,
             RangeError::NotPluggable { .. } => ERANGE,
             RangeError::NoSuitableBar { .. } => ENODEV,
@@ -36,6 +39,27 @@ impl From<CmbError> for Error {
             }
             CmbError::Gone => EIO,
         }
+    }
+}
+
+impl From<UserRangeError> for Error {
+    fn from(error: UserRangeError) -> Self {
+        match error {
+            UserRangeError::Empty | UserRangeError::Wraps { .. } => EINVAL,
+            UserRangeError::TooMany { .. } => E2BIG,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for UserRangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
     }
 }
 

@@ -11,7 +11,11 @@
 
 use crate::{
     pool::BusAddress,
-    range::NUM_BARS,
+    provider,
+    range::{
+        Bar,
+        NUM_BARS, //
+    },
     raw, //
 };
 use core::ptr::NonNull;
@@ -74,7 +78,10 @@ impl<'bound> Bars<'bound> {
 
         // SAFETY: The C structure is not changed after it was set up, and freed when the device is
         // unbound: it is valid for `'bound`.
-        NonNull::new(provider).map(|provider| BarProvider(unsafe { provider.as_ref() }))
+        NonNull::new(provider).map(|provider| BarProvider {
+            raw: unsafe { provider.as_ref() },
+            bar: provider::bar(self.dev, index),
+        })
     }
 }
 
@@ -83,14 +90,25 @@ impl<'bound> Bars<'bound> {
 /// C: `struct p2pdma_provider`.
 #[doc(alias = "p2pdma_provider")]
 #[derive(Clone, Copy)]
-pub struct BarProvider<'bound>(&'bound bindings::p2pdma_provider);
+pub struct BarProvider<'bound> {
+    raw: &'bound bindings::p2pdma_provider,
+    bar: Bar,
+}
 
 impl BarProvider<'_> {
-    /// The address on the PCI bus of CPU physical address `phys` in the BAR.
+    /// The BAR.
+    pub fn bar(&self) -> &Bar {
+        &self.bar
+    }
+
+    /// The address on the PCI bus of CPU physical address `phys`; [`None`] if that is not in the BAR.
     ///
     /// C: `pci_p2pdma_bus_addr_map()`. Any context.
     #[doc(alias = "pci_p2pdma_bus_addr_map")]
-    pub fn bus_address(&self, phys: PhysAddr) -> BusAddress {
-        phys.wrapping_add(self.0.bus_offset)
+    pub fn bus_address(&self, phys: PhysAddr) -> Option<BusAddress> {
+        let offset = phys.checked_sub(self.bar.start)?;
+
+        // The difference may be negative, in two's complement.
+        (offset < self.bar.len).then_some(phys.wrapping_add(self.raw.bus_offset))
     }
 }

@@ -17,6 +17,10 @@
 //! User space gets at the memory by mapping the provider's `p2pmem/allocate`, and hands it to the
 //! kernel as the buffer of an I/O: [`pin`], [`mod@page`].
 //!
+//! # Context
+//!
+//! Functions that do not say otherwise neither sleep nor allocate, and can be called in any context.
+//!
 //! # Lifetimes
 //!
 //! Everything in this crate rests on one argument, which `SAFETY` comments point to.
@@ -58,10 +62,12 @@
 //!    [`map_managed()`](sg::SgTable::map_managed)): the module that leaked it must not be removed,
 //!    as after all that is leaked.
 
+mod address;
 #[path = "../bindings/lib.rs"]
 mod bindings;
 mod errno;
 mod raw;
+mod user;
 
 pub mod block;
 pub mod bound;

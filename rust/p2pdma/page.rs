@@ -39,6 +39,9 @@ pub struct PageRef<'a> {
 }
 
 /// Where a page of peer-to-peer memory is.
+///
+/// A pool of several ranges has no order, and so no offsets of its own: its pages are told apart by
+/// `phys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
     /// CPU physical address of the page.

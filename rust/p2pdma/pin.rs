@@ -17,9 +17,12 @@
 #![doc = include_str!("examples/pin.rs")]
 //! ```
 
+pub use crate::user::UserRangeError;
+
 use crate::{
     bindings as helpers,
-    page::PageRef, //
+    page::PageRef,
+    user, //
 };
 use core::{
     marker::PhantomData,
@@ -167,23 +170,14 @@ impl UserRange {
     ///
     /// # Errors
     ///
+    /// What is wrong with it; as an [`Error`]:
+    ///
     /// - [`EINVAL`] if `len` is 0 or the range wraps around.
     /// - [`E2BIG`] if it touches more than [`MAX_PAGES`] pages.
-    pub fn new(addr: usize, len: usize) -> Result<Self> {
-        let last = len
-            .checked_sub(1)
-            .and_then(|len| addr.checked_add(len))
-            .ok_or(EINVAL)?;
-        let pages = last / PAGE_SIZE - addr / PAGE_SIZE + 1;
+    pub fn new(addr: usize, len: usize) -> Result<Self, UserRangeError> {
+        let (start, pages) = user::pages(addr, len, PAGE_SIZE, MAX_PAGES)?;
 
-        if pages > MAX_PAGES {
-            return Err(E2BIG);
-        }
-
-        Ok(Self {
-            start: addr & !(PAGE_SIZE - 1),
-            pages: NonZero::new(pages).ok_or(EINVAL)?,
-        })
+        Ok(Self { start, pages })
     }
 
     /// Address of the first page.
@@ -209,9 +203,15 @@ enum Hold {
 /// User pages that are held, released when dropped, which may sleep; marked dirty before, if they
 /// were taken for [`Access::Write`].
 ///
+/// C: an array of pages, released with `unpin_user_pages_dirty_lock()`, or with
+/// `set_page_dirty_lock()` and `put_page()`.
+///
 /// # Invariants
 ///
 /// Each of `pages` is a page on which this object holds one reference of kind `hold`.
+#[doc(alias = "unpin_user_pages_dirty_lock")]
+#[doc(alias = "unpin_user_page")]
+#[doc(alias = "put_page")]
 pub struct UserPages {
     pages: KVVec<*mut bindings::page>,
     hold: Hold,
@@ -263,30 +263,33 @@ impl UserPages {
         self.pages.is_empty()
     }
 
-    /// Takes a plain reference on each of the pages: they stay when the pins in `self` go.
+    /// Takes a plain reference on each of the pages: they stay when the pins in `self` go. May sleep:
+    /// allocates.
     ///
-    /// C: `get_page()`.
+    /// C: `try_get_page()`.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
+    /// [`ENOMEM`]; also where a page has as many references as it can count.
     #[doc(alias = "get_page")]
+    #[doc(alias = "try_get_page")]
     pub fn reference(&self) -> Result<Self> {
-        let mut pages = KVVec::with_capacity(self.len(), GFP_KERNEL)?;
-
-        for &page in self.pages.iter() {
-            // There is room for it.
-            pages.push(page, GFP_KERNEL)?;
-            // SAFETY: By the type invariant `self` holds a reference on the page already.
-            unsafe { helpers::p2pdma_helper_get_page(page) };
-        }
-
-        // INVARIANT: A reference on each of the pages was taken just now.
-        Ok(Self {
-            pages,
+        // INVARIANT: There are no pages yet.
+        let mut taken = Self {
+            pages: KVVec::with_capacity(self.len(), GFP_KERNEL)?,
             hold: Hold::Get,
             dirty: false,
-        })
+        };
+
+        for &page in self.pages.iter() {
+            // SAFETY: By the type invariant `self` holds a reference on the page already.
+            if !unsafe { helpers::p2pdma_helper_try_get_page(page) } {
+                return Err(ENOMEM);
+            }
+            // INVARIANT: A reference on it was taken just now. There is room for it.
+            taken.pages.push(page, GFP_KERNEL)?;
+        }
+        Ok(taken)
     }
 
     /// The pages, in the order of their user addresses.
@@ -588,7 +591,7 @@ pub struct Extracted {
 }
 
 impl UserIter {
-    /// An iterator over `segments`, for an I/O that does `access` to them.
+    /// An iterator over `segments`, for an I/O that does `access` to them. May sleep: allocates.
     ///
     /// # Errors
     ///

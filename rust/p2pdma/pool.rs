@@ -210,6 +210,7 @@ fn stat(dev: &pci::Device<Bound>, name: &CStr) -> Result<u64> {
 ///
 /// `region` is the kernel address and the size, whole pages, of memory that `pci_alloc_p2pmem()`
 /// took out of `dev`'s pool and that was not freed.
+#[doc(alias = "pci_free_p2pmem")]
 pub struct Memory<D: Holder> {
     dev: D,
     region: MmioRaw<Region>,

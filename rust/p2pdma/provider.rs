@@ -47,6 +47,8 @@ use kernel::{
 
 /// What the kernel asks of a range on this machine: `memremap_compat_align()` and
 /// `mhp_get_pluggable_range()`. Any context.
+#[doc(alias = "memremap_compat_align")]
+#[doc(alias = "mhp_get_pluggable_range")]
 pub fn limits() -> Limits {
     // SAFETY: Has no preconditions: returns a constant of the running kernel.
     let align = unsafe { bindings::memremap_compat_align() };
@@ -66,6 +68,9 @@ pub fn limits() -> Limits {
 /// Reads what BAR `index` of `dev` is (`pci_resource_flags()`, `pci_resource_start()`,
 /// `pci_resource_len()`). An index that no standard BAR has gives one of kind
 /// [`BarKind::Absent`]. Any context.
+#[doc(alias = "pci_resource_flags")]
+#[doc(alias = "pci_resource_start")]
+#[doc(alias = "pci_resource_len")]
 pub fn bar(dev: &pci::Device, index: u8) -> Bar {
     if index >= NUM_BARS {
         return Bar {

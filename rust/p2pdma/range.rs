@@ -117,6 +117,13 @@ pub enum RangeError {
         /// Physical address of the last byte.
         last: u64,
     },
+    /// The range does not divide into as many equal parts.
+    Indivisible {
+        /// Size of the range in bytes.
+        size: u64,
+        /// Number of parts.
+        parts: u32,
+    },
     /// No BAR of the device is suitable.
     NoSuitableBar {
         /// The alignment asked for, which is also the smallest size.
@@ -151,6 +158,9 @@ impl fmt::Display for RangeError {
                 f,
                 "addresses {start:#x}-{last:#x} are beyond what the kernel can map"
             ),
+            Self::Indivisible { size, parts } => {
+                write!(f, "{size} bytes do not divide into {parts} equal ranges")
+            }
             Self::NoSuitableBar { align } => {
                 write!(f, "no prefetchable memory BAR of at least {align:#x} bytes")
             }
@@ -184,12 +194,17 @@ pub(crate) fn part(
 
 /// A range of a memory BAR that can become peer-to-peer memory.
 ///
+/// It was checked against the [`Bar`] and the [`Limits`] that it was made from, which need not be
+/// those of a device: [`Provider::register()`] checks it once more against the device's.
+///
 /// # Invariants
 ///
-/// - `bar` is the index of a memory BAR of the device it was made for.
+/// - `bar` is the index of a memory BAR.
 /// - `offset + size` does not exceed the size of that BAR.
 /// - The physical start address and `size` are multiples of [`Limits::align`].
 /// - All addresses are within [`Limits::first`] and [`Limits::last`].
+///
+/// [`Provider::register()`]: ../provider/struct.Provider.html#method.register
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarRange {
     bar: u8,
@@ -230,7 +245,7 @@ impl BarRange {
 
         // The range is within the BAR, so `last` below wraps only where the BAR itself does.
         let start = bar.start.wrapping_add(offset);
-        if (start | size.get()) & (limits.align - 1) != 0 {
+        if (start | size.get()) & limits.align.saturating_sub(1) != 0 {
             return Err(RangeError::Misaligned {
                 start,
                 size: size.get(),
@@ -257,20 +272,65 @@ impl BarRange {
     ///
     /// # Errors
     ///
-    /// [`RangeError::NoSuitableBar`].
+    /// - [`RangeError::NoSuitableBar`] if none of them is prefetchable memory, and large enough.
+    /// - Why the largest that is cannot be used, if none can.
     pub fn largest(bars: &[Bar], limits: &Limits) -> Result<Self, RangeError> {
-        let mut best: Option<Self> = None;
+        let mut best: Option<(u64, Result<Self, RangeError>)> = None;
 
-        for bar in bars.iter().filter(|bar| bar.prefetchable) {
-            if let Ok(range) = Self::new(bar, 0, None, limits) {
-                if best.is_none_or(|best| range.size > best.size) {
-                    best = Some(range);
-                }
+        for bar in bars.iter().filter(|bar| {
+            bar.prefetchable && bar.kind == BarKind::Memory && bar.len >= limits.align
+        }) {
+            let range = Self::new(bar, 0, None, limits);
+            let better = best.is_none_or(|(len, best)| {
+                // One that can be used is better than any that cannot.
+                (range.is_ok(), bar.len) > (best.is_ok(), len)
+            });
+
+            if better {
+                best = Some((bar.len, range));
             }
         }
 
-        best.ok_or(RangeError::NoSuitableBar {
-            align: limits.align,
+        match best {
+            Some((_, range)) => range,
+            None => Err(RangeError::NoSuitableBar {
+                align: limits.align,
+            }),
+        }
+    }
+
+    /// Part `index`, from 0, of `parts` equal ones.
+    ///
+    /// # Errors
+    ///
+    /// - [`RangeError::Indivisible`] if there are no such parts, or there is no such one.
+    /// - [`RangeError::Misaligned`].
+    pub fn part(&self, index: u32, parts: u32, limits: &Limits) -> Result<Self, RangeError> {
+        let all = self.size.get();
+        let indivisible = RangeError::Indivisible { size: all, parts };
+        let size = match all.checked_rem(parts.into()) {
+            // Not 0, as `all` is not.
+            Some(0) if index < parts => NonZero::new(all / u64::from(parts)).ok_or(indivisible)?,
+            _ => return Err(indivisible),
+        };
+        // No sum wraps, and no product: the part is within the range.
+        let distance = u64::from(index) * size.get();
+        let start = self.start + distance;
+
+        if (start | size.get()) & limits.align.saturating_sub(1) != 0 {
+            return Err(RangeError::Misaligned {
+                start,
+                size: size.get(),
+                align: limits.align,
+            });
+        }
+
+        // INVARIANT: It is within `self`, for which they hold; the alignment was checked just now.
+        Ok(Self {
+            bar: self.bar,
+            offset: self.offset + distance,
+            size,
+            start,
         })
     }
 
@@ -493,11 +553,56 @@ mod tests {
         // Of equal ones the first; what cannot be used does not count, however large.
         assert_eq!(pick(&[big, same, far]), Ok(2));
         assert_eq!(pick(&[mid, registers]), Ok(1));
+        assert_eq!(pick(&[far, mid]), Ok(1));
+        // None can be used: what the largest lacks.
+        let odd = bar(0, BarKind::Memory, 0xf010_0000, 16 * MIB);
+        let beyond = Err(RangeError::NotPluggable {
+            start: 1 << 47,
+            last: (1 << 47) + (1 << 40) - 1,
+        });
+        assert_eq!(pick(&[small, far]), beyond);
+        assert_eq!(pick(&[far, odd]), beyond);
+        assert_eq!(pick(&[odd, far]), beyond);
         assert_eq!(
-            pick(&[small, far]),
+            pick(&[small, registers]),
             Err(RangeError::NoSuitableBar { align: 2 * MIB })
         );
         assert_eq!(pick(&[]), Err(RangeError::NoSuitableBar { align: 2 * MIB }));
+    }
+
+    #[test]
+    fn parts() {
+        let whole = BarRange::new(&memory(64 * MIB), 4 * MIB, NonZero::new(24 * MIB), &LIMITS);
+        let part = |index, parts| {
+            whole.and_then(|whole| {
+                whole
+                    .part(index, parts, &LIMITS)
+                    .map(|part| (part.start(), part.offset(), part.size().get()))
+            })
+        };
+        let indivisible = |parts| {
+            Err(RangeError::Indivisible {
+                size: 24 * MIB,
+                parts,
+            })
+        };
+
+        assert_eq!(part(0, 1), Ok((0xf040_0000, 4 * MIB, 24 * MIB)));
+        assert_eq!(part(0, 3), Ok((0xf040_0000, 4 * MIB, 8 * MIB)));
+        assert_eq!(part(2, 3), Ok((0xf140_0000, 20 * MIB, 8 * MIB)));
+        assert_eq!(part(11, 12), Ok((0xf1a0_0000, 26 * MIB, 2 * MIB)));
+        // None, one too many, and what leaves a rest.
+        assert_eq!(part(0, 0), indivisible(0));
+        assert_eq!(part(3, 3), indivisible(3));
+        assert_eq!(part(0, 5), indivisible(5));
+        assert_eq!(
+            part(0, 24),
+            Err(RangeError::Misaligned {
+                start: 0xf040_0000,
+                size: MIB,
+                align: 2 * MIB
+            })
+        );
     }
 
     #[test]

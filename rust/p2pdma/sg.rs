@@ -115,6 +115,7 @@ impl<'a> Client<'a> {
 /// `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
 /// `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed. It is not DMA mapped, except within a
 /// [`MappedSgTable`] or a [`ManagedSgTable`].
+#[doc(alias = "pci_p2pmem_free_sgl")]
 pub struct SgTable<D: Holder> {
     dev: D,
     table: bindings::sg_table,
@@ -123,8 +124,9 @@ pub struct SgTable<D: Holder> {
 // SAFETY: The list and its memory belong to no thread; see also `Memory`.
 unsafe impl<D: Holder> Send for SgTable<D> {}
 
-// SAFETY: Through a shared reference only io accessors can be reached, which may race with each
-// other as they may with the device.
+// SAFETY: Through a shared reference can be reached: io accessors, which may race with each other as
+// they may with the device; addresses, which do not change; and facts about pages, which others may
+// change at any time.
 unsafe impl<D: Holder> Sync for SgTable<D> {}
 
 impl<D: Holder> SgTable<D> {
@@ -307,11 +309,7 @@ impl<D: Holder> SgTable<D> {
     ///
     /// [`Report::Verbose`]: crate::distance::Report::Verbose
     #[doc(alias = "dma_map_sgtable")]
-    pub fn map<'a>(
-        self,
-        client: Client<'a>,
-        dir: DataDirection,
-    ) -> Result<MappedSgTable<'a, D>> {
+    pub fn map<'a>(self, client: Client<'a>, dir: DataDirection) -> Result<MappedSgTable<'a, D>> {
         self.try_map(client, dir)
             .map_err(|not_mapped| not_mapped.error)
     }
@@ -617,13 +615,17 @@ impl EntryExt for SGEntry {
 /// variant: the former is internal to the C code, the latter means that the memory is not
 /// peer-to-peer memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "pci_p2pdma_map_type")]
 pub enum MapType {
     /// `PCI_P2PDMA_MAP_NOT_SUPPORTED`: the traffic would cross a host bridge that is not known to
     /// forward it.
+    #[doc(alias = "PCI_P2PDMA_MAP_NOT_SUPPORTED")]
     NotSupported,
     /// `PCI_P2PDMA_MAP_BUS_ADDR`: the traffic stays below a switch (or a multifunction device).
+    #[doc(alias = "PCI_P2PDMA_MAP_BUS_ADDR")]
     BusAddr,
     /// `PCI_P2PDMA_MAP_THRU_HOST_BRIDGE`: the traffic crosses a host bridge that forwards it.
+    #[doc(alias = "PCI_P2PDMA_MAP_THRU_HOST_BRIDGE")]
     ThruHostBridge,
 }
 

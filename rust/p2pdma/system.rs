@@ -35,11 +35,7 @@ pub fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
     //
     // SAFETY: The name has nothing to format. 0 stands for the default number of workers.
     let queue = unsafe {
-        bindings::alloc_workqueue_noprof(
-            c"p2pdma".as_char_ptr(),
-            bindings::wq_flags_WQ_UNBOUND,
-            0,
-        )
+        bindings::alloc_workqueue_noprof(c"p2pdma".as_char_ptr(), bindings::wq_flags_WQ_UNBOUND, 0)
     };
     let queue = NonNull::new(queue).ok_or(ENOMEM)?;
 

@@ -18,7 +18,6 @@ use kernel::{
 use p2pdma::{
     provider,
     range::{
-        Bar,
         BarRange,
         NUM_BARS, //
     }, //
@@ -106,8 +105,11 @@ impl Choice {
     pub(crate) fn make(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> Result<Self> {
         let limits = provider::limits();
 
-        if parameters.bar.is_none() && pdev.pci_class() == pci::Class::STORAGE_EXPRESS {
-            return nvme::choose(pdev, parameters);
+        if pdev.pci_class() == pci::Class::STORAGE_EXPRESS {
+            match parameters.bar {
+                None => return nvme::choose(pdev, parameters),
+                Some(bar) => nvme::refuse_cmb(pdev, bar)?,
+            }
         }
 
         let range = match parameters.bar {
@@ -146,26 +148,11 @@ impl Choice {
     /// The memory as `parts` ranges of the same size.
     pub(crate) fn split(&self, pdev: &pci::Device, parts: u32) -> Result<KVec<BarRange>> {
         let limits = provider::limits();
-        let bar: Bar = provider::bar(pdev, self.range.bar());
-        let size = self.range.size().get() / u64::from(parts);
+        // CAST: 32 bits to 64.
         let mut ranges = KVec::with_capacity(parts as usize, GFP_KERNEL)?;
 
-        if size * u64::from(parts) != self.range.size().get() {
-            dev_err!(
-                pdev,
-                "parameter split={}: {} bytes do not divide into as many ranges\n",
-                parts,
-                self.range.size().get()
-            );
-            return Err(EINVAL);
-        }
-        for part in 0..u64::from(parts) {
-            let range = BarRange::new(
-                &bar,
-                self.range.offset() + part * size,
-                NonZero::new(size),
-                &limits,
-            );
+        for index in 0..parts {
+            let range = self.range.part(index, parts, &limits);
 
             ranges.push(range.map_err(|e| refuse(pdev, e))?, GFP_KERNEL)?;
         }

@@ -30,8 +30,8 @@ use p2pdma::{
 /// The controller's properties up to the end of CMBSTS.
 type Registers<'bound> = pci::Bar<'bound, { cmb::REGISTERS_LEN }>;
 
-/// Finds the CMB, and enables it until the device is unbound; what is wrong is reported in one line.
-pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> Result<Choice> {
+/// The registers of a controller that is there, and not at work.
+fn idle<'bound>(pdev: &'bound pci::Device<Core<'_>>) -> Result<Registers<'bound>> {
     let registers: Registers<'_> = pdev
         .iomap_region_sized(0, c"p2pdma_provider")
         .inspect_err(|e| dev_err!(pdev, "cannot map the controller's registers: {:?}\n", e))?;
@@ -50,14 +50,47 @@ pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> R
         );
         return Err(EBUSY);
     }
+    Ok(registers)
+}
 
-    let (cmb, range) = if cmb::has_cmbmsc(cap) {
+/// Finds the CMB, and enables it until the device is unbound; what is wrong is reported in one line.
+pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> Result<Choice> {
+    let registers = idle(pdev)?;
+    let (cmb, range) = if cmb::has_cmbmsc(read_cap(&registers)) {
         enable(pdev, registers, parameters)?
     } else {
         find(pdev, &registers, parameters)?
     };
 
     Ok(Choice::cmb(range, cmb.takes_data()))
+}
+
+/// Refuses BAR `bar`, named by the user, if the CMB is in it: there is no memory before the
+/// controller is told so. What is wrong is reported in one line.
+pub(crate) fn refuse_cmb(pdev: &pci::Device<Core<'_>>, bar: u8) -> Result {
+    let registers = idle(pdev)?;
+    let hidden = cmb::has_cmbmsc(read_cap(&registers));
+
+    if hidden {
+        write_cmbmsc(&registers, cmb::CMBMSC_REGISTERS_ONLY);
+    }
+    let cmb = Cmb::decode(
+        registers.read32(cmb::REG_CMBLOC),
+        registers.read32(cmb::REG_CMBSZ),
+    );
+    if hidden {
+        write_cmbmsc(&registers, cmb::CMBMSC_DISABLED);
+    }
+
+    if cmb.is_ok_and(|cmb| cmb.bar == bar) {
+        dev_err!(
+            pdev,
+            "parameter bar={}: the controller's memory buffer is in it, which is found without\n",
+            bar
+        );
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 /// Finds and enables a CMB of the 1.4 scheme.

@@ -45,6 +45,7 @@ impl Crate {
             .args([
                 "-Zunstable-options",
                 "--generate-link-to-definition",
+                "-Dwarnings",
                 "--crate-name",
                 &self.name,
             ])

@@ -17,8 +17,10 @@
 #define MAX_RESULTS	262144
 
 static const char * const suites[] = {
+	"rust_p2pdma_address",
 	"rust_p2pdma_cmb",
 	"rust_p2pdma_range",
+	"rust_p2pdma_user",
 };
 
 static char text[ARRAY_SIZE(suites)][MAX_RESULTS];

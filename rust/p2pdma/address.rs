@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Addresses of PCI functions.
+//!
+//! On [`core`] alone: the same file is compiled into the kernel module and into the unit tests that
+//! run on the host.
+
+use core::fmt;
+
+/// Address of a PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// PCI domain (segment).
+    pub domain: u32,
+    /// Number of the bus in its domain.
+    pub bus: u8,
+    /// Device on the bus, times 8, plus the function.
+    pub devfn: u8,
+}
+
+/// As `pci_name()` has it.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04x}:{:02x}:{:02x}.{}",
+            self.domain,
+            self.bus,
+            self.devfn >> 3,
+            self.devfn & 7
+        )
+    }
+}
+
+// The same cases run on the host under cargo, and in the kernel as a KUnit suite.
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(rust_p2pdma_address))]
+mod tests {
+    #[cfg(not(test))]
+    use kernel::prelude::*;
+
+    use super::*;
+    use core::fmt::Write;
+
+    /// What of a text matches the address that is written to it.
+    struct Expected<'a>(&'a str);
+
+    impl Write for Expected<'_> {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(s).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+
+    fn is_shown_as(domain: u32, bus: u8, devfn: u8, text: &str) -> bool {
+        let mut expected = Expected(text);
+
+        write!(expected, "{}", Address { domain, bus, devfn }).is_ok() && expected.0.is_empty()
+    }
+
+    #[test]
+    fn shown_as_pci_name() {
+        assert!(is_shown_as(0, 0, 0, "0000:00:00.0"));
+        assert!(is_shown_as(0, 5, 0x0a, "0000:05:01.2"));
+        assert!(is_shown_as(0xabc, 0xff, 0xff, "0abc:ff:1f.7"));
+        // VMD and others have domains of more than 16 bits.
+        assert!(is_shown_as(0x10000, 0x80, 0x08, "10000:80:01.0"));
+        assert!(!is_shown_as(0, 0, 1, "0000:00:00.0"));
+    }
+}
