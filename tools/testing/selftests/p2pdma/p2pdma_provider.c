@@ -143,7 +143,7 @@ static const struct refusal {
 	{ "split_65", ON_BAR, "split=65", EINVAL,
 	  "parameter split=65: use 1 to 64" },
 	{ "split_3", ON_BAR, "split=3", EINVAL,
-	  "parameter split=3: {len:d} bytes do not divide into as many ranges" },
+	  CANNOT "{len:d} bytes do not divide into 3 equal ranges" },
 	{ "publish_2", ON_BAR, "publish=2", EINVAL,
 	  "parameter publish=2: use 0 or 1" },
 	{ "publish_negative", ON_BAR, "publish=-2", EINVAL,
@@ -160,9 +160,11 @@ static const struct refusal {
 	{ "misaligned", ON_CMB, "offset=0x1000 size=0x200000", EINVAL,
 	  MISALIGNED("{start+0x1000}", "0x200000") },
 	{ "split_3", ON_CMB, "split=3", EINVAL,
-	  "parameter split=3: {len:d} bytes do not divide into as many ranges" },
+	  CANNOT "{len:d} bytes do not divide into 3 equal ranges" },
 	{ "registers", ON_CMB, "bar=0", EINVAL,
 	  MISALIGNED("{start0}", "{len0}") },
+	{ "named", ON_CMB, "bar=2", EINVAL,
+	  "parameter bar=2: the controller's memory buffer is in it, which is found without" },
 };
 
 /**
@@ -529,23 +531,6 @@ static void reload(struct __test_metadata *_metadata, const char *parameters)
 
 /* ---- the devices and their drivers ------------------------------------- */
 
-static int driver_write(const char *driver, const char *file, const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver,
-		 file);
-	return p2p_sysfs_write(path, bdf);
-}
-
-static int set_override(const char *bdf, const char *driver)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYS_PCI "/%s/driver_override", bdf);
-	return p2p_sysfs_write(path, driver);
-}
-
 static bool is_bound(const char *bdf, const char *driver)
 {
 	char name[64];
@@ -560,16 +545,16 @@ static void take(struct __test_metadata *_metadata, const struct subject *s)
 	if (!strcmp(s->driver, DRIVER))
 		return;
 	if (*s->driver) {
-		ASSERT_EQ(0, driver_write(s->driver, "unbind", s->bdf))
+		ASSERT_EQ(0, p2p_driver_write(s->driver, "unbind", s->bdf))
 			TH_LOG("unbinding %s: %s", s->driver, strerror(errno));
 	}
-	ASSERT_EQ(0, set_override(s->bdf, DRIVER))
+	ASSERT_EQ(0, p2p_set_override(s->bdf, DRIVER))
 		TH_LOG("driver_override: %s", strerror(errno));
 }
 
 static int bind_it(const struct subject *s)
 {
-	return driver_write(DRIVER, "bind", s->bdf);
+	return p2p_driver_write(DRIVER, "bind", s->bdf);
 }
 
 /*
@@ -584,11 +569,11 @@ static void give_back(struct __test_metadata *_metadata,
 	if (!strcmp(s->driver, DRIVER))
 		return;
 	if (is_bound(s->bdf, DRIVER))
-		EXPECT_RET(0, driver_write(DRIVER, "unbind", s->bdf));
-	EXPECT_RET(0, set_override(s->bdf, "\n"));
+		EXPECT_RET(0, p2p_driver_write(DRIVER, "unbind", s->bdf));
+	EXPECT_RET(0, p2p_set_override(s->bdf, "\n"));
 	if (!*s->driver || is_bound(s->bdf, s->driver))
 		return;
-	ASSERT_EQ(0, driver_write(s->driver, "bind", s->bdf))
+	ASSERT_EQ(0, p2p_driver_write(s->driver, "bind", s->bdf))
 		TH_LOG("binding %s again: %s", s->driver, strerror(errno));
 	while (s->namespace && !p2p_find_client(s->serial, &client))
 		usleep(10000);
@@ -989,6 +974,11 @@ TEST_F(accepted, place)
 	close(resource);
 }
 
+static int unbind_it(const struct subject *s)
+{
+	return p2p_driver_write(DRIVER, "unbind", s->bdf);
+}
+
 /* A namespace from which reads into the memory are expected to work. */
 static const struct p2p_client *reaching(const struct p2p_provider *provider)
 {
@@ -1123,6 +1113,64 @@ TEST_F_TIMEOUT(taken, io, 120)
 		SKIP(return, "no other namespace is said to reach it, see P2PDMA_EXPECT");
 }
 
+#define NVME_CC		0x14
+#define NVME_CC_EN	0x1
+/* queue entries of 64 and 16 bytes, as the nvme driver has it */
+#define NVME_CC_ENABLE	(0x460000 | NVME_CC_EN)
+
+/* A controller that somebody has enabled is left alone. */
+TEST_F_TIMEOUT(taken, enabled, 120)
+{
+	const struct subject *s = variant->subject;
+	char enable[PATH_MAX], path[PATH_MAX];
+	volatile uint32_t *cc;
+	int kmsg, resource;
+	char *registers;
+
+	kmsg = kmsg_open();
+	ASSERT_LE(0, kmsg);
+	ASSERT_EQ(0, unbind_it(s));
+
+	snprintf(enable, sizeof(enable), SYS_PCI "/%s/enable", s->bdf);
+	ASSERT_EQ(0, p2p_sysfs_write(enable, "1"))
+		TH_LOG("%s: %s", enable, strerror(errno));
+	snprintf(path, sizeof(path), SYS_PCI "/%s/resource0", s->bdf);
+	resource = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, resource)
+		TH_LOG("%s: %s", path, strerror(errno));
+	registers = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 resource, 0);
+	ASSERT_NE(MAP_FAILED, (void *)registers)
+		TH_LOG("%s: %s", path, strerror(errno));
+	cc = (volatile uint32_t *)(registers + NVME_CC);
+
+	/* the nvme driver has shut it down, which leaves it enabled: reset it */
+	*cc = 0;
+	EXPECT_EQ(0U, *cc & NVME_CC_EN);
+	/* without queues it cannot work, but that is not the driver's business */
+	*cc = NVME_CC_ENABLE;
+	EXPECT_EQ((uint32_t)NVME_CC_ENABLE, *cc);
+
+	kmsg_skip(kmsg);
+	EXPECT_ERRNO(EBUSY, bind_it(s));
+	expect_log(_metadata, kmsg, s->bdf,
+		   "the controller is enabled: bind the nvme driver and unbind it, which shuts it down");
+	EXPECT_FALSE(is_bound(s->bdf, DRIVER));
+	EXPECT_EQ((uint32_t)NVME_CC_ENABLE, *cc);
+
+	*cc = 0;
+	EXPECT_EQ(0U, *cc);
+	EXPECT_EQ(0, munmap(registers, page));
+	close(resource);
+	EXPECT_EQ(0, p2p_sysfs_write(enable, "0"));
+
+	EXPECT_EQ(0, bind_it(s))
+		TH_LOG("%s: %s", s->bdf, strerror(errno));
+	EXPECT_EQ((ssize_t)s->len, p2p_available(&self->provider));
+	expect_log(_metadata, kmsg, s->bdf, "");
+	close(kmsg);
+}
+
 /* The nvme driver works with it again, and the medium was not touched. */
 TEST_F_TIMEOUT(taken, handed_back, 120)
 {
@@ -1186,11 +1234,6 @@ FIXTURE_TEARDOWN(bound)
 	close(self->kmsg);
 	close(self->fd);
 	restore(_metadata, NULL);
-}
-
-static int unbind_it(const struct subject *s)
-{
-	return driver_write(DRIVER, "unbind", s->bdf);
 }
 
 /* Nothing is lost over many cycles: neither memory nor an enabling. */

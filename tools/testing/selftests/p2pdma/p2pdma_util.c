@@ -239,21 +239,36 @@ static void find_providers(void)
 	free(entry);
 }
 
+/* Write to a file of a PCI driver, "bind" or "unbind": 0, or -1 and errno. */
+int p2p_driver_write(const char *driver, const char *file, const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver,
+		 file);
+	return p2p_sysfs_write(path, bdf);
+}
+
+/* Set, or with "\n" clear, driver_override of a device: 0, or -1 and errno. */
+int p2p_set_override(const char *bdf, const char *driver)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/driver_override", bdf);
+	return p2p_sysfs_write(path, driver);
+}
+
 /*
  * Have a device that was removed found again, with the driver_override that it
  * had: 0, or -1 with errno set. Its driver may be bound to it later only.
  */
 int p2p_find_again(const struct p2p_provider *provider)
 {
-	char path[PATH_MAX];
-
 	if (p2p_sysfs_write("/sys/bus/pci/rescan", "1"))
 		return -1;
 	if (!provider->override[0])
 		return 0;
-	snprintf(path, sizeof(path), SYS_PCI "/%s/driver_override",
-		 provider->bdf);
-	if (p2p_sysfs_write(path, provider->override))
+	if (p2p_set_override(provider->bdf, provider->override))
 		return -1;
 	return p2p_sysfs_write("/sys/bus/pci/drivers_probe", provider->bdf);
 }

@@ -110,6 +110,8 @@ const char *p2p_verdict_name(enum p2p_verdict verdict);
 
 /* sysfs */
 int p2p_sysfs_write(const char *path, const char *value);
+int p2p_driver_write(const char *driver, const char *file, const char *bdf);
+int p2p_set_override(const char *bdf, const char *driver);
 
 /* What a process gives up before it opens a file. */
 enum p2p_without {

@@ -54,8 +54,7 @@ pub(crate) fn with_pool<T>(function: u64, f: impl FnOnce(Pool<'_>) -> Result<T>)
     let dev = find_function(function)?;
     let bound = BoundDevice::lock(dev.as_ref())
         .inspect_err(|_| refuse!((), "{}: no driver is bound", Address::of(&dev)))?;
-    let pool =
-        Pool::of(&bound).inspect_err(|_| refuse!((), "{}: no pool", Address::of(&dev)))?;
+    let pool = Pool::of(&bound).inspect_err(|_| refuse!((), "{}: no pool", Address::of(&dev)))?;
 
     f(pool)
 }

@@ -10,6 +10,7 @@
 //! - `session`: what an open file holds, and how it goes;
 //! - `going`: providers that nothing may be held of any more;
 //! - `suites`: tests that need no program, in debugfs;
+//! - `driver`: tests that need a device of their own;
 //! - the commands: `pin` and `extract` for memory of user space, `memory` and `bio` for memory that
 //!   is allocated here, `orchestrate` for who reaches whom.
 
@@ -17,6 +18,7 @@
 
 mod abi;
 mod bio;
+mod driver;
 mod extract;
 mod going;
 mod memory;
@@ -28,6 +30,7 @@ mod session;
 mod suites;
 
 use kernel::{
+    driver::Registration,
     fs::File,
     ioctl,
     miscdevice::{
@@ -35,6 +38,7 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
+    pci,
     prelude::*, //
 };
 use p2pdma::watch::Watch;
@@ -58,11 +62,13 @@ struct TestModule {
     #[pin]
     suites: suites::Files,
     #[pin]
+    driver: Registration<pci::Adapter<driver::TestDriver>>,
+    #[pin]
     going: Watch<going::List>,
 }
 
 impl kernel::InPlaceModule for TestModule {
-    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // First: whoever opens the device relies on it, and is told later than it is.
             going <- Watch::new(Ok::<_, Error>(going::List)),
@@ -70,6 +76,7 @@ impl kernel::InPlaceModule for TestModule {
                 name: c"p2pdma_test",
             }),
             suites <- suites::Files::new(),
+            driver <- Registration::new(c"p2pdma_test", module),
         })
     }
 }

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A driver of PCI devices: what only a driver can try, in its `probe()`.
+//!
+//! It binds by `driver_override` only, to a device with a memory BAR that can be provided. It is
+//! bound if all is as it should be; what is not has a line each in the log. While it is bound it
+//! provides the BAR, unpublished, and keeps a page of it for itself.
+
+use kernel::{
+    device::Core,
+    fmt,
+    page::PAGE_SIZE,
+    pci,
+    prelude::*, //
+};
+use p2pdma::{
+    mmio::Bars,
+    pool::Memory,
+    provider::{
+        self,
+        Provider, //
+    },
+    range::{
+        Bar,
+        BarKind,
+        BarRange,
+        NUM_BARS, //
+    },
+};
+
+kernel::pci_device_table!(PCI_TABLE, <TestDriver as pci::Driver>::IdInfo, []);
+
+/// The driver.
+pub(crate) struct TestDriver;
+
+/// What a bound device has.
+pub(crate) struct Data<'bound> {
+    // Its fields are dropped in this order: the memory, and then the publication of all of it.
+    _mailbox: Memory<&'bound pci::Device>,
+    _provider: Provider<'bound>,
+}
+
+/// Says what is not as it should be, and goes on.
+struct Verdict<'a> {
+    pdev: &'a pci::Device,
+    failed: bool,
+}
+
+impl Verdict<'_> {
+    fn expect(&mut self, condition: bool, what: fmt::Arguments<'_>) {
+        if !condition {
+            dev_err!(self.pdev, "{}\n", what);
+            self.failed = true;
+        }
+    }
+}
+
+/// The lower layer: each memory BAR has a bus address, the others have none.
+fn bars(pdev: &pci::Device<Core<'_>>, verdict: &mut Verdict<'_>) -> Result {
+    let bars = Bars::init(pdev)?;
+
+    for index in 0..=NUM_BARS {
+        let bar = provider::bar(pdev, index);
+        let found = bars.get(index);
+
+        verdict.expect(
+            found.is_some() == (bar.kind == BarKind::Memory),
+            fmt!(
+                "BAR {index} is {:?}, and found is {}",
+                bar.kind,
+                found.is_some()
+            ),
+        );
+        let Some(found) = found else {
+            continue;
+        };
+        let address = provider::bus_address(pdev, index)?;
+
+        verdict.expect(*found.bar() == bar, fmt!("BAR {index} is another"));
+        for (phys, expected) in [
+            (bar.start, Some(address)),
+            (bar.start + bar.len - 1, Some(address + bar.len - 1)),
+            (bar.start + bar.len, None),
+            (bar.start - 1, None),
+            (0, None),
+        ] {
+            let got = found.bus_address(phys);
+
+            verdict.expect(
+                got == expected,
+                fmt!("BAR {index}, {phys:#x}: expected {expected:x?}, got {got:x?}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What must not be registered.
+fn refused(pdev: &pci::Device<Core<'_>>, range: BarRange, verdict: &mut Verdict<'_>) -> Result {
+    let limits = provider::limits();
+    // The smallest has no half.
+    let half = range.part(1, 2, &limits).unwrap_or(range);
+    // Of a BAR that the device does not have.
+    let forged = BarRange::new(
+        &Bar {
+            start: range.start() + range.size().get(),
+            ..provider::bar(pdev, range.bar())
+        },
+        0,
+        None,
+        &limits,
+    )?;
+
+    for (what, ranges) in [
+        ("no ranges", &[][..]),
+        ("the same range twice", &[range, range]),
+        ("ranges that overlap", &[range, half]),
+        ("a range of another BAR", &[forged]),
+    ] {
+        let result = Provider::register(pdev, ranges).map(|_| ());
+
+        verdict.expect(
+            result == Err(EINVAL),
+            fmt!("{what}: expected EINVAL, got {result:?}"),
+        );
+    }
+    Ok(())
+}
+
+impl pci::Driver for TestDriver {
+    type IdInfo = ();
+    type Data<'bound> = Data<'bound>;
+
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+
+    fn probe<'bound>(
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        let mut verdict = Verdict {
+            pdev,
+            failed: false,
+        };
+
+        provider::enable(pdev)?;
+        bars(pdev, &mut verdict)?;
+
+        let range = BarRange::largest(&provider::bars(pdev), &provider::limits())?;
+        refused(pdev, range, &mut verdict)?;
+
+        let provider = Provider::register(pdev, &[range])?;
+        let again = Provider::register(pdev, &[range]).map(|_| ());
+        verdict.expect(
+            again == Err(EBUSY),
+            fmt!("registered again: expected EBUSY, got {again:?}"),
+        );
+
+        let pool = provider.pool();
+        let mailbox = pool.alloc(PAGE_SIZE)?;
+        // CAST: The page size fits.
+        let (size, rest) = (range.size().get(), range.size().get() - PAGE_SIZE as u64);
+        verdict.expect(pool.size() == Ok(size), fmt!("size: {:?}", pool.size()));
+        verdict.expect(
+            pool.available() == Ok(rest),
+            fmt!("available: {:?}", pool.available()),
+        );
+        verdict.expect(
+            pool.is_published() == Ok(false),
+            fmt!("published: {:?}", pool.is_published()),
+        );
+
+        if verdict.failed {
+            return Err(EIO);
+        }
+        Ok(Data {
+            _mailbox: mailbox,
+            _provider: provider,
+        })
+    }
+}

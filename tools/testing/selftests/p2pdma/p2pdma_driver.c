@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A driver in place of p2pdma_provider: that of the p2pdma_test module, which
+ * tries in its probe() what only a driver can, and is bound only if all of it
+ * was as it should be. What was not is in the kernel log.
+ */
+#include <sys/mman.h>
+
+#define TH_LOG_STREAM stdout
+#include "kselftest_harness.h"
+#include "p2pdma_util.h"
+#include "p2pdma_harness.h"
+
+#define DRIVER		"p2pdma_test"
+#define PROVIDER	"p2pdma_provider"
+#define CYCLES		20
+
+static ssize_t page;
+
+FIXTURE(driver) {
+	int kmsg;
+};
+
+FIXTURE_VARIANT(driver) {
+	const struct p2p_provider *provider;
+};
+
+FIXTURE_SETUP(driver)
+{
+	if (!variant)
+		SKIP(return, "no device is bound to " PROVIDER);
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg)
+		TH_LOG("/dev/kmsg: %s", strerror(errno));
+	ASSERT_EQ(0, p2p_driver_write(PROVIDER, "unbind", variant->provider->bdf))
+		TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, p2p_set_override(variant->provider->bdf, DRIVER))
+		TH_LOG("%s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(driver)
+{
+	const struct p2p_provider *p = variant ? variant->provider : NULL;
+	char driver[64];
+
+	if (!p)
+		return;
+	if (!p2p_driver_link(p->bdf, driver, sizeof(driver)))
+		EXPECT_EQ(0, p2p_driver_write(driver, "unbind", p->bdf));
+	EXPECT_EQ(0, p2p_set_override(p->bdf, *p->override ? p->override : "\n"));
+	EXPECT_EQ(0, p2p_driver_write(PROVIDER, "bind", p->bdf))
+		TH_LOG("%s", strerror(errno));
+	EXPECT_EQ(p->rest, p2p_available(p));
+	close(self->kmsg);
+}
+
+/*
+ * What the driver says of the device is why it does not take it. What the
+ * kernel says of every device, and every provider, is left out.
+ */
+static void expect_bound(struct __test_metadata *_metadata, int kmsg,
+			 const char *bdf)
+{
+	char prefix[64], text[1024];
+	int ret;
+
+	snprintf(prefix, sizeof(prefix), DRIVER " %s: ", bdf);
+	kmsg_skip(kmsg);
+	ret = p2p_driver_write(DRIVER, "bind", bdf);
+	EXPECT_EQ(0, ret)
+		TH_LOG("%s", strerror(errno));
+	while (kmsg_next(kmsg, text, sizeof(text))) {
+		if (strncmp(text, prefix, strlen(prefix)) ||
+		    strstr(text, "enabling device") ||
+		    strstr(text, "added peer-to-peer DMA memory"))
+			continue;
+		EXPECT_STREQ("", text + strlen(prefix));
+	}
+}
+
+TEST_F(driver, probe)
+{
+	const struct p2p_provider *p = variant->provider;
+	char driver[64];
+
+	for (int i = 0; i < CYCLES; i++) {
+		expect_bound(_metadata, self->kmsg, p->bdf);
+		ASSERT_EQ(0, p2p_driver_link(p->bdf, driver, sizeof(driver)));
+		ASSERT_STREQ(DRIVER, driver);
+		ASSERT_EQ(p->size, p2p_pool_size(p));
+		ASSERT_EQ(p->size - page, p2p_available(p));
+		ASSERT_EQ(0, p2p_attr_number(p->bdf, "p2pmem/published"));
+		ASSERT_EQ(0, p2p_driver_write(DRIVER, "unbind", p->bdf));
+		ASSERT_FALSE(p2p_is_provider(p->bdf));
+	}
+}
+
+/* User space maps it, as that of any other driver, and loses it in the end. */
+TEST_F(driver, mapped)
+{
+	const struct p2p_provider *p = variant->provider;
+	uint64_t value;
+	char *map;
+	int fd;
+
+	expect_bound(_metadata, self->kmsg, p->bdf);
+	fd = p2p_open_pool(p, O_RDWR);
+	ASSERT_LE(0, fd);
+	map = p2p_map(fd, page);
+	ASSERT_NE(MAP_FAILED, (void *)map)
+		TH_LOG("%s", strerror(errno));
+	EXPECT_EQ(0, p2p_try_write(map, 0x5a5a5a5a5a5a5a5a));
+	EXPECT_EQ(0, p2p_try_read(map, &value));
+	EXPECT_EQ(0x5a5a5a5a5a5a5a5aUL, value);
+	EXPECT_EQ(p->size - 2 * page, p2p_available(p));
+
+	EXPECT_EQ(0, p2p_driver_write(DRIVER, "unbind", p->bdf));
+	EXPECT_EQ(SIGBUS, p2p_try_read(map, NULL));
+	EXPECT_EQ(0, munmap(map, page));
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	page = sysconf(_SC_PAGESIZE);
+	if (p2p_help(argc, argv,
+		     "What only a driver can try, by the driver of the module p2pdma_test"))
+		return test_harness_run(argc, argv);
+	p2p_discover();
+	h_require();
+
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *p = &p2p.provider[i];
+
+		FIXTURE_VARIANT(driver) v = { .provider = p };
+
+		/* of several ranges the driver would make one */
+		if (!strcmp(p->driver, PROVIDER) && p->ranges == 1)
+			P2P_VARIANT_ADD(driver, v, "%s@%s", p->kind, p->bdf);
+	}
+	return test_harness_run(argc, argv);
+}
