@@ -11,6 +11,14 @@
 //!
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+//!
+//! # Examples
+//!
+//! Peer-to-peer memory written to a disk:
+//!
+//! ```ignore
+#![doc = include_str!("examples/block.rs")]
+//! ```
 
 use crate::{
     bindings as helpers,

@@ -4,6 +4,14 @@
 //! automatic, or a given provider. nvmet's `p2pmem` is one.
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+//!
+//! # Examples
+//!
+//! What a user stored, made use of:
+//!
+//! ```ignore
+#![doc = include_str!("examples/enable.rs")]
+//! ```
 
 use crate::{
     distance::Found,

@@ -8,6 +8,14 @@
 //! back before the driver is unbound.
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
+//!
+//! # Examples
+//!
+//! A driver that lets peers write to its registers:
+//!
+//! ```ignore
+#![doc = include_str!("examples/mmio.rs")]
+//! ```
 
 use crate::{
     pool::BusAddress,

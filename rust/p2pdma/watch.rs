@@ -8,6 +8,14 @@
 //! about to be unbound before anything is torn down.
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
+//!
+//! # Examples
+//!
+//! Memory that is kept until its provider goes:
+//!
+//! ```ignore
+#![doc = include_str!("examples/watch.rs")]
+//! ```
 
 use crate::{
     page,
