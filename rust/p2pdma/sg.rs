@@ -381,24 +381,46 @@ impl SgTable<ARef<pci::Device>> {
     ///
     /// The memory goes back to its pool then. As [`Self::map()`].
     pub fn map_managed(
-        mut self,
+        self,
         client: Client<'_>,
         dir: DataDirection,
     ) -> Result<Devres<ManagedSgTable>> {
-        let client = client.bound();
-
-        self.dma_map(client, dir)?;
-
-        // INVARIANT: Mapped just now. What is in a `Devres` of the client is dropped before the
-        // client is unbound, and so is this, should there be no memory for the `Devres`.
-        let mapped = ManagedSgTable {
-            table: ManuallyDrop::new(self),
-            client: client.into(),
-            dir,
-        };
-
-        Devres::new(client, Ok::<_, Error>(mapped))
+        self.map(client, dir)?
+            .into_managed()
+            .map_err(|not_managed| not_managed.error)
     }
+}
+
+impl<'a> MappedSgTable<'a, ARef<pci::Device>> {
+    /// The same mapping, from now on a managed resource of the client; see
+    /// [`SgTable::map_managed()`].
+    ///
+    /// C: `devm_add_action()`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]. The mapping comes back with it.
+    pub fn into_managed(self) -> Result<Devres<ManagedSgTable>, NotManaged<'a>> {
+        let client = self.client;
+        let mut mapped = Some(self);
+
+        Devres::new(
+            client,
+            pin_init::init_scope(|| {
+                Ok::<_, Error>(mapped.take().map(ManagedSgTable::new).ok_or(ENOMEM))
+            }),
+        )
+        .map_err(|error| NotManaged { error, mapped })
+    }
+}
+
+/// A mapping that could not be made a managed one; see [`MappedSgTable::into_managed()`].
+pub struct NotManaged<'a> {
+    /// Why.
+    pub error: Error,
+    /// The mapping. `None` if it had been made a managed one already, and was ended again: nothing
+    /// in `Devres` fails so late.
+    pub mapped: Option<MappedSgTable<'a, ARef<pci::Device>>>,
 }
 
 /// A scatterlist of peer-to-peer memory, mapped for DMA by one client for as long as that is bound;
@@ -422,6 +444,19 @@ unsafe impl Send for ManagedSgTable {}
 unsafe impl Sync for ManagedSgTable {}
 
 impl ManagedSgTable {
+    /// To be put into a `Devres` of the client, which drops it before the client is unbound.
+    fn new(mapped: MappedSgTable<'_, ARef<pci::Device>>) -> Self {
+        let mut mapped = ManuallyDrop::new(mapped);
+
+        // INVARIANT: Mapped, as it was; the client is bound now, and until this is dropped.
+        Self {
+            // SAFETY: `mapped` is not dropped, and its table not used any more.
+            table: ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut mapped.table) }),
+            client: mapped.client.into(),
+            dir: mapped.dir,
+        }
+    }
+
     /// The list itself, for the io accessors of its memory.
     pub fn table(&self) -> &SgTable<ARef<pci::Device>> {
         &self.table
