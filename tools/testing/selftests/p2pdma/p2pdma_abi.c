@@ -52,6 +52,18 @@ union args {
 	unsigned char bytes[8192];
 };
 
+/* A copy of a structure that the kernel cannot write to. */
+static void *read_only(const void *args, size_t size)
+{
+	void *copy = mmap(NULL, page, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (copy == MAP_FAILED)
+		return copy;
+	memcpy(copy, args, size);
+	return mprotect(copy, page, PROT_READ) ? MAP_FAILED : copy;
+}
+
 /**
  * struct command - a command, and arguments that it takes
  * @name: its name
@@ -326,6 +338,18 @@ TEST_F(command, pointer_at_the_end)
 	memcpy(end - variant->command->size, &self->args,
 	       variant->command->size);
 	EXPECT_RET(0, CALL(end - variant->command->size));
+}
+
+/* The answer cannot be given: nothing is kept of what was done. */
+TEST_F(command, read_only_structure)
+{
+	ssize_t before = p2p_available(&p2p.provider[0]);
+	void *copy = read_only(&self->args, variant->command->size);
+
+	ASSERT_NE(MAP_FAILED, copy);
+	EXPECT_ERRNO(EFAULT, CALL(copy));
+	EXPECT_EQ(before, p2p_available(&p2p.provider[0]));
+	munmap(copy, page);
 }
 
 /* The size is part of the structure, not of the number. */
@@ -671,6 +695,137 @@ TEST_F(device, many_objects)
 	}
 	for (size_t i = ARRAY_SIZE(ids); i--;)
 		EXPECT_EQ(0, h_drop(self->dev, ids[i]));
+}
+
+/* ---- answers that cannot be given -------------------------------------- */
+
+/* Addresses that are no memory of the caller. */
+#define NOWHERE		8
+
+FIXTURE(unanswered) {
+	int dev;
+	char *map;
+	struct p2pdma_test_segment segment;
+	struct p2pdma_test_pin pin;
+	struct p2pdma_test_extract extract;
+};
+
+FIXTURE_SETUP(unanswered)
+{
+	int pool = p2p_open_pool(&p2p.provider[0], O_RDWR);
+
+	self->dev = h_open();
+	ASSERT_LE(0, self->dev);
+	ASSERT_LE(0, pool);
+	ASSERT_EQ(p2p.provider[0].rest, p2p_available(&p2p.provider[0]));
+	self->map = p2p_map(pool, page);
+	ASSERT_NE(MAP_FAILED, (void *)self->map);
+	close(pool);
+
+	self->pin = (struct p2pdma_test_pin){
+		.size = sizeof(self->pin),
+		.flags = P2PDMA_TEST_PIN_P2PDMA | P2PDMA_TEST_PIN_HOLD,
+		.addr = h_pointer(self->map),
+		.length = page,
+	};
+	self->segment = (struct p2pdma_test_segment){
+		.addr = h_pointer(self->map),
+		.length = page,
+	};
+	self->extract = (struct p2pdma_test_extract){
+		.size = sizeof(self->extract),
+		.flags = P2PDMA_TEST_EXTRACT_P2PDMA | P2PDMA_TEST_EXTRACT_HOLD,
+		.segments = h_pointer(&self->segment),
+		.nr_segments = 1,
+		.max_pages = 1,
+	};
+}
+
+/* With the mapping goes all that there is, unless a pin was kept. */
+FIXTURE_TEARDOWN(unanswered)
+{
+	munmap(self->map, page);
+	EXPECT_EQ(p2p.provider[0].rest, p2p_available(&p2p.provider[0]));
+	close(self->dev);
+}
+
+TEST_F(unanswered, pin_pages)
+{
+	self->pin.pages = NOWHERE;
+	self->pin.nr_pages = 1;
+	EXPECT_EQ(-EFAULT, h_pin(self->dev, &self->pin));
+}
+
+TEST_F(unanswered, pin_structure)
+{
+	void *copy = read_only(&self->pin, sizeof(self->pin));
+
+	ASSERT_NE(MAP_FAILED, copy);
+	EXPECT_ERRNO(EFAULT, ioctl(self->dev, P2PDMA_TEST_IOC_PIN, copy));
+}
+
+TEST_F(unanswered, extract_pages)
+{
+	self->extract.pages = NOWHERE;
+	self->extract.nr_pages = 1;
+	EXPECT_EQ(-EFAULT, h_extract(self->dev, &self->extract));
+}
+
+TEST_F(unanswered, extract_calls)
+{
+	self->extract.calls = NOWHERE;
+	self->extract.nr_calls = 1;
+	EXPECT_EQ(-EFAULT, h_extract(self->dev, &self->extract));
+}
+
+TEST_F(unanswered, extract_structure)
+{
+	void *copy = read_only(&self->extract, sizeof(self->extract));
+
+	ASSERT_NE(MAP_FAILED, copy);
+	EXPECT_ERRNO(EFAULT, ioctl(self->dev, P2PDMA_TEST_IOC_EXTRACT, copy));
+}
+
+/* Memory that was to be mapped is memory, as before. */
+TEST_F(unanswered, map)
+{
+	struct p2pdma_test_pattern pattern = { .length = page };
+	struct p2pdma_test_map map = {
+		.size = sizeof(map),
+		.flags = P2PDMA_TEST_MAP_HOLD,
+		.client = h_function(provider),
+		.entries = NOWHERE,
+		.nr_entries = 1,
+	};
+	uint32_t id = some_memory(self->dev);
+	void *copy;
+
+	ASSERT_NE(0U, id);
+	pattern.id = id;
+	map.id = id;
+	EXPECT_EQ(-EFAULT, h_map(self->dev, &map));
+	EXPECT_EQ(0, h_fill(self->dev, &pattern));
+
+	map.entries = 0;
+	copy = read_only(&map, sizeof(map));
+	ASSERT_NE(MAP_FAILED, copy);
+	EXPECT_ERRNO(EFAULT, ioctl(self->dev, P2PDMA_TEST_IOC_MAP, copy));
+	EXPECT_EQ(0, h_fill(self->dev, &pattern));
+	EXPECT_EQ(0, h_drop(self->dev, id));
+}
+
+TEST_F(unanswered, release)
+{
+	struct p2pdma_test_release release = {
+		.size = sizeof(release),
+		.id = some_memory(self->dev),
+	};
+	void *copy = read_only(&release, sizeof(release));
+
+	ASSERT_NE(0U, release.id);
+	ASSERT_NE(MAP_FAILED, copy);
+	EXPECT_ERRNO(EFAULT, ioctl(self->dev, P2PDMA_TEST_IOC_RELEASE, copy));
+	EXPECT_EQ(0, h_drop(self->dev, release.id));
 }
 
 int main(int argc, char **argv)

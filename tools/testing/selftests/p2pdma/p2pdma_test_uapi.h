@@ -18,8 +18,10 @@
  * What is reserved, or a flag that has no name here, has to be zero: -EINVAL.
  *
  * An ioctl that returns 0 did what it was told. What came of it, an error of
- * the kernel function under test included, is in the member @ret. An ioctl
- * that returns -1 did nothing:
+ * the kernel function under test included, is in the member @ret. One that
+ * returns -1 left the objects of the descriptor as they were: none was made,
+ * mapped or released. What was written to memory and media by then (FILL, BIO)
+ * is there all the same.
  *
  *  EINVAL	a member is out of range, a flag or reserved member is not zero,
  *		or the structure is smaller than its first version

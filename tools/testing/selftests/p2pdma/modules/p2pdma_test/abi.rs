@@ -56,8 +56,46 @@ pub(crate) trait Args: Plain {
     }
 }
 
+/// The way back to the caller for the structure of a command.
+///
+/// A command that makes objects sends it before it keeps them, so that nothing is kept under an id
+/// that nobody saw.
+pub(crate) struct Reply {
+    ptr: UserPtr,
+    known: usize,
+}
+
+/// That a [`Reply`] was sent.
+pub(crate) struct Sent(());
+
+impl Reply {
+    /// Gives `args` back to the caller.
+    pub(crate) fn send<T: Args>(self, args: &T) -> Result<Sent> {
+        // Behind the size, which is the caller's.
+        UserSlice::new(
+            self.ptr.wrapping_byte_add(size_of::<u32>()),
+            self.known - size_of::<u32>(),
+        )
+        .writer()
+        .write_slice(&args.as_bytes()[size_of::<u32>()..self.known])?;
+        Ok(Sent(()))
+    }
+}
+
 /// Runs a command on the structure that `ptr` points to, and gives it back to the caller.
 pub(crate) fn call<T: Args>(ptr: UserPtr, f: impl FnOnce(&mut T) -> Result) -> Result {
+    call_with_reply(ptr, |args, reply| {
+        f(args)?;
+        reply.send(args)
+    })
+}
+
+/// Runs a command that has something to do once the structure is the caller's again, or to take back
+/// if it cannot be.
+pub(crate) fn call_with_reply<T: Args>(
+    ptr: UserPtr,
+    f: impl FnOnce(&mut T, Reply) -> Result<Sent>,
+) -> Result {
     const {
         assert!(T::FIRST >= size_of::<u32>() && T::FIRST <= size_of::<T>());
     }
@@ -92,15 +130,8 @@ pub(crate) fn call<T: Args>(ptr: UserPtr, f: impl FnOnce(&mut T) -> Result) -> R
         return Err(refuse!(EINVAL, "what is reserved is not zero"));
     }
 
-    f(&mut args)?;
-
-    // Behind the size, which is the caller's.
-    UserSlice::new(
-        ptr.wrapping_byte_add(size_of::<u32>()),
-        known - size_of::<u32>(),
-    )
-    .writer()
-    .write_slice(&args.as_bytes()[size_of::<u32>()..known])
+    f(&mut args, Reply { ptr, known })?;
+    Ok(())
 }
 
 /// What this kernel does not know may be there if it asks for nothing.

@@ -5,11 +5,14 @@
 use crate::{
     abi::{
         self,
-        Args, //
+        Args,
+        Reply,
+        Sent, //
     },
     page::Facts,
     refuse,
     session::{
+        New,
         Object,
         Session, //
     }, //
@@ -38,7 +41,11 @@ impl Args for abi::p2pdma_test_extract {
 }
 
 /// Runs the command.
-pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_extract) -> Result {
+pub(crate) fn run(
+    session: &Session,
+    args: &mut abi::p2pdma_test_extract,
+    reply: Reply,
+) -> Result<Sent> {
     let set = |flag| args.flags & flag != 0;
     let hold = set(abi::P2PDMA_TEST_EXTRACT_HOLD);
     let allow = set(abi::P2PDMA_TEST_EXTRACT_P2PDMA);
@@ -127,11 +134,19 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_extract) -> Res
     // CAST: 64 bits.
     args.left = iter.len() as u64;
 
-    args.id = if pieces.is_empty() {
-        0
+    let new = if pieces.is_empty() {
+        None
     } else {
-        session.insert(Object::Extracted(pieces))?
+        Some(session.insert(Object::Extracted(pieces))?)
     };
+
+    args.id = new.as_ref().map_or(0, New::id);
     abi::write_array(args.calls, &mut args.nr_calls, calls.into_iter())?;
-    abi::write_array(args.pages, &mut args.nr_pages, pages.into_iter())
+    abi::write_array(args.pages, &mut args.nr_pages, pages.into_iter())?;
+
+    let sent = reply.send(args)?;
+    if let Some(new) = new {
+        new.keep();
+    }
+    Ok(sent)
 }

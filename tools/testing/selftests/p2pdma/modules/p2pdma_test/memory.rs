@@ -5,7 +5,9 @@
 use crate::{
     abi::{
         self,
-        Args, //
+        Args,
+        Reply,
+        Sent, //
     },
     pattern,
     refuse,
@@ -69,7 +71,11 @@ impl Args for abi::p2pdma_test_alloc {
 }
 
 /// Allocates memory.
-pub(crate) fn alloc(session: &Session, args: &mut abi::p2pdma_test_alloc) -> Result {
+pub(crate) fn alloc(
+    session: &Session,
+    args: &mut abi::p2pdma_test_alloc,
+    reply: Reply,
+) -> Result<Sent> {
     if args.nr_entries == 0 || args.nr_entries > abi::P2PDMA_TEST_MAX_ENTRIES {
         return Err(refuse!(EINVAL, "{} entries", args.nr_entries));
     }
@@ -79,7 +85,7 @@ pub(crate) fn alloc(session: &Session, args: &mut abi::p2pdma_test_alloc) -> Res
 
     // The provider's lock is held until the memory is in the table, so there is no unbinding that
     // could have passed it by.
-    args.id = with_pool(args.provider, |pool| {
+    let new = with_pool(args.provider, |pool| {
         let table = if args.nr_entries == 1 {
             // CAST: Checked above.
             pool.alloc_sgl_owned(args.length as u32)?
@@ -95,7 +101,11 @@ pub(crate) fn alloc(session: &Session, args: &mut abi::p2pdma_test_alloc) -> Res
 
         session.insert(Object::Memory(table))
     })?;
-    Ok(())
+
+    args.id = new.id();
+    let sent = reply.send(args)?;
+    new.keep();
+    Ok(sent)
 }
 
 impl Args for abi::p2pdma_test_pattern {
@@ -255,7 +265,11 @@ fn describe(
 }
 
 /// Maps memory.
-pub(crate) fn map(session: &Session, args: &mut abi::p2pdma_test_map) -> Result {
+pub(crate) fn map(
+    session: &Session,
+    args: &mut abi::p2pdma_test_map,
+    reply: Reply,
+) -> Result<Sent> {
     let dir = match args.direction {
         abi::P2PDMA_TEST_BIDIRECTIONAL => DataDirection::Bidirectional,
         abi::P2PDMA_TEST_TO_DEVICE => DataDirection::ToDevice,
@@ -264,32 +278,46 @@ pub(crate) fn map(session: &Session, args: &mut abi::p2pdma_test_map) -> Result 
     };
     let dev = find_function(args.client)?;
     // First: nothing of a provider may be held while waiting for a device's lock.
-    let client = BoundDevice::lock(dev.as_ref())
+    let bound = BoundDevice::lock(dev.as_ref())
         .inspect_err(|_| refuse!((), "{}: no driver is bound", Address::of(&dev)))?;
+    let client = bound.client()?;
     let mut taken = session.take(args.id)?;
 
     args.type_ = abi::P2PDMA_TEST_MAP_NONE;
     args.mapped = 0;
 
-    let mapped = match taken.give_memory()?.try_map(client.client()?, dir) {
+    let mapped = match taken.give_memory()?.try_map(client, dir) {
         Ok(mapped) => mapped,
         Err(not_mapped) => {
             args.ret = not_mapped.error.to_errno().into();
             args.nr_entries = 0;
             taken.take_back(Object::Memory(not_mapped.table));
-            return Ok(());
+            return reply.send(args);
         }
     };
-    let entries = describe(args, mapped.table(), &mapped);
-    let memory = mapped.unmap();
 
     args.ret = 0;
-    if args.flags & abi::P2PDMA_TEST_MAP_HOLD != 0 {
-        taken.take_back(Object::Mapped(memory.map_managed(client.client()?, dir)?));
+    let told = describe(args, mapped.table(), &mapped)
+        .and_then(|entries| {
+            abi::write_array(args.entries, &mut args.nr_entries, entries.into_iter())
+        })
+        .and_then(|()| reply.send(args));
+
+    // The caller knows of this mapping, and it is this one that stays.
+    if told.is_ok() && args.flags & abi::P2PDMA_TEST_MAP_HOLD != 0 {
+        match mapped.into_managed() {
+            Ok(managed) => taken.take_back(Object::Mapped(managed)),
+            Err(not_managed) => {
+                if let Some(mapped) = not_managed.mapped {
+                    taken.take_back(Object::Memory(mapped.unmap()));
+                }
+                return Err(not_managed.error);
+            }
+        }
     } else {
-        taken.take_back(Object::Memory(memory));
+        taken.take_back(Object::Memory(mapped.unmap()));
     }
-    abi::write_array(args.entries, &mut args.nr_entries, entries?.into_iter())
+    told
 }
 
 impl Args for abi::p2pdma_test_pool {

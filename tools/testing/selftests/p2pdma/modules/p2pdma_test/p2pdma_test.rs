@@ -101,14 +101,24 @@ impl MiscDevice for Session {
             return Err(refuse!(ENOTTY, "no command {cmd:#x}"));
         }
         match ioctl::_IOC_NR(cmd) {
-            abi::P2PDMA_TEST_NR_PIN => abi::call(arg, |args| pin::run(&session, args)),
-            abi::P2PDMA_TEST_NR_EXTRACT => abi::call(arg, |args| extract::run(&session, args)),
+            abi::P2PDMA_TEST_NR_PIN => {
+                abi::call_with_reply(arg, |args, reply| pin::run(&session, args, reply))
+            }
+            abi::P2PDMA_TEST_NR_EXTRACT => {
+                abi::call_with_reply(arg, |args, reply| extract::run(&session, args, reply))
+            }
             abi::P2PDMA_TEST_NR_PEEK => abi::call(arg, |args| session::peek(&session, args)),
-            abi::P2PDMA_TEST_NR_RELEASE => abi::call(arg, |args| session::release(&session, args)),
-            abi::P2PDMA_TEST_NR_ALLOC => abi::call(arg, |args| memory::alloc(&session, args)),
+            abi::P2PDMA_TEST_NR_RELEASE => {
+                abi::call_with_reply(arg, |args, reply| session::release(&session, args, reply))
+            }
+            abi::P2PDMA_TEST_NR_ALLOC => {
+                abi::call_with_reply(arg, |args, reply| memory::alloc(&session, args, reply))
+            }
             abi::P2PDMA_TEST_NR_FILL => abi::call(arg, |args| memory::fill(&session, args)),
             abi::P2PDMA_TEST_NR_CHECK => abi::call(arg, |args| memory::check(&session, args)),
-            abi::P2PDMA_TEST_NR_MAP => abi::call(arg, |args| memory::map(&session, args)),
+            abi::P2PDMA_TEST_NR_MAP => {
+                abi::call_with_reply(arg, |args, reply| memory::map(&session, args, reply))
+            }
             abi::P2PDMA_TEST_NR_BIO => abi::call(arg, |args| bio::run(&session, args)),
             abi::P2PDMA_TEST_NR_POOL => abi::call(arg, memory::pool),
             abi::P2PDMA_TEST_NR_DISTANCE => {

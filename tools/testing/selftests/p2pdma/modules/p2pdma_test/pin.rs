@@ -5,11 +5,14 @@
 use crate::{
     abi::{
         self,
-        Args, //
+        Args,
+        Reply,
+        Sent, //
     },
     page::Facts,
     refuse,
     session::{
+        New,
         Object,
         Session, //
     }, //
@@ -169,7 +172,11 @@ fn pins(api: u32) -> bool {
 }
 
 /// Runs the command.
-pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_pin) -> Result {
+pub(crate) fn run(
+    session: &Session,
+    args: &mut abi::p2pdma_test_pin,
+    reply: Reply,
+) -> Result<Sent> {
     let request = Request::new(args)?;
     let hold = args.flags & abi::P2PDMA_TEST_PIN_HOLD != 0;
     let counts = if args.flags & abi::P2PDMA_TEST_PIN_COUNT_BEFORE != 0 {
@@ -184,7 +191,7 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_pin) -> Result 
         Err(error) => {
             args.ret = error.to_errno().into();
             args.nr_pages = 0;
-            return Ok(());
+            return reply.send(args);
         }
     };
     // CAST: At most `pin::MAX_PAGES`.
@@ -203,10 +210,12 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_pin) -> Result 
         pages.push(fact, GFP_KERNEL)?;
     }
 
+    let mut new = None;
+
     if hold {
         drop(own);
         if !held.is_empty() {
-            args.id = session.insert(Object::Pages(held))?;
+            new = Some(session.insert(Object::Pages(held))?);
         }
     } else {
         drop(held);
@@ -215,5 +224,12 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_pin) -> Result 
         }
     }
 
-    abi::write_array(args.pages, &mut args.nr_pages, pages.into_iter())
+    abi::write_array(args.pages, &mut args.nr_pages, pages.into_iter())?;
+    args.id = new.as_ref().map_or(0, New::id);
+
+    let sent = reply.send(args)?;
+    if let Some(new) = new {
+        new.keep();
+    }
+    Ok(sent)
 }

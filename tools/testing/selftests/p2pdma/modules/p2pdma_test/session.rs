@@ -12,7 +12,9 @@
 use crate::{
     abi::{
         self,
-        Args, //
+        Args,
+        Reply,
+        Sent, //
     },
     going,
     page,
@@ -73,9 +75,11 @@ impl Session {
         &self.watch.events().table
     }
 
-    /// Keeps `object`, and returns its id.
-    pub(crate) fn insert(&self, object: Object) -> Result<u32> {
-        self.table().lock().insert(object)
+    /// Has `object` under an id, until it is [kept](New::keep) or what is returned is dropped.
+    pub(crate) fn insert(&self, object: Object) -> Result<New<'_>> {
+        let id = self.table().lock().insert(object)?;
+
+        Ok(New { session: self, id })
     }
 
     /// Takes the object out, until what is returned is dropped.
@@ -144,6 +148,36 @@ impl Object {
     }
 }
 
+/// An object whose id the caller does not know yet. It goes with this, unless it is to be kept.
+pub(crate) struct New<'a> {
+    session: &'a Session,
+    id: u32,
+}
+
+impl New<'_> {
+    /// The id that it will have.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Keeps the object: the caller knows its id.
+    pub(crate) fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for New<'_> {
+    fn drop(&mut self) {
+        // Its provider may have taken it meanwhile, or who guessed the id. An object is dropped
+        // without the lock of the table.
+        let object = self.session.take(self.id);
+
+        if let Ok(mut taken) = object {
+            taken.discard();
+        }
+    }
+}
+
 /// An object that a command works on.
 pub(crate) struct Taken<'a> {
     session: &'a Session,
@@ -173,6 +207,11 @@ impl Taken<'_> {
             Some(Object::Memory(memory)) => Ok(memory),
             _ => Err(ENOENT),
         }
+    }
+
+    /// Drops the object.
+    pub(crate) fn discard(&mut self) {
+        self.object = None;
     }
 
     /// Has an object again, under the same id.
@@ -367,9 +406,14 @@ impl Args for abi::p2pdma_test_release {
 }
 
 /// Drops an object.
-pub(crate) fn release(session: &Session, args: &mut abi::p2pdma_test_release) -> Result {
+pub(crate) fn release(
+    session: &Session,
+    args: &mut abi::p2pdma_test_release,
+    reply: Reply,
+) -> Result<Sent> {
     let mut taken = session.take(args.id)?;
+    let sent = reply.send(args)?;
 
-    taken.object = None;
-    Ok(())
+    taken.discard();
+    Ok(sent)
 }
