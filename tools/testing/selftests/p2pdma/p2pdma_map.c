@@ -181,6 +181,35 @@ static void expect_mapped(struct __test_metadata *_metadata,
 	EXPECT_EQ(entries * length, total);
 }
 
+/*
+ * Where an IOMMU makes one piece of several entries, it is known by the bus
+ * address of the first of them. From page to page a bus address is as far from
+ * the address that the processor uses.
+ */
+static void expect_bus_addresses(struct __test_metadata *_metadata, int dev,
+				 uint32_t id,
+				 const struct p2pdma_test_map *args,
+				 const struct p2pdma_test_dma *dma)
+{
+	static struct p2pdma_test_page facts[512];
+	struct p2pdma_test_peek peek = {
+		.id = id,
+		.pages = h_pointer(facts),
+		.nr_pages = ARRAY_SIZE(facts),
+	};
+	size_t at = 0;
+
+	ASSERT_EQ(0, h_peek(dev, &peek));
+	for (unsigned int i = 0; i < args->nr_entries; i++) {
+		ASSERT_LT(at / page, peek.nr_pages);
+		EXPECT_EQ(facts[at / page].phys - facts[0].phys,
+			  dma[i].bus_address - dma[0].bus_address) {
+			TH_LOG("entry %u, %zu bytes on", i, at);
+		}
+		at += dma[i].dma_length;
+	}
+}
+
 static const struct {
 	size_t length;
 	unsigned int entries;
@@ -206,6 +235,8 @@ TEST_F(pair, map)
 			    &args, dma);
 			expect_mapped(_metadata, &self->expect, &args, dma,
 				      lists[i].entries, length);
+			expect_bus_addresses(_metadata, self->dev, id, &args,
+					     dma);
 		}
 		/* whatever came of it, the memory is still there */
 		EXPECT_EQ(0, h_drop(self->dev, id));
@@ -273,6 +304,40 @@ FIXTURE_TEARDOWN(provider)
 TEST_F(provider, distance_to_itself)
 {
 	EXPECT_EQ(0, DISTANCE(&self->function, 1));
+}
+
+/*
+ * For a client that takes 64 KiB in a piece, as those whose driver does not
+ * say. An IOMMU makes several pieces of the list then, of several entries each.
+ */
+TEST_F(provider, map_in_pieces)
+{
+	struct p2pdma_test_dma dma[MAX_ENTRIES];
+	int64_t id = h_memory(self->dev, variant->provider->bdf, page,
+			      MAX_ENTRIES);
+	unsigned int mapped = 0;
+
+	ASSERT_LT(0, id);
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *client = &p2p.provider[i];
+		struct p2pdma_test_map args = {
+			.id = id,
+			.client = h_function(client->bdf),
+			.entries = h_pointer(dma),
+			.nr_entries = MAX_ENTRIES,
+		};
+
+		if (strcmp(client->driver, "p2pdma_provider"))
+			continue;
+		ASSERT_EQ(0, h_map(self->dev, &args));
+		if (args.ret)
+			continue;
+		mapped++;
+		expect_bus_addresses(_metadata, self->dev, id, &args, dma);
+	}
+	EXPECT_EQ(0, h_drop(self->dev, id));
+	if (!mapped)
+		SKIP(return, "reached by no device of p2pdma_provider");
 }
 
 /* Several clients: the sum, unless one of them is out of reach. */

@@ -379,7 +379,8 @@ enum p2pdma_test_map_type {
  * @dma_address: the address that the client uses
  * @dma_length: number of bytes there
  * @bus_address: the address of the memory on the PCI bus, according to
- *	pci_p2pmem_virt_to_bus()
+ *	pci_p2pmem_virt_to_bus(); of the first of the entries that this one is
+ *	made of, where an IOMMU made one of several
  * @is_bus_address: sg_dma_is_bus_address()
  * @reserved: 0
  */

@@ -233,14 +233,25 @@ fn describe(
     mapped: &SGTable,
 ) -> Result<KVVec<abi::p2pdma_test_dma>> {
     let mut entries = KVVec::new();
-    let mut bus = memory.bus_addresses();
+    // CAST: 64 bits.
+    let sizes = memory.segments().map(|io| io.size() as u64);
+    let mut originals = memory.bus_addresses().zip(sizes);
 
     for entry in mapped.iter() {
+        let (bus_address, mut covered) = originals.next().unwrap_or((0, 0));
+
+        // An IOMMU may make one piece of several entries.
+        while covered < entry.dma_len() {
+            match originals.next() {
+                Some((_, size)) => covered += size,
+                None => break,
+            }
+        }
         entries.push(
             abi::p2pdma_test_dma {
                 dma_address: entry.dma_address(),
                 dma_length: entry.dma_len(),
-                bus_address: bus.next().unwrap_or(0),
+                bus_address,
                 is_bus_address: entry.is_bus_address().into(),
                 reserved: 0,
             },
