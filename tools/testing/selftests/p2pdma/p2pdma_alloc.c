@@ -498,12 +498,17 @@ FIXTURE_VARIANT(unbind) {
 
 FIXTURE_SETUP(unbind)
 {
+	/* the harness runs a fixture without variants once, with none */
+	if (!variant)
+		SKIP(return, "no device is bound to p2pdma_provider");
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
 }
 
 FIXTURE_TEARDOWN(unbind)
 {
+	if (!variant)
+		return;
 	if (!p2p_is_provider(variant->provider->bdf)) {
 		snprintf(self->path, sizeof(self->path),
 			 "/sys/bus/pci/drivers/%s/bind",

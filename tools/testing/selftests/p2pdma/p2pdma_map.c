@@ -74,6 +74,9 @@ FIXTURE_VARIANT(pair) {
 
 FIXTURE_SETUP(pair)
 {
+	/* the harness runs a fixture without variants once, with none */
+	if (!variant)
+		SKIP(return, "no NVMe namespaces");
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
 	self->expect = p2p_expect(variant->provider, variant->client);
@@ -82,6 +85,8 @@ FIXTURE_SETUP(pair)
 
 FIXTURE_TEARDOWN(pair)
 {
+	if (!variant)
+		return;
 	close(self->dev);
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
@@ -561,6 +566,9 @@ FIXTURE_VARIANT(change) {
 
 FIXTURE_SETUP(change)
 {
+	/* the harness runs a fixture without variants once, with none */
+	if (!variant)
+		SKIP(return, "no device is bound to p2pdma_provider");
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
 	self->function = h_function(variant->provider->bdf);
@@ -570,6 +578,8 @@ FIXTURE_TEARDOWN(change)
 {
 	char path[PATH_MAX];
 
+	if (!variant)
+		return;
 	if (!p2p_is_provider(variant->provider->bdf)) {
 		snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind",
 			 variant->provider->driver);

@@ -753,11 +753,16 @@ FIXTURE_VARIANT(unbind) {
 
 FIXTURE_SETUP(unbind)
 {
+	/* the harness runs a fixture without variants once, with none */
+	if (!variant)
+		SKIP(return, "no device is bound to p2pdma_provider");
 	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
 
 FIXTURE_TEARDOWN(unbind)
 {
+	if (!variant)
+		return;
 	snprintf(self->path, sizeof(self->path),
 		 "/sys/bus/pci/drivers/%s/bind", variant->provider->driver);
 	EXPECT_EQ(0, p2p_sysfs_write(self->path, variant->provider->bdf));
