@@ -21,7 +21,7 @@ help: ## List what can be made
 ## TOPOLOGY="<name>"  check, demo, shell: these topologies only
 ## TEST="<glob>"      check: these tests only
 ## CALLS=100000       fuzz: how many calls
-## SEED=<number>      fuzz: the same calls as before
+## SEED=<number>      fuzz: the same numbers as before
 ## JSON=1             bench: print JSON
 ## V=1                show the commands
 FLAVOUR ?= stock

@@ -2,9 +2,9 @@
 
 //! What the calls are made of.
 //!
-//! A call is determined by the seed, its thread and its number: each has a stream of random numbers of
-//! its own, and takes as many whatever the kernel answered to those before. What is asked for is
-//! plausible for the most part, or it would be refused before it gets anywhere; the rest is at the
+//! The numbers for a call are determined by the seed, its thread and its number: each has a stream of
+//! random numbers of its own, and takes as many whatever the kernel answered to those before. Which
+//! object a number means depends on the objects that there are by then. What is asked for is plausible for the most part, or it would be refused before it gets anywhere; the rest is at the
 //! edges of types and limits, and anywhere.
 
 use rand::seq::SliceRandom;
@@ -151,8 +151,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// A call, and where it goes. `ids` are objects that there are; if there are very many, one is
-    /// released.
+    /// A call, and where it goes. `ids` are objects that there are.
     pub fn call(&self, rng: &mut ChaCha8Rng, arena: &Arena, ids: &[u32]) -> (Call<'a>, Target) {
         let number = rng.gen_range(-1..32);
         let target = match rng.gen_range(0..200) {
@@ -160,7 +159,7 @@ impl<'a> Generator<'a> {
             180..199 => Target::Other(rng.gen_range(1..8)),
             _ => Target::Number(number),
         };
-        let mut command = *self.commands.choose(rng).unwrap_or(&&self.abi.commands[0]);
+        let command = *self.commands.choose(rng).unwrap_or(&&self.abi.commands[0]);
 
         match rng.gen_range(0..1000) {
             0..4 => return (Call::Close, target),
@@ -175,15 +174,24 @@ impl<'a> Generator<'a> {
             }
             _ => (),
         }
-        if ids.len() >= crate::worker::MAX_IDS {
-            if let Some(release) = self.abi.command("release") {
-                command = release;
-            }
-        }
         (
             Call::Command(command, self.structure(rng, command, arena, ids)),
             target,
         )
+    }
+
+    /// The release of an object, as it should be.
+    pub fn release(&self, id: u32) -> Option<Call<'a>> {
+        let command = self.abi.command("release")?;
+        let mut structure = Structure::new();
+
+        for (name, value) in [
+            ("size", command.structure.size as u64),
+            ("id", u64::from(id)),
+        ] {
+            structure.set(command.structure.member(name)?, 0, value);
+        }
+        Some(Call::Command(command, structure))
     }
 
     fn structure(
@@ -198,7 +206,9 @@ impl<'a> Generator<'a> {
         let wild = rng.gen_ratio(1, 5);
 
         for member in &command.structure.members {
-            if wild && rng.gen_ratio(1, 4) {
+            let unlikely = rng.gen_ratio(1, 4);
+
+            if wild && unlikely {
                 self.wild(rng, command, member, arena, &mut structure);
             } else {
                 self.plausible(rng, command, member, arena, ids, &mut structure);
@@ -426,10 +436,58 @@ impl<'a> Generator<'a> {
 fn any_id(rng: &mut impl Rng, ids: &[u32]) -> u64 {
     let edge = boundary(rng, 32);
     let number: usize = rng.gen();
+    let unlikely = rng.gen_ratio(1, 24);
 
-    if ids.is_empty() || rng.gen_ratio(1, 24) {
+    if unlikely || ids.is_empty() {
         edge
     } else {
         u64::from(ids[number % ids.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::HEADER;
+
+    fn world() -> World {
+        World {
+            functions: vec![0x100, 0x200, 0x300],
+            providers: vec![0x100],
+            values: vec!["1".into(), "off".into()],
+            disks: vec![7, 8],
+            pid: 1,
+        }
+    }
+
+    /// What a call is, but for its arguments.
+    fn kind(call: &Call<'_>) -> (String, Option<(u8, u8)>) {
+        match call {
+            Call::Command(command, _) => (command.name.clone(), None),
+            Call::Place(kind, number, _) => ("place".into(), Some((*kind, *number))),
+            Call::Close => ("close".into(), None),
+        }
+    }
+
+    #[test]
+    fn numbers_drawn_do_not_depend_on_ids() {
+        let abi = Abi::parse(HEADER).expect("the header");
+        let world = world();
+        let generator = Generator::new(&abi, &world);
+        let arena = Arena::new(Vec::new()).expect("arena");
+        let many: Vec<u32> = (1..=crate::worker::MAX_IDS as u32).collect();
+
+        for ids in [&many[..1], &many[..7], &many[..]] {
+            for call in 0..5000 {
+                let mut a = numbers(5, 0, call);
+                let mut b = a.clone();
+                let (one, to) = generator.call(&mut a, &arena, &[]);
+                let (other, also_to) = generator.call(&mut b, &arena, ids);
+
+                assert_eq!(kind(&one), kind(&other), "call {call}");
+                assert_eq!(to, also_to, "call {call}");
+                assert_eq!(a.gen::<u64>(), b.gen::<u64>(), "call {call}");
+            }
+        }
     }
 }

@@ -29,16 +29,18 @@ use crate::worker::{Outcomes, Plan, Run};
 const EXAMPLES: &str = "\
 Examples:
   p2pdma-fuzz                                 100,000 calls, with a seed that is drawn
-  p2pdma-fuzz --seed 7 --calls 1000000        as many as one likes, the same each time
+  p2pdma-fuzz --seed 7 --calls 1000000        as many as one likes, from the same numbers each time
   p2pdma-fuzz --seed 7 --threads 1 --no-remove
-                                              one call after the other, and nothing else going on
+                                              one call after the other, and the same each time
   p2pdma-fuzz --seed 7 --json                 the outcome as JSON
 
 P2PDMA_SCRATCH has to name disks for it to do block I/O: serial numbers or device nodes of NVMe
 namespaces whose content may be destroyed.
 
-The numbers for a call depend on the seed, its thread and its number alone. What order the calls of
-several threads come in is not in the seed: the same seed makes the same calls at other moments.
+The numbers for a call depend on the seed, its thread and its number alone. What they come to does not:
+which objects there are, and what the kernel says, depends on the order in which the calls of several
+threads come, and on drivers being taken away. With one thread and --no-remove, in a machine that was
+just booted, the same seed makes the same calls, but for where memory is mapped.
 
 Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned or a call hung, 2 could not
 run.";
@@ -108,7 +110,7 @@ impl Arguments {
     }
 }
 
-/// The command line that makes the same calls.
+/// The command line that draws the same numbers.
 fn replay(plan: &Plan) -> String {
     let remove = match plan.remove_every {
         Some(every) => format!("--remove-every {every}"),

@@ -12,7 +12,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use rand::Rng;
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -22,7 +21,7 @@ use crate::ioctl::{self, Argument};
 use crate::memory::Arena;
 use crate::system::System;
 
-/// Objects of a file that are remembered.
+/// Objects of a file that are remembered; before there are more, the oldest is released.
 pub const MAX_IDS: usize = 48;
 
 /// How often threads look whether there is something for them to do.
@@ -62,12 +61,17 @@ pub struct Tally {
 
 impl Tally {
     fn count(&mut self, command: &str, result: Result<(), Errno>) {
+        self.calls += 1;
+        self.record(command, result);
+    }
+
+    /// The same for what is not among the calls that were asked for.
+    fn record(&mut self, command: &str, result: Result<(), Errno>) {
         let outcome = match result {
             Ok(()) => "ok".to_owned(),
             Err(errno) => errno_name(errno),
         };
 
-        self.calls += 1;
         *self
             .outcomes
             .entry(command.to_owned())
@@ -317,8 +321,21 @@ impl<'a> Run<'a> {
                 arena.map_providers();
             }
 
+            let mut ids = lock(&own.ids).clone();
+
+            // A call more: the numbers stay with the calls that they are for.
+            if ids.len() >= MAX_IDS {
+                if let Some(release) = generator.release(ids.remove(0)) {
+                    let fd = own.number.load(Ordering::Relaxed);
+
+                    self.begin(own, call, &release);
+                    let (_, result) = self.make(own, fd, release)?;
+                    own.call.store(u64::MAX, Ordering::Release);
+                    tally.record("(one too many)", result);
+                }
+            }
+
             let mut rng = numbers(self.plan.seed, thread, call);
-            let ids = lock(&own.ids).clone();
             let (what, target) = generator.call(&mut rng, &arena, &ids);
             let slot = match target {
                 Target::Other(further) => {
@@ -332,7 +349,7 @@ impl<'a> Run<'a> {
             };
 
             self.begin(own, call, &what);
-            let (name, result) = self.make(slot, fd, what, &mut rng)?;
+            let (name, result) = self.make(slot, fd, what)?;
             own.call.store(u64::MAX, Ordering::Release);
             tally.count(name, result);
             self.done.fetch_add(1, Ordering::Relaxed);
@@ -363,7 +380,6 @@ impl<'a> Run<'a> {
         slot: &Slot,
         fd: RawFd,
         what: Call<'c>,
-        rng: &mut impl Rng,
     ) -> Result<(&'c str, Result<(), Errno>)> {
         match what {
             Call::Close => {
@@ -397,7 +413,7 @@ impl<'a> Run<'a> {
 
                         if id != 0 && Some(id) != asked {
                             if ids.len() >= MAX_IDS {
-                                ids.swap_remove(rng.gen_range(0..MAX_IDS));
+                                ids.remove(0);
                             }
                             // CAST: The member has 32 bits.
                             ids.push(id as u32);
