@@ -111,7 +111,10 @@ static inline void h_require(void)
 	close(dev);
 }
 
-/* How much processor time a call may take that is expected not to return. */
+/*
+ * How much processor time a call may take that is expected not to return,
+ * times P2PDMA_TIMEOUT_SCALE.
+ */
 #define H_LIMIT_MS	100
 
 /*
@@ -123,6 +126,7 @@ static inline void h_require(void)
 static inline int h_wait_limited(pid_t pid)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
+	const double limit = H_LIMIT_MS / 1e3 * p2p_timeout_scale();
 	struct timespec used;
 	clockid_t clock;
 	int status;
@@ -135,7 +139,7 @@ static inline int h_wait_limited(pid_t pid)
 		if (ended)
 			return ended == pid ? status : -1;
 		if (!clock_gettime(clock, &used) &&
-		    (used.tv_sec || used.tv_nsec >= H_LIMIT_MS * 1000000L))
+		    used.tv_sec + used.tv_nsec / 1e9 >= limit)
 			kill(pid, SIGKILL);
 		nanosleep(&pause, NULL);
 	}

@@ -120,6 +120,21 @@ bool p2p_is_provider(const char *bdf)
 	return !access(path, F_OK);
 }
 
+double p2p_timeout_scale(void)
+{
+	const char *text = getenv("P2PDMA_TIMEOUT_SCALE");
+	double scale;
+	char *end;
+
+	if (!text || !*text)
+		return 1;
+	scale = strtod(text, &end);
+	if (*end || !(scale >= 0.1 && scale <= 1000))
+		ksft_exit_fail_msg("P2PDMA_TIMEOUT_SCALE=%s: not a number from 0.1 to 1000\n",
+				   text);
+	return scale;
+}
+
 /* Write a value to a sysfs file: 0, or -1 with errno set. */
 int p2p_sysfs_write(const char *path, const char *value)
 {

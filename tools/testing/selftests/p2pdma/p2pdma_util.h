@@ -108,6 +108,9 @@ struct p2p_expect p2p_expect(const struct p2p_provider *provider,
 			     const struct p2p_client *client);
 const char *p2p_verdict_name(enum p2p_verdict verdict);
 
+/* P2PDMA_TIMEOUT_SCALE: how much slower than usual this machine or kernel is. */
+double p2p_timeout_scale(void);
+
 /* sysfs */
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);
@@ -190,24 +193,16 @@ int p2p_try_write(void *mem, uint64_t value);
 
 /*
  * The harness ends each test at a limit of its own, 30 seconds if the test
- * does not say otherwise. P2PDMA_TIMEOUT_SCALE says how much slower than usual
- * this machine or kernel is; the time limit in settings is up to the runner.
+ * does not say otherwise. They are scaled here; the time limit in settings is
+ * up to the runner.
  */
 static void __attribute__((constructor(KSELFTEST_PRIO_XFAIL + 1)))
 p2p_scale_timeouts(void)
 {
-	const char *text = getenv("P2PDMA_TIMEOUT_SCALE");
+	double scale = p2p_timeout_scale();
 	struct __fixture_metadata *f;
 	struct __test_metadata *t;
-	double scale;
-	char *end;
 
-	if (!text || !*text)
-		return;
-	scale = strtod(text, &end);
-	if (*end || !(scale >= 0.1 && scale <= 1000))
-		ksft_exit_fail_msg("P2PDMA_TIMEOUT_SCALE=%s: not a number from 0.1 to 1000\n",
-				   text);
 	for (f = __fixture_list; f; f = f->next) {
 		for (t = f->tests; t; t = t->next) {
 			double limit = t->timeout * scale;
