@@ -97,13 +97,15 @@ FIXTURE(fault) {
  * struct fault_variant - an operation
  * @prepare: what is needed first, or NULL: true if it is there
  * @run: the operation: 0, or a negative errno
- * @undo: what takes it back after it succeeded, or NULL
+ * @undo: what takes it back after it succeeded, or NULL: 0, or a negative errno
+ * @intact: whether what it works on still does after it failed, or NULL
  * @errors: what it may fail with beside ENOMEM
  */
 FIXTURE_VARIANT(fault) {
 	bool (*prepare)(struct state *s);
 	int (*run)(struct state *s);
-	void (*undo)(struct state *s);
+	int (*undo)(struct state *s);
+	bool (*intact)(struct state *s);
 	int errors[4];
 };
 
@@ -116,30 +118,20 @@ static int driver_write(const char *file)
 	return p2p_sysfs_write(path, provider->bdf) ? -errno : 0;
 }
 
-static void bind_it(struct state *s __always_unused)
+static int bind_it(struct state *s __always_unused)
 {
-	driver_write("bind");
+	return driver_write("bind");
 }
 
-static void unbind_it(struct state *s __always_unused)
+static int unbind_it(struct state *s __always_unused)
 {
-	driver_write("unbind");
+	return driver_write("unbind");
 }
 
 static bool is_unbound(struct state *s)
 {
 	unbind_it(s);
 	return !p2p_is_provider(provider->bdf);
-}
-
-static int run_bind(struct state *s __always_unused)
-{
-	return driver_write("bind");
-}
-
-static int run_unbind(struct state *s __always_unused)
-{
-	return driver_write("unbind");
 }
 
 static bool has_mapping(struct state *s)
@@ -151,11 +143,15 @@ static bool has_mapping(struct state *s)
 	return s->map != MAP_FAILED;
 }
 
-static void bind_and_map(struct state *s)
+static int bind_and_map(struct state *s)
 {
+	int ret;
+
 	munmap(s->map, PAGES * page);
-	driver_write("bind");
-	has_mapping(s);
+	ret = driver_write("bind");
+	if (!ret && !has_mapping(s))
+		ret = -ENOMEM;
+	return ret;
 }
 
 static int run_publish(struct state *s __always_unused)
@@ -191,11 +187,13 @@ static int run_mmap(struct state *s)
 	return ret;
 }
 
-static void undo_mmap(struct state *s)
+static int undo_mmap(struct state *s)
 {
-	munmap(s->map, PAGES * page);
+	int ret = munmap(s->map, PAGES * page) ? -errno : 0;
+
 	close(s->file);
 	s->map = MAP_FAILED;
+	return ret;
 }
 
 static bool has_transfer(struct state *s)
@@ -227,9 +225,10 @@ static int run_read(struct state *s)
 								    0;
 }
 
-static void undo_read(struct state *s)
+static int undo_read(struct state *s)
 {
 	p2p_fill(s->map, PAGES * page, P2P_PRESET, 0);
+	return 0;
 }
 
 static int run_write(struct state *s)
@@ -246,11 +245,12 @@ static int run_alloc(struct state *s)
 	return id > 0 ? 0 : id;
 }
 
-static void undo_object(struct state *s)
+static int undo_object(struct state *s)
 {
-	if (s->id)
-		h_drop(s->dev, s->id);
+	int ret = s->id ? h_drop(s->dev, s->id) : 0;
+
 	s->id = 0;
+	return ret;
 }
 
 static bool has_memory(struct state *s)
@@ -282,14 +282,26 @@ static int run_map(struct state *s)
 
 static int run_map_hold(struct state *s)
 {
-	int ret = run_alloc(s);
+	return map_for_client(s, P2PDMA_TEST_MAP_HOLD);
+}
 
-	if (ret)
-		return ret;
-	ret = map_for_client(s, P2PDMA_TEST_MAP_HOLD);
-	if (ret)
-		undo_object(s);
-	return ret;
+/* The mapping goes, and the memory with it; the next time takes other. */
+static int undo_map_hold(struct state *s)
+{
+	int ret = undo_object(s);
+
+	return ret ? ret : run_alloc(s);
+}
+
+/* Not mapped, the id is one of memory, all of which is there. */
+static bool memory_is_intact(struct state *s)
+{
+	struct p2pdma_test_pattern pattern = {
+		.id = s->id, .length = PAGES * page, .tag = TAG,
+	};
+
+	return !h_fill(s->dev, &pattern) && !h_check(s->dev, &pattern) &&
+	       !pattern.wrong;
 }
 
 static int run_pin(struct state *s)
@@ -391,19 +403,19 @@ static int run_pool(struct state *s)
 
 FIXTURE_VARIANT_ADD(fault, bind) {
 	.prepare = is_unbound,
-	.run = run_bind,
+	.run = bind_it,
 	.undo = unbind_it,
 };
 
 FIXTURE_VARIANT_ADD(fault, unbind) {
-	.run = run_unbind,
+	.run = unbind_it,
 	.undo = bind_it,
 };
 
 /* while it is mapped the driver has something to count */
 FIXTURE_VARIANT_ADD(fault, unbind_mapped) {
 	.prepare = has_mapping,
-	.run = run_unbind,
+	.run = unbind_it,
 	.undo = bind_and_map,
 };
 
@@ -435,12 +447,14 @@ FIXTURE_VARIANT_ADD(fault, alloc) {
 FIXTURE_VARIANT_ADD(fault, map) {
 	.prepare = has_memory_for_client,
 	.run = run_map,
+	.intact = memory_is_intact,
 };
 
 FIXTURE_VARIANT_ADD(fault, map_hold) {
-	.prepare = has_client,
+	.prepare = has_memory_for_client,
 	.run = run_map_hold,
-	.undo = undo_object,
+	.undo = undo_map_hold,
+	.intact = memory_is_intact,
 };
 
 FIXTURE_VARIANT_ADD(fault, pin) {
@@ -525,6 +539,9 @@ TEST_F_TIMEOUT(fault, each_allocation, 600)
 		ASSERT_TRUE(fail_nth(self->nth, 0));
 
 		if (ret) {
+			if (variant->intact)
+				EXPECT_TRUE(variant->intact(s))
+					TH_LOG("allocation %d", nth);
 			EXPECT_TRUE(injected)
 				TH_LOG("nothing failed in it, but it did: %s",
 				       strerror(-ret));
@@ -533,7 +550,8 @@ TEST_F_TIMEOUT(fault, each_allocation, 600)
 				       strerror(-ret));
 			failed++;
 		} else if (variant->undo) {
-			variant->undo(s);
+			ASSERT_EQ(0, variant->undo(s))
+				TH_LOG("allocation %d", nth);
 		}
 		/* as if nothing had happened */
 		ASSERT_EQ(bound, p2p_is_provider(provider->bdf))
