@@ -51,6 +51,9 @@
 
 #define P2PDMA_TEST_TYPE	0xBB
 
+/* Objects of a descriptor: as many as a pool of 512 MiB has pages. */
+#define P2PDMA_TEST_MAX_OBJECTS	0x20000
+
 enum p2pdma_test_nr {
 	P2PDMA_TEST_NR_PIN,
 	P2PDMA_TEST_NR_EXTRACT,

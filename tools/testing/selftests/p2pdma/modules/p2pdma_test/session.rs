@@ -229,8 +229,9 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Most objects of a file: as many as a pool of 512 MiB has pages.
-const MAX_OBJECTS: usize = 1 << 17;
+// CAST: 32 bits to 64.
+/// Most objects of a file.
+const MAX_OBJECTS: usize = abi::P2PDMA_TEST_MAX_OBJECTS as usize;
 /// An id is the number of its slot plus one, and above that, the generation of the slot.
 const SLOT_BITS: u32 = 18;
 
