@@ -220,7 +220,7 @@ pub enum Op {
 /// Why a [`Piece`] does not go into a [`Bio`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no room for another piece: the next bio takes it.
+    /// There is no room for another piece, or the bio would have 4 GiB: the next bio takes it.
     Full,
     /// What is in the bio is of another kind: ordinary memory, or memory of another provider. The
     /// next bio takes it.
@@ -321,6 +321,10 @@ impl<'a> Bio<'a> {
     pub fn add(&mut self, piece: &Piece<'a>) -> Result<(), Refusal> {
         if piece.p2pdma && !self.takes_p2pdma {
             return Err(Refusal::Queue);
+        }
+        // What it can count.
+        if self.len().checked_add(piece.len).is_none() {
+            return Err(Refusal::Full);
         }
 
         // SAFETY: The bio is valid by the type invariant, and not submitted. The piece is memory
