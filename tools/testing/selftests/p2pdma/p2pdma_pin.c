@@ -496,8 +496,11 @@ static bool page_is_right(struct __test_metadata *_metadata,
 	right &= same(_metadata, "provider",
 		      p2pdma ? h_function(provider->bdf) :
 			       P2PDMA_TEST_NO_FUNCTION, facts->provider);
-	if (!p2pdma)
-		return right;
+	if (!p2pdma) {
+		/* who else has a page of ordinary memory is its own business */
+		return right & same(_metadata, "what the call counts", taken,
+				    facts->during - facts->after);
+	}
 
 	/* one piece of the pool, so offsets follow one another as pages do */
 	right &= same(_metadata, "offset",
