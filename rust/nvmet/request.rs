@@ -162,7 +162,7 @@ impl<'q, T: Transport, S: State> Request<'q, T, S> {
 
     /// The command; of no meaning while the request is idle.
     pub fn command(&self) -> &Command {
-        // SAFETY: The core does not write to it, in any state.
+        // SAFETY: The core does not write to it while the request is not in its hands.
         unsafe { &(*self.slot()).command }
     }
 
@@ -324,6 +324,8 @@ impl<'q, T: Transport> Request<'q, T, Parsed> {
     /// has that much left, else memory of the system; [`Self::provider()`] tells.
     ///
     /// `len` is what the host says that it sends or expects. 0 is allowed, and allocates nothing.
+    /// After an error the request is one without data: if it is executed nevertheless, the core
+    /// refuses the command if that has any.
     ///
     /// C: `req->transfer_len`, `nvmet_req_alloc_sgls()`. May sleep.
     ///
@@ -353,9 +355,13 @@ impl<'q, T: Transport> Request<'q, T, Parsed> {
             if len > 0 {
                 let result = to_result(bindings::nvmet_req_alloc_sgls(req));
                 if result.is_err() {
-                    // What is left there after an error was freed.
+                    // What is left there after an error was freed, and the counts with it must not
+                    // let a command pass for one with data.
                     (*req).sg = core::ptr::null_mut();
+                    (*req).sg_cnt = 0;
                     (*req).metadata_sg = core::ptr::null_mut();
+                    (*req).metadata_sg_cnt = 0;
+                    (*req).transfer_len = 0;
                     return result;
                 }
             }
