@@ -16,10 +16,14 @@ use kernel::{
 
 /// What a transport does when a client goes.
 pub trait Watcher: Send + Sync + 'static {
-    /// The device is about to be removed from the bus, or its driver to be unbound.
+    /// The device is about to be removed from the bus, or its driver to be unbound; or that was done.
     ///
     /// When this returns, the transport must not use the device any more. May sleep; the device's
     /// lock may be held.
+    ///
+    /// Called before and after: who looks for the device in between still finds it. After the second
+    /// call a device that was removed is not found any more. So a transport that notes down that it
+    /// uses a device, and then finds it on the bus, is told when it leaves.
     fn leaving(&self, device: &Device);
 }
 
@@ -80,8 +84,13 @@ unsafe extern "C" fn notify<W: Watcher>(
     data: *mut c_void,
 ) -> c_int {
     // CAST: The enumeration is an `unsigned int`.
-    if event == bindings::bus_notifier_event_BUS_NOTIFY_DEL_DEVICE as usize
-        || event == bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER as usize
+    if [
+        bindings::bus_notifier_event_BUS_NOTIFY_DEL_DEVICE,
+        bindings::bus_notifier_event_BUS_NOTIFY_REMOVED_DEVICE,
+        bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER,
+        bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER,
+    ]
+    .contains(&(event as bindings::bus_notifier_event))
     {
         // SAFETY: The notifier is part of a `Watch`, which is initialised but for the notifier's
         // registration itself.

@@ -9,7 +9,8 @@ use crate::{
     abi,
     counters::Counters,
     table::Table,
-    Queue, //
+    Queue,
+    TestTransport, //
 };
 use kernel::{
     debugfs::File,
@@ -36,6 +37,7 @@ use nvmet::{
         Command,
         CC_ENABLE, //
     },
+    port::Port,
     queue::{
         Connect,
         ConnectError,
@@ -65,21 +67,21 @@ struct State {
     calls: usize,
     /// By ID; empty from the end of the closing phase on.
     queues: KVec<Arc<Queue>>,
+    /// What it counts; not there when `queues` are not.
+    counters: Option<Arc<File<Counters>>>,
 }
 
 /// A controller, from the host's point of view.
 #[pin_data]
 pub(crate) struct Controller {
     id: u16,
-    port: u16,
+    port: Arc<Port<TestTransport>>,
     client: Option<ARef<Device>>,
     table: Arc<Table>,
     #[pin]
     state: Mutex<State>,
     #[pin]
     changed: CondVar,
-    #[pin]
-    counters: File<Counters>,
     #[pin]
     work: Work<Self>,
 }
@@ -101,19 +103,17 @@ impl Controller {
         }
 
         let port = table.port(args.port).ok_or(ENODEV)?;
-        let client: Option<ARef<Device>> = match args.client {
-            abi::NO_FUNCTION => None,
-            function => {
-                let pdev = abi::find_function(function).ok_or(ENODEV)?;
-                let device: &Device = (*pdev).as_ref();
-
-                Some(device.into())
-            }
-        };
+        let client = find_client(args.client)?;
         let subsys_nqn = abi::string(&args.subsysnqn)?;
         let host_nqn = abi::string(&args.hostnqn)?;
 
+        // Dropped last: whoever waits for its end is waiting for the queues.
         let attempt = table.attempt(client.clone())?;
+        // A client that has left before that knows nothing of the attempt.
+        let again = find_client(args.client)?;
+        if again.as_deref().map(core::ptr::from_ref) != client.as_deref().map(core::ptr::from_ref) {
+            return Err(ENODEV);
+        }
         let mut queues = KVec::with_capacity(usize::from(args.queues) + 1, GFP_KERNEL)?;
         let mut refused = None;
 
@@ -153,21 +153,27 @@ impl Controller {
         // It has an admin queue, which was connected first.
         let id = queues.first().ok_or(EIO)?.ctrl_id();
         let name = CString::try_from_fmt(fmt!("{id}"))?;
+        let counters = Arc::pin_init(Counters::file(table.dir(), &name), GFP_KERNEL)?;
         let ctrl = Arc::pin_init(
             try_pin_init!(Self {
                 id,
-                port: port.id(),
+                port,
                 client,
                 table: table.clone(),
-                state <- new_mutex!(State { phase: Phase::Live, calls: 0, queues }),
+                state <- new_mutex!(State {
+                    phase: Phase::Live,
+                    calls: 0,
+                    queues,
+                    counters: Some(counters),
+                }),
                 changed <- new_condvar!(),
-                counters <- Counters::file(table.dir(), &name),
                 work <- new_work!("p2pdma_nvmet::Controller::work"),
             }),
             GFP_KERNEL,
         )?;
 
         attempt.succeeded(&ctrl).inspect_err(|_| ctrl.close())?;
+        drop(attempt);
         args.cntlid = id;
         args.status = 0;
         Ok(Some(ctrl))
@@ -178,9 +184,9 @@ impl Controller {
         self.id
     }
 
-    /// ID of the port that it was connected through.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// The port that it was connected through.
+    pub(crate) fn port(&self) -> &Arc<Port<TestTransport>> {
+        &self.port
     }
 
     /// The device that does the fabric's DMA.
@@ -188,9 +194,9 @@ impl Controller {
         self.client.as_deref()
     }
 
-    /// What it counts.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
+    /// Whether calls are let in. Otherwise its queues may be gone, and its ID be another's.
+    pub(crate) fn is_live(&self) -> bool {
+        self.state.lock().phase == Phase::Live
     }
 
     /// Lets a call work on queue `qid`, until what is returned is dropped.
@@ -206,9 +212,14 @@ impl Controller {
             return Err(ENOTCONN);
         }
         let queue = state.queues.get(usize::from(qid)).ok_or(ENOENT)?.clone();
+        let counters = state.counters.clone().ok_or(ENOTCONN)?;
 
         state.calls += 1;
-        Ok(Call { ctrl: self, queue })
+        Ok(Call {
+            queue,
+            counters,
+            inside: Inside { ctrl: self },
+        })
     }
 
     /// Disconnects all queues, I/O queues first. When it returns, they are disconnected.
@@ -228,8 +239,11 @@ impl Controller {
             self.changed.wait(&mut state);
         }
         let mut queues = core::mem::take(&mut state.queues);
+        let counters = state.counters.take();
         drop(state);
 
+        // Before the queues, because the next controller may have the ID, and so the file's name.
+        drop(counters);
         // The admin queue is the first, and goes last.
         while let Some(queue) = queues.pop() {
             drop(queue);
@@ -264,10 +278,24 @@ fn enable(admin: &Queue) -> Result<Option<nvmet::command::Status>> {
     Ok((!status.is_success()).then_some(status))
 }
 
+/// The PCI function that the ABI has as `function`, if that is one.
+fn find_client(function: u64) -> Result<Option<ARef<Device>>> {
+    if function == abi::NO_FUNCTION {
+        return Ok(None);
+    }
+
+    let pdev = abi::find_function(function).ok_or(ENODEV)?;
+    let device: &Device = (*pdev).as_ref();
+
+    Ok(Some(device.into()))
+}
+
 /// A call that works on a queue of a controller, which waits for it when it is closed.
 pub(crate) struct Call<'a> {
-    ctrl: &'a Controller,
     queue: Arc<Queue>,
+    counters: Arc<File<Counters>>,
+    // Last, so that the others are dropped when the controller goes on.
+    inside: Inside<'a>,
 }
 
 impl Call<'_> {
@@ -278,16 +306,21 @@ impl Call<'_> {
 
     /// What the controller counts.
     pub(crate) fn counters(&self) -> &Counters {
-        self.ctrl.counters()
+        &self.counters
     }
 
     /// Whether the controller waits for this call to end.
     pub(crate) fn must_end(&self) -> bool {
-        self.ctrl.state.lock().phase != Phase::Live
+        !self.inside.ctrl.is_live()
     }
 }
 
-impl Drop for Call<'_> {
+/// One of the controller's calls, counted.
+struct Inside<'a> {
+    ctrl: &'a Controller,
+}
+
+impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let mut state = self.ctrl.state.lock();
 

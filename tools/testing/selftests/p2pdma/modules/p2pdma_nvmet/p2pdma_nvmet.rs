@@ -68,7 +68,7 @@ impl Transport for TestTransport {
     }
 
     fn remove_port(&self, port: &Port<Self>) {
-        self.table.remove_port(port.id());
+        self.table.remove_port(port);
     }
 
     fn delete_ctrl(&self, ctrl: &Ctrl<'_>) {

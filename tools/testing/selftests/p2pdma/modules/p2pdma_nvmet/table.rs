@@ -79,11 +79,12 @@ impl Table {
 
     /// Has all controllers closed that were connected through the port. Those of subsystems that
     /// were linked to it were deleted before, but there may be some of the discovery subsystem.
-    pub(crate) fn remove_port(&self, id: u16) {
+    pub(crate) fn remove_port(&self, port: &Port<TestTransport>) {
+        let is_it = |other: &Arc<Port<TestTransport>>| core::ptr::eq(&**other, port);
         let mut entries = self.entries.lock();
 
-        entries.ports.retain(|port| port.id() != id);
-        for ctrl in entries.controllers.iter().filter(|ctrl| ctrl.port() == id) {
+        entries.ports.retain(|other| !is_it(other));
+        for ctrl in entries.controllers.iter().filter(|ctrl| is_it(ctrl.port())) {
             // Fails if it is on the queue already.
             drop(transport::queue().enqueue(ctrl.clone()));
         }
@@ -99,21 +100,17 @@ impl Table {
     /// Has the controller closed, but not here: the core holds its subsystem's lock.
     pub(crate) fn delete_ctrl(&self, id: u16) {
         let mut entries = self.entries.lock();
-        let found = entries
-            .controllers
-            .iter()
-            .find(|ctrl| ctrl.id() == id)
-            .cloned();
+        let mut found = false;
 
-        match found {
+        // Those that are not live may have no queues any more, and another have their ID.
+        for ctrl in entries.controllers.iter().filter(|ctrl| ctrl.id() == id) {
+            found |= ctrl.is_live();
             // Fails if it is on the queue already.
-            Some(ctrl) => drop(transport::queue().enqueue(ctrl)),
-            None if entries.attempts.is_empty() => (),
-            None => {
-                if entries.unknown.push(id, GFP_KERNEL).is_err() {
-                    pr_err!("no memory, controller {} stays\n", id);
-                }
-            }
+            drop(transport::queue().enqueue(ctrl.clone()));
+        }
+
+        if !found && !entries.attempts.is_empty() && entries.unknown.push(id, GFP_KERNEL).is_err() {
+            pr_err!("no memory, controller {} stays\n", id);
         }
     }
 
@@ -191,12 +188,14 @@ pub(crate) struct Attempting {
 impl Attempting {
     /// Puts the controller into the table, where `delete_ctrl()` finds it.
     ///
+    /// The attempt has not ended yet: if this fails, the caller has to close the controller before.
+    ///
     /// # Errors
     ///
     /// - [`ECONNRESET`] if it was to be deleted meanwhile.
     /// - [`ENODEV`] if its client left, or its port was removed, meanwhile.
     /// - [`ENOMEM`].
-    pub(crate) fn succeeded(self, ctrl: &Arc<Controller>) -> Result {
+    pub(crate) fn succeeded(&self, ctrl: &Arc<Controller>) -> Result {
         let mut entries = self.table.entries.lock();
 
         if entries.unknown.iter().any(|&id| id == ctrl.id()) {
@@ -209,7 +208,8 @@ impl Attempting {
         {
             return Err(ENODEV);
         }
-        if entries.ports.iter().all(|port| port.id() != ctrl.port()) {
+        let is_its = |port| Arc::ptr_eq(port, ctrl.port());
+        if !entries.ports.iter().any(is_its) {
             return Err(ENODEV);
         }
         Ok(entries.controllers.push(ctrl.clone(), GFP_KERNEL)?)
