@@ -30,7 +30,7 @@
  * @queues: in: number of I/O queues, with the IDs from 1 on; 0 for a host that
  *	has an admin queue only
  * @queue_size: in: entries of each I/O queue, 2 at least; one less commands can
- *	be under way at a time
+ *	be under way at a time, in all calls that work on the queue together
  * @cntlid: out: ID of the new controller
  * @status: out: 0, or the completion status of the Connect or Property Set
  *	command that was refused; nothing is connected then
@@ -77,6 +77,8 @@ enum p2pdma_nvmet_place {
  * @sq_head: out: head of the submission queue
  * @result: out: dwords 0 and 1 of the completion
  * @provider: out: whose memory held the data, or P2PDMA_NVMET_NO_FUNCTION
+ * @wrong_pages: out: pages that are not memory of @provider, or are peer-to-peer
+ *	memory where there is none
  *
  * Errors: ENOTCONN without a controller, or if it was deleted; ENOENT if it has
  * no such queue; EINVAL for an Asynchronous Event Request, which nobody would
@@ -93,6 +95,7 @@ struct p2pdma_nvmet_command {
 	__u32 reserved;
 	__u64 result;
 	__u64 provider;
+	__u64 wrong_pages;
 };
 
 #define P2PDMA_NVMET_MAX_DATA	(64 << 20)

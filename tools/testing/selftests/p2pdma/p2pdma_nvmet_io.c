@@ -215,6 +215,9 @@ static struct p2pdma_nvmet_command rw(const struct target *t, uint8_t opcode,
 	EXPECT_EQ(__status, __cmd->status)				\
 		TH_LOG("expected status %#x, got %#x", __status,	\
 		       __cmd->status);					\
+	EXPECT_EQ(0ULL, __cmd->wrong_pages)				\
+		TH_LOG("%llu pages are not where they are said to be",	\
+		       __cmd->wrong_pages);				\
 } while (0)
 
 TEST_F(command, identify)

@@ -16,6 +16,7 @@ use kernel::{
 use nvmet::{
     command::Command,
     request::{
+        Data,
         Parsed,
         Request,
         Responses, //
@@ -34,6 +35,22 @@ pub(crate) fn place(request: &Request<'_, TestTransport, Parsed>) -> Where {
     } else {
         Where::Ram
     }
+}
+
+/// Pages that are not where the core says: not the provider's, or peer-to-peer memory without one.
+pub(crate) fn wrong_pages(data: &mut Data<'_>) -> u64 {
+    let provider = data.provider();
+    let mut wrong = 0;
+
+    for segment in data.segments() {
+        for page in segment.pages() {
+            wrong += u64::from(match provider {
+                Some(provider) => !page.is_of(provider),
+                None => page.is_p2pdma(),
+            });
+        }
+    }
+    wrong
 }
 
 /// Sends one command, and waits for its completion.
@@ -56,25 +73,31 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
 
     args.place = abi::P2PDMA_NVMET_NOWHERE as u16;
     args.provider = abi::NO_FUNCTION;
+    args.wrong_pages = 0;
 
     let mut responses = Responses::new(call.queue())?;
     let mut is_write = true;
     let mut response = match Request::new(call.queue())?.init(&command) {
         Ok(mut request) => {
             is_write = request.is_write();
-            request.alloc_data(len)?;
             if len > 0 {
+                let counter = call.counters().row(args.qid, command.nsid())?;
+
+                request.alloc_data(len).inspect_err(|&e| {
+                    if e == ENOMEM {
+                        counter.no_memory();
+                    }
+                })?;
                 let place = place(&request);
 
-                call.counters()
-                    .row(args.qid, command.nsid())?
-                    .data(place, len);
+                counter.data(place, len);
                 args.place = match place {
                     Where::Ram => abi::P2PDMA_NVMET_RAM,
                     Where::Fallback => abi::P2PDMA_NVMET_FALLBACK,
                     Where::P2p => abi::P2PDMA_NVMET_P2P,
                 } as u16;
                 args.provider = request.provider().map_or(abi::NO_FUNCTION, abi::function);
+                args.wrong_pages = wrong_pages(&mut request.data());
             }
             for offset in (0..if is_write { len } else { 0 }).step_by(PAGE_SIZE) {
                 let part = &mut buffer[..PAGE_SIZE.min(len - offset)];

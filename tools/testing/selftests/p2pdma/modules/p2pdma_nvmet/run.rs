@@ -216,15 +216,7 @@ fn account(
             args.providers += 1;
         }
     }
-    for segment in data.segments() {
-        let wrong = segment.pages().filter(|page| match provider {
-            Some(provider) => !page.is_of(provider),
-            None => page.is_p2pdma(),
-        });
-
-        // CAST: `usize` has 64 bits.
-        args.wrong_pages += wrong.count() as u64;
-    }
+    args.wrong_pages += command::wrong_pages(&mut data);
 }
 
 /// Sends the command with that number.
