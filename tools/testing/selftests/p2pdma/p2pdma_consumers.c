@@ -371,68 +371,22 @@ static void make_file_system(enum kind kind, const struct p2p_client *c,
 	strcpy(add_target(kind, c, path)->mounted, where);
 }
 
-/* An array that nothing on its members tells of. */
-static int make_array(int number, int level, int disks,
-		      const struct p2p_client *const *members, int nr,
-		      int part, char *path, size_t len)
-{
-	mdu_array_info_t info = {
-		.level = level,
-		.nr_disks = nr,
-		.raid_disks = disks,
-		.not_persistent = 1,
-		.state = 1 << MD_SB_CLEAN,
-		.active_disks = nr,
-		.working_disks = nr,
-		.chunk_size = 65536,
-	};
-	char device[64], name[16];
-	struct stat st;
-	int fd;
-
-	snprintf(name, sizeof(name), "md%d", number);
-	snprintf(path, len, "/dev/%s", name);
-	if (access(path, F_OK) &&
-	    p2p_sysfs_write("/sys/module/md_mod/parameters/new_array", name))
-		return -1;
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	if (ioctl(fd, SET_ARRAY_INFO, &info))
-		goto failed;
-	for (int i = 0; i < nr; i++) {
-		mdu_disk_info_t disk = {
-			.number = i,
-			.raid_disk = i,
-			.state = 1 << MD_DISK_ACTIVE | 1 << MD_DISK_SYNC,
-		};
-
-		partition_path(members[i], part, device, sizeof(device));
-		if (stat(device, &st))
-			goto failed;
-		disk.major = major(st.st_rdev);
-		disk.minor = minor(st.st_rdev);
-		if (ioctl(fd, ADD_NEW_DISK, &disk))
-			goto failed;
-	}
-	if (ioctl(fd, RUN_ARRAY, NULL))
-		goto failed;
-	close(fd);
-	return 0;
-failed:
-	close(fd);
-	return -1;
-}
-
 static void add_array(enum kind kind, int number, int level, int disks,
 		      const struct p2p_client *const *members, int nr,
 		      int part)
 {
+	char devices[2][64];
+	const char *names[2];
 	struct target *t;
 	char path[32];
 
-	if (make_array(number, level, disks, members, nr, part, path,
-		       sizeof(path))) {
+	for (int i = 0; i < nr; i++) {
+		partition_path(members[i], part, devices[i],
+			       sizeof(devices[i]));
+		names[i] = devices[i];
+	}
+	if (p2p_make_array(number, level, disks, names, nr, path,
+			   sizeof(path))) {
 		left_out("%s: %s", kind_names[kind], strerror(errno));
 		return;
 	}

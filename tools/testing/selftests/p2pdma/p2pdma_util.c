@@ -13,14 +13,20 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
 #include <linux/io.h>
+#include <linux/major.h>
+#include <linux/raid/md_p.h>
+#include <linux/raid/md_u.h>
 
 #include "kselftest.h"
 #include "p2pdma_util.h"
@@ -964,6 +970,75 @@ int p2p_open_without(enum p2p_without what, const char *path)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		return -1;
 	return WEXITSTATUS(status);
+}
+
+/* ---- arrays ------------------------------------------------------------ */
+
+/*
+ * An array that nothing on its members tells of: @nr of the @disks that it is
+ * made for. Its path is returned in @path; -1 if it cannot be made.
+ */
+int p2p_make_array(int number, int level, int disks,
+		   const char * const *devices, int nr, char *path, size_t len)
+{
+	mdu_array_info_t info = {
+		.level = level,
+		.nr_disks = nr,
+		.raid_disks = disks,
+		.not_persistent = 1,
+		.state = 1 << MD_SB_CLEAN,
+		.active_disks = nr,
+		.working_disks = nr,
+		.chunk_size = 65536,
+	};
+	struct stat st;
+	char name[16];
+	int fd;
+
+	snprintf(name, sizeof(name), "md%d", number);
+	snprintf(path, len, "/dev/%s", name);
+	if (access(path, F_OK) &&
+	    p2p_sysfs_write("/sys/module/md_mod/parameters/new_array", name))
+		return -1;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (ioctl(fd, SET_ARRAY_INFO, &info))
+		goto failed;
+	for (int i = 0; i < nr; i++) {
+		mdu_disk_info_t disk = {
+			.number = i,
+			.raid_disk = i,
+			.state = 1 << MD_DISK_ACTIVE | 1 << MD_DISK_SYNC,
+		};
+
+		if (stat(devices[i], &st))
+			goto failed;
+		disk.major = major(st.st_rdev);
+		disk.minor = minor(st.st_rdev);
+		if (ioctl(fd, ADD_NEW_DISK, &disk))
+			goto failed;
+	}
+	if (ioctl(fd, RUN_ARRAY, NULL))
+		goto failed;
+	close(fd);
+	return 0;
+failed:
+	close(fd);
+	return -1;
+}
+
+/* As the system calls: 0, or -1. */
+int p2p_stop_array(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -1;
+	ret = ioctl(fd, STOP_ARRAY, NULL);
+	close(fd);
+	return ret;
 }
 
 /* ---- memory that may fault --------------------------------------------- */

@@ -135,6 +135,11 @@ int64_t p2p_attr_number(const char *bdf, const char *attr);
 int p2p_find_again(const struct p2p_provider *provider);
 bool p2p_find_client(const char *serial, struct p2p_client *client);
 
+/* Arrays of disks, without a superblock. */
+int p2p_make_array(int number, int level, int disks,
+		   const char * const *devices, int nr, char *path, size_t len);
+int p2p_stop_array(const char *path);
+
 /* The kernel's messages, from the call of kmsg_open() or kmsg_skip() on. */
 int kmsg_open(void);
 void kmsg_skip(int fd);
