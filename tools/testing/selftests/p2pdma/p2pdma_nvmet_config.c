@@ -312,6 +312,7 @@ TEST_F(store, device_freed)
 	before = device_freed(_metadata, p);
 
 	ASSERT_EQ(0, store(p->bdf));
+	ASSERT_EQ(0, nvmet_ns_rmdir(NQN, 1));
 	ASSERT_EQ(0, nvmet_cleanup());
 	after = device_freed(_metadata, p);
 	p2p_sysfs_write(control, "func kobject_cleanup -p");

@@ -188,9 +188,13 @@ TEST_F_TIMEOUT(load, remove_namespace, 120)
 {
 	struct target *t = &self->t;
 
+	/* with "1" there is no device that the namespace could keep */
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "1"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, nvmet_ns_remove(t->nqn, 1));
+	ASSERT_EQ(0, nvmet_ns_rmdir(t->nqn, 1));
 	load_join(_metadata, self->thread);
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
 		TH_LOG("memory is missing in the pool");

@@ -119,7 +119,19 @@ int nvmet_ns_add(const char *nqn, unsigned int nsid, const char *device)
 	return nvmet_ns_set(nqn, nsid, "device_path", device);
 }
 
+/*
+ * In the administrator's order: a namespace that goes while p2pmem names a device
+ * keeps that (nvmet-p2p-dev-leak).
+ */
 int nvmet_ns_remove(const char *nqn, unsigned int nsid)
+{
+	return nvmet_ns_set(nqn, nsid, "enable", "0") ?:
+	       nvmet_ns_set(nqn, nsid, "p2pmem", "0") ?:
+	       nvmet_ns_rmdir(nqn, nsid);
+}
+
+/* Remove a namespace as it is. */
+int nvmet_ns_rmdir(const char *nqn, unsigned int nsid)
 {
 	char path[PATH_MAX];
 
@@ -208,7 +220,7 @@ static int clean_port(const char *port, void *arg __maybe_unused)
 
 	ret = each_entry(path_of(path, PORTS "/%s/subsystems", port),
 			 clean_link, (void *)port);
-	if (ret || atoi(port) < NVMET_PORT)
+	if (ret || atoi(port) != NVMET_PORT)
 		return ret;
 	return nvmet_port_remove(atoi(port));
 }

@@ -22,7 +22,7 @@
 #define NVMET_DEBUG	"/sys/kernel/debug/p2pdma_nvmet"
 #define NVMET_MODULE	"/sys/module/p2pdma_nvmet"
 
-/* Ports have numbers for names: these are the programs'. */
+/* Ports have numbers for names: this one is the programs'. */
 #define NVMET_PORT	4200
 
 /* Status of completions: code and type, then what else may be set. */
@@ -38,6 +38,7 @@ int nvmet_subsys_add(const char *nqn);
 int nvmet_subsys_remove(const char *nqn);
 int nvmet_ns_add(const char *nqn, unsigned int nsid, const char *device);
 int nvmet_ns_remove(const char *nqn, unsigned int nsid);
+int nvmet_ns_rmdir(const char *nqn, unsigned int nsid);
 int nvmet_ns_set(const char *nqn, unsigned int nsid, const char *attr,
 		 const char *value);
 int nvmet_ns_get(const char *nqn, unsigned int nsid, const char *attr,
