@@ -13,7 +13,7 @@ use vmtest_guest::Outcome;
 use crate::ktap::{Case, Parser, Report, Status};
 use crate::monitor::{readable_tail, Ending, Raw};
 use crate::splat::Splat;
-use crate::suite::Test;
+use crate::suite::{KnownLeak, Test};
 
 /// kselftest's exit statuses.
 mod ksft {
@@ -144,9 +144,10 @@ pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
 
     let allowed = test.allowed()?;
     for splat in &raw.splats {
-        let known = allowed.iter().find(|(_, pattern)| {
-            splat.lines.iter().any(|line| pattern.is_match(line)) && splat.kind != "panic"
-        });
+        let has = |pattern: &Regex| splat.lines.iter().any(|line| pattern.is_match(line));
+        let known = allowed
+            .iter()
+            .find(|(_, patterns)| patterns.iter().all(has) && splat.kind != "panic");
         if let Some((name, _)) = known {
             diagnostics.push(format!(
                 "expected kernel warning \"{name}\": {}",
@@ -331,7 +332,7 @@ pub fn judge_kernel_log(
     splats: &[Splat],
     problems: &[String],
     kmemleak: &[String],
-    known: &[(String, Regex)],
+    known: &[KnownLeak],
     console: &[String],
 ) -> TestReport {
     let mut reasons = Vec::new();
@@ -348,22 +349,31 @@ pub fn judge_kernel_log(
         ));
         diagnostics.extend(splat_lines(splat));
     }
-    let mut expected: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut expected: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut leaks = 0;
     for object in leaked_objects(kmemleak) {
-        let is_it = |regex: &Regex| object.iter().any(|line| regex.is_match(line));
-        if let Some((name, _)) = known.iter().find(|(_, regex)| is_it(regex)) {
-            *expected.entry(name).or_default() += 1;
-        } else {
-            leaks += 1;
-            diagnostics.extend(object.iter().map(|line| format!("kmemleak: {line}")));
+        let is_it = |leak: &&KnownLeak| object.iter().any(|line| leak.pattern.is_match(line));
+        if let Some(leak) = known.iter().find(is_it) {
+            let (count, max) = expected.entry(&leak.name).or_default();
+            *count += 1;
+            *max = leak.max;
+            if *count <= leak.max {
+                continue;
+            }
         }
+        leaks += 1;
+        diagnostics.extend(object.iter().map(|line| format!("kmemleak: {line}")));
     }
     if leaks > 0 {
         reasons.push(format!("kmemleak found {leaks} leaks"));
     }
-    for (name, count) in expected {
-        diagnostics.push(format!("known leak \"{name}\": {count} objects"));
+    for (name, (count, max)) in expected {
+        let of = if count > max {
+            format!(", {max} at most")
+        } else {
+            String::new()
+        };
+        diagnostics.push(format!("known leak \"{name}\": {count} objects{of}"));
     }
     reasons.extend_from_slice(problems);
     if !console.is_empty() {
@@ -423,7 +433,10 @@ mod tests {
             r#"
             name = "t"
             timeout = 7
-            allow = [{ name = "known", pattern = "memremap" }]
+            allow = [
+                { name = "known", pattern = "memremap" },
+                { name = "from there", pattern = "suspicious", within = "\\bthere\\+" },
+            ]
             "#,
         )
         .expect("a test")
@@ -561,7 +574,16 @@ mod tests {
         let (report, totals) = verdict(raw.clone());
         assert_eq!((report.status, totals.failed), (Status::Pass, 0));
         assert!(report.diagnostics[0].contains("expected kernel warning \"known\""));
-        raw.splats.push(splat("WARNING: another"));
+        let mut from = |place: &str| {
+            raw.splats[0] = Splat {
+                lines: vec!["suspicious".into(), format!(" {place}+0x1/0x2")],
+                ..splat("WARNING: suspicious")
+            };
+            verdict(raw.clone()).0.status
+        };
+        assert_eq!(from("there"), Status::Pass);
+        assert_eq!(from("elsewhere"), Status::Fail);
+        raw.splats = vec![splat("WARNING: memremap"), splat("WARNING: another")];
         let (report, totals) = verdict(raw.clone());
         assert_eq!((report.status, totals.failed), (Status::Fail, 1));
         assert!(report.reason.contains("WARNING: another"));
@@ -609,10 +631,11 @@ mod tests {
         ]
         .map(str::to_owned)
         .to_vec();
-        let known = [(
-            "map".to_owned(),
-            Regex::new(r"nvmet_p2pmem_ns_add_p2p\+").expect("regex"),
-        )];
+        let known = [KnownLeak {
+            name: "map".to_owned(),
+            pattern: Regex::new(r"nvmet_p2pmem_ns_add_p2p\+").expect("regex"),
+            max: 1,
+        }];
         let splats = [Splat {
             kind: "kmemleak",
             ..splat("kmemleak: 2 new suspected memory leaks")
@@ -626,6 +649,14 @@ mod tests {
             bad.diagnostics[1].contains("other+0x1"),
             "{:?}",
             bad.diagnostics
+        );
+        // One more than are known.
+        let twice = [&report[..3], &report[..3]].concat();
+        let bad = judge_kernel_log(&splats, &[], &twice, &known, &[]);
+        assert_eq!(bad.reason, "kmemleak found 1 leaks");
+        assert_eq!(
+            bad.diagnostics.last().map(String::as_str),
+            Some("known leak \"map\": 2 objects, 1 at most")
         );
         // What was reported, and is not there any more, is no known leak.
         let gone = judge_kernel_log(&splats, &[], &[], &known, &[]);

@@ -99,6 +99,9 @@ pub struct Allow {
     pub name: String,
     /// Regular expression that one of the warning's lines matches.
     pub pattern: String,
+    /// Another, that one of the lines has to match as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
 }
 
 /// A defect of the kernel that kmemleak sees.
@@ -111,6 +114,19 @@ pub struct Leak {
     pub pattern: String,
     /// Tests that provoke it, as globs: where none of them ran, it is a leak like any other.
     pub tests: Vec<String>,
+    /// Most objects that they lose: what is beyond that is a leak like any other.
+    pub max: usize,
+}
+
+/// A [`Leak`] that tests of this run provoke.
+#[derive(Debug, Clone)]
+pub struct KnownLeak {
+    /// [`Leak::name`].
+    pub name: String,
+    /// [`Leak::pattern`].
+    pub pattern: Regex,
+    /// [`Leak::max`].
+    pub max: usize,
 }
 
 /// What the runner must report; only the runner's own tests say that.
@@ -197,8 +213,8 @@ impl Suite {
         Ok(suite)
     }
 
-    /// What the kernel is known to lose where `tests` have run: names, and patterns of lines.
-    pub fn known_leaks(&self, tests: &[&Test]) -> Result<Vec<(String, Regex)>> {
+    /// What the kernel is known to lose where `tests` have run.
+    pub fn known_leaks(&self, tests: &[&Test]) -> Result<Vec<KnownLeak>> {
         let mut known = Vec::new();
         for leak in &self.leaks {
             let context = || format!("leak \"{}\"", leak.name);
@@ -209,7 +225,11 @@ impl Suite {
                 provoked |= tests.iter().any(|test| glob.matches(&test.name));
             }
             if provoked {
-                known.push((leak.name.clone(), regex));
+                known.push(KnownLeak {
+                    name: leak.name.clone(),
+                    pattern: regex,
+                    max: leak.max,
+                });
             }
         }
         Ok(known)
@@ -258,14 +278,17 @@ impl Test {
         u64::from(self.output.unwrap_or(DEFAULT_OUTPUT)) << 10
     }
 
-    /// The warnings that it provokes on purpose.
-    pub fn allowed(&self) -> Result<Vec<(String, Regex)>> {
+    /// The warnings that it provokes on purpose: names, and patterns that all have to match.
+    pub fn allowed(&self) -> Result<Vec<(String, Vec<Regex>)>> {
         self.allow
             .iter()
             .map(|allow| {
-                let regex = Regex::new(&allow.pattern)
+                let patterns = std::iter::once(&allow.pattern).chain(&allow.within);
+                let regexes = patterns
+                    .map(|pattern| Regex::new(pattern))
+                    .collect::<Result<_, _>>()
                     .with_context(|| format!("test \"{}\": allow", self.name))?;
-                Ok((allow.name.clone(), regex))
+                Ok((allow.name.clone(), regexes))
             })
             .collect()
     }
@@ -335,6 +358,15 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
         assert!(error(&GOOD.replace("\"two\"", "\"one\"")).contains("twice"));
         let message = error(&GOOD.replace("memremap_pages", "("));
         assert!(message.contains("test \"two\": allow"), "{message}");
+        let message = error(&GOOD.replace("pages\" }", "pages\", within = \"(\" }"));
+        assert!(message.contains("test \"two\": allow"), "{message}");
+        let leak = |max: &str| {
+            format!("{GOOD}[[leak]]\nname = \"l\"\npattern = \"p\"\ntests = [\"t*\"]\n{max}")
+        };
+        let known = Suite::parse(&leak("max = 3")).expect("parses");
+        let known = known.known_leaks(&known.tests.iter().collect::<Vec<_>>());
+        assert_eq!(known.expect("known")[0].max, 3);
+        assert!(error(&leak("")).contains("max"));
         let message = error(&GOOD.replace("timeout", "timeot"));
         assert!(message.contains("line 12"), "{message}");
     }
