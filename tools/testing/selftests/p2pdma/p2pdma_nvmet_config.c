@@ -44,6 +44,10 @@ static void expect_kmsg(struct __test_metadata *_metadata, const char *fmt, ...)
 /* Messages that do not fit where they are expected. */
 #define KMSG_NOT_REACHED						\
 	"nvme %s: cannot be used for peer-to-peer DMA as the client and provider (%s) do not share an upstream bridge or whitelisted host bridge"
+#define KMSG_ACS_REDIRECT						\
+	"nvme %s: ACS redirect is set between the client and provider (%s)"
+#define KMSG_ACS_PARAMETER						\
+	"nvme %s: to disable ACS redirect for this path, add the kernel parameter: pci=disable_acs_redir=%s"
 #define KMSG_NO_BLOCK_DEVICE						\
 	"nvmet: peer-to-peer DMA is not supported by non-block device namespaces"
 #define KMSG_PORT_IN_USE						\
@@ -134,7 +138,7 @@ TEST_F(store, garbage)
 {
 	static const char * const values[] = {
 		"garbage", "2", "-1", "10", "0x1", "/dev/nvme0n1", "0000:00:00",
-		"00:1f.2", "1 ", " 1",
+		"00:1f.2", "1 ", " 1", "0000:ff:1f.7", "0000:ff:1f.7\n",
 	};
 	char shorter[32], longer[64];
 
@@ -142,7 +146,8 @@ TEST_F(store, garbage)
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
 		EXPECT_EQ(-ENODEV, store(values[i]))
 			TH_LOG("'%s'", values[i]);
-		EXPECT_KMSG("pci-p2pdma: No such PCI device: %s", values[i]);
+		EXPECT_KMSG("pci-p2pdma: No such PCI device: %.*s",
+			    (int)strcspn(values[i], "\n"), values[i]);
 	}
 
 	/* the provider's address, nearly */
@@ -351,6 +356,32 @@ FIXTURE_TEARDOWN(enable)
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
 
+/* The directory of a PCI function's parent in sysfs. */
+static char *parent_of(const char *bdf, char *path)
+{
+	char link[PATH_MAX];
+
+	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/..", bdf);
+	return realpath(link, path);
+}
+
+/*
+ * The kernel says that ACS is in the way where nothing else can be: below one
+ * port.
+ */
+static void expect_acs(struct __test_metadata *_metadata, const char *client,
+		       const char *provider)
+{
+	char a[PATH_MAX], b[PATH_MAX];
+
+	ASSERT_TRUE(parent_of(client, a) && parent_of(provider, b));
+	/* the root bus is no port */
+	if (strcmp(a, b) || !strchr(strrchr(a, '/'), '.'))
+		return;
+	EXPECT_KMSG(KMSG_ACS_REDIRECT, client, provider);
+	EXPECT_KMSG(KMSG_ACS_PARAMETER, client, strrchr(a, '/') + 1);
+}
+
 /* A provider that the disk reaches, or does not: the kernel says why not. */
 TEST_F(enable, provider)
 {
@@ -367,6 +398,7 @@ TEST_F(enable, provider)
 
 	if (verdict == P2P_NOT_SUPPORTED) {
 		EXPECT_EQ(-EINVAL, ret);
+		expect_acs(_metadata, variant->disk->bdf, bdf);
 		EXPECT_KMSG(KMSG_NOT_REACHED, variant->disk->bdf, bdf);
 		EXPECT_LE(0, nvmet_ns_get(NQN, 1, "enable", shown,
 					  sizeof(shown)));
@@ -436,7 +468,7 @@ TEST_F(enable, automatic)
 /* ---- what is no NVMe disk ---------------------------------------------- */
 
 FIXTURE(backend) {
-	char file[64];
+	char file[64], array[32];
 };
 
 FIXTURE_SETUP(backend)
@@ -450,6 +482,9 @@ FIXTURE_TEARDOWN(backend)
 {
 	EXPECT_EQ(0, nvmet_cleanup());
 	unlink(self->file);
+	if (self->array[0])
+		EXPECT_EQ(0, p2p_stop_array(self->array))
+			TH_LOG("%s: %s", self->array, strerror(errno));
 }
 
 TEST_F(backend, file)
@@ -506,6 +541,38 @@ TEST_F(backend, unable_disk)
 		EXPECT_KMSG("nvmet: peer-to-peer DMA is not supported by the driver of %s",
 			    disk);
 	}
+	ASSERT_EQ(0, store("0"));
+	EXPECT_EQ(0, enable("1"));
+}
+
+/*
+ * An array of NVMe disks takes peer-to-peer memory, but is no PCI device, and the
+ * target looks no further.
+ */
+TEST_F(backend, md_disk)
+{
+	const char *member = NULL;
+	char name[32] = "";
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++)
+		if (p2p.client[i].scratch)
+			member = p2p.client[i].path;
+	if (!member)
+		SKIP(return, "makes an array of a disk, allow it with P2PDMA_SCRATCH=<disk>");
+	if (access("/sys/module/raid1", F_OK))
+		SKIP(return, "no arrays: load raid1");
+	ASSERT_EQ(0, p2p_make_array(130, 1, 2, &member, 1, name, sizeof(name)))
+		TH_LOG("%s: %s", name, strerror(errno));
+	memcpy(self->array, name, sizeof(name));
+
+	ASSERT_EQ(0, nvmet_ns_add(NQN, 1, name));
+	ASSERT_EQ(0, store(p2p.provider[0].bdf));
+	EXPECT_EQ(-EINVAL, enable("1"));
+	EXPECT_KMSG("block %s: cannot be used for peer-to-peer DMA as it is not a PCI device",
+		    strrchr(name, '/') + 1);
+	ASSERT_EQ(0, store("1"));
+	EXPECT_EQ(-EINVAL, enable("1"));
+	EXPECT_KMSG("nvmet: no peer-to-peer memory is available for %s", name);
 	ASSERT_EQ(0, store("0"));
 	EXPECT_EQ(0, enable("1"));
 }
@@ -585,13 +652,12 @@ FIXTURE_TEARDOWN(later)
  */
 static void use(struct __test_metadata *_metadata,
 		struct p2pdma_nvmet_run *run, struct nvmet_host *host,
-		const struct p2p_client *disk)
+		const struct p2p_client *disk, const char *fabric)
 {
 	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
 	ASSERT_EQ(0, nvmet_link(NVMET_PORT, NQN));
 	kmsg_skip(kmsg);
-	ASSERT_EQ(0, nvmet_host_connect(host, NVMET_PORT, NQN, disk->bdf, 1,
-					32));
+	ASSERT_EQ(0, nvmet_host_connect(host, NVMET_PORT, NQN, fabric, 1, 32));
 	*run = (struct p2pdma_nvmet_run) {
 		.op = P2PDMA_NVMET_READ,
 		.flags = P2PDMA_NVMET_NO_DATA,
@@ -624,7 +690,7 @@ TEST_F(later, withdrawn)
 	EXPECT_EQ(0, enable("1"));
 	if (!has_transport())
 		SKIP(return, NO_TRANSPORT);
-	use(_metadata, &run, &self->host, &self->disk);
+	use(_metadata, &run, &self->host, &self->disk, self->disk.bdf);
 	EXPECT_KMSG("nvmet: using p2pmem on %s for nsid 1",
 		    self->provider->bdf);
 	EXPECT_EQ(run.count, run.p2p_commands);
@@ -650,7 +716,7 @@ TEST_F(later, unbound)
 	EXPECT_SHOWN(self->provider->bdf);
 	if (!has_transport())
 		SKIP(return, NO_TRANSPORT);
-	use(_metadata, &run, &self->host, &self->disk);
+	use(_metadata, &run, &self->host, &self->disk, self->disk.bdf);
 	EXPECT_KMSG("nvmet: using p2pmem on %s for nsid 1",
 		    self->provider->bdf);
 	EXPECT_EQ(0ULL, run.p2p_commands);
@@ -687,9 +753,78 @@ TEST_F(later, unbound_automatic)
 	EXPECT_EQ(0, ret);
 	if (!has_transport())
 		SKIP(return, NO_TRANSPORT);
-	use(_metadata, &run, &self->host, &self->disk);
+	use(_metadata, &run, &self->host, &self->disk, self->disk.bdf);
 	EXPECT_EQ(run.count, run.p2p_commands);
 	EXPECT_NE(nvmet_function(self->provider->bdf), run.provider);
+}
+
+/* ---- an adapter that does not reach the provider ----------------------- */
+
+FIXTURE(adapter) {
+	const struct p2p_provider *provider;
+	struct p2p_client disk;
+	const char *fabric;
+	struct nvmet_host host;
+};
+
+FIXTURE_SETUP(adapter)
+{
+	self->host.fd = -1;
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *p = &p2p.provider[i];
+		const struct p2p_client *disk = NULL, *fabric = NULL;
+
+		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
+			enum p2p_verdict v = p2p_expect(p,
+							&p2p.client[j]).verdict;
+
+			if (v == P2P_NOT_SUPPORTED)
+				fabric = &p2p.client[j];
+			else if (v != P2P_UNKNOWN)
+				disk = &p2p.client[j];
+		}
+		if (!disk || !fabric)
+			continue;
+		self->provider = p;
+		self->disk = *disk;
+		self->fabric = fabric->bdf;
+	}
+	if (!self->provider)
+		SKIP(return, "P2PDMA_EXPECT names no provider that reaches one controller and not another");
+	ASSERT_EQ(0, nvmet_cleanup());
+	ASSERT_TRUE(nvmet_find_disk(&self->disk));
+	ASSERT_EQ(0, nvmet_subsys_add(NQN));
+	ASSERT_EQ(0, nvmet_ns_add(NQN, 1, self->disk.path));
+}
+
+FIXTURE_TEARDOWN(adapter)
+{
+	nvmet_host_close(&self->host);
+	EXPECT_EQ(0, nvmet_cleanup());
+}
+
+/* The disk reaches it, so that enabling says nothing; connecting does. */
+TEST_F(adapter, not_reached)
+{
+	const char *bdf = self->provider->bdf;
+	struct p2pdma_nvmet_run run;
+
+	if (!has_transport())
+		SKIP(return, NO_TRANSPORT);
+	ASSERT_EQ(0, store(bdf));
+	ASSERT_EQ(0, enable("1"));
+	EXPECT_FALSE(kmsg_find(kmsg, others, sizeof(others),
+			       KMSG_NOT_REACHED, self->fabric, bdf));
+	use(_metadata, &run, &self->host, &self->disk, self->fabric);
+	expect_acs(_metadata, self->fabric, bdf);
+	EXPECT_KMSG(KMSG_NOT_REACHED, self->fabric, bdf);
+	EXPECT_FALSE(kmsg_find(kmsg, others, sizeof(others),
+			       "nvmet: using p2pmem on %s for nsid 1", bdf))
+		TH_LOG("the target says that it uses %s", bdf);
+	EXPECT_EQ(run.count, run.ram_commands);
+	EXPECT_EQ(0ULL, run.p2p_commands);
+	EXPECT_EQ(0ULL, run.fallback_commands);
+	EXPECT_EQ(0ULL, run.wrong_pages);
 }
 
 /* ---- what the transport does not do ------------------------------------ */
