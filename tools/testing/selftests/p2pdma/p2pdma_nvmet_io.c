@@ -17,9 +17,13 @@
 
 /* ---- sizes, depths, threads -------------------------------------------- */
 
-#define MAX_THREADS	8
+#define MAX_THREADS	QUEUES
+#define MAX_BLOCKS	65536	/* of a command: NLB has 16 bits */
 
-/* @len is what each thread moves, in commands of @size, 0 being one block. */
+/*
+ * @len is what each thread moves, in commands of @size, 0 being one block. A
+ * thread has a queue of its own.
+ */
 static const struct shape {
 	const char *name;
 	size_t size, len;
@@ -38,7 +42,21 @@ static const struct shape {
 	{ "1M*8*2",	MB(1),		MB(8),		8,	2 },
 	{ "4M*2*2",	MB(4),		MB(8),		2,	2 },
 	{ "16M*1*1",	MB(16),		MB(16),		1,	1 },
+	{ "max*1*1",	SIZE_MAX,	SIZE_MAX,	1,	1 },
 };
+
+static size_t shape_size(const struct shape *s, const struct p2p_client *disk)
+{
+	if (!s->size)
+		return disk->lba;
+	return s->size == SIZE_MAX ? MAX_BLOCKS * disk->lba : s->size;
+}
+
+/* What each thread moves. */
+static size_t shape_len(const struct shape *s, const struct p2p_client *disk)
+{
+	return s->len == SIZE_MAX ? shape_size(s, disk) : s->len;
+}
 
 FIXTURE(io) {
 	struct target t;
@@ -89,14 +107,15 @@ TEST_F(io, write)
 {
 	const struct shape *s = variant->shape;
 	struct thread threads[MAX_THREADS];
-	size_t size = s->size ?: variant->disk->lba;
-	size_t len = s->threads * s->len;
+	size_t size = shape_size(s, variant->disk);
+	size_t part = shape_len(s, variant->disk);
+	size_t len = s->threads * part;
 	struct target *t = &self->t;
 	bool good;
 
 	medium_fill(_metadata, t, t->pos - KB(64), len + KB(128), P2P_AROUND);
 	run_threads(_metadata, t, threads, s->threads, P2PDMA_NVMET_WRITE, size,
-		    s->depth, s->len, P2P_DATA);
+		    s->depth, part, P2P_DATA);
 	for (int i = 0; i < s->threads; i++)
 		expect_p2p(_metadata, variant->provider, &threads[i].run);
 	expect_queues_counted(_metadata, t, threads, s->threads);
@@ -113,14 +132,15 @@ TEST_F(io, read)
 {
 	const struct shape *s = variant->shape;
 	struct thread threads[MAX_THREADS];
-	size_t size = s->size ?: variant->disk->lba;
-	size_t len = s->threads * s->len;
+	size_t size = shape_size(s, variant->disk);
+	size_t part = shape_len(s, variant->disk);
+	size_t len = s->threads * part;
 	struct target *t = &self->t;
 	bool good = true;
 
 	medium_fill(_metadata, t, t->pos, len, P2P_DATA);
 	run_threads(_metadata, t, threads, s->threads, P2PDMA_NVMET_READ, size,
-		    s->depth, s->len, P2P_DATA);
+		    s->depth, part, P2P_DATA);
 	for (int i = 0; i < s->threads; i++) {
 		expect_p2p(_metadata, variant->provider, &threads[i].run);
 		good &= good_read(_metadata, &threads[i].run);
@@ -232,6 +252,8 @@ TEST_F(command, identify)
 	cmd.data_len = sizeof(data);
 	EXPECT_STATUS(0, &t->host, &cmd);
 	EXPECT_EQ(t->host.connect.cntlid, get(data, 78, 2));
+	/* MDTS: no limit but that of the field for the number of blocks */
+	EXPECT_EQ(0, data[77]);
 	EXPECT_STREQ(t->nqn, (char *)data + 768);
 	/* data of admin commands are never in peer-to-peer memory */
 	EXPECT_EQ(P2PDMA_NVMET_RAM, cmd.place);
@@ -245,6 +267,51 @@ TEST_F(command, identify)
 	EXPECT_STATUS(0, &t->host, &cmd);
 	EXPECT_EQ(t->disk.size / t->disk.lba, get(data, 0, 8));
 	EXPECT_EQ(t->disk.lba, 1UL << data[128 + 2]);
+}
+
+/*
+ * A limit that the administrator has set is a hint to the host, which the target
+ * does not enforce: what exceeds it is moved all the same.
+ */
+TEST_F(command, limited)
+{
+	struct p2pdma_nvmet_command cmd;
+	struct target *t = &self->t;
+	const size_t limit = MB(1);	/* 2^8 pages of 4 KiB */
+	uint8_t data[4096] = {};
+	char why[256];
+
+	nvmet_host_close(&t->host);
+	ASSERT_EQ(-EACCES, nvmet_port_set(NVMET_PORT, "param_mdts", "8"));
+	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	ASSERT_EQ(0, nvmet_port_set(NVMET_PORT, "param_mdts", "8"));
+	ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+	target_connect(_metadata, t, t->fabric);
+
+	cmd = command(0, OP_IDENTIFY, 0);
+	put(&cmd, 40, 1, 1);	/* CNS 1: controller */
+	cmd.data = (uintptr_t)data;
+	cmd.data_len = sizeof(data);
+	EXPECT_STATUS(0, &t->host, &cmd);
+	EXPECT_EQ(8, data[77]);
+
+	for (size_t len = limit; len <= limit + t->disk.lba;
+	     len += t->disk.lba) {
+		medium_fill(_metadata, t, t->pos, limit + KB(4), P2P_AROUND);
+		p2p_fill(t->ram, len, P2P_DATA, t->pos);
+		cmd = rw(t, OP_WRITE, t->pos, len, t->ram);
+		EXPECT_STATUS(0, &t->host, &cmd);
+		EXPECT_EQ(P2PDMA_NVMET_P2P, cmd.place);
+		data_verdict(_metadata, &t->expect,
+			     medium_holds(_metadata, t, t->pos, len, P2P_DATA));
+
+		memset(t->ram, 0, len);
+		cmd = rw(t, OP_READ, t->pos, len, t->ram);
+		EXPECT_STATUS(0, &t->host, &cmd);
+		data_verdict(_metadata, &t->expect,
+			     !p2p_check(t->ram, len, P2P_DATA, t->pos, why,
+					sizeof(why)));
+	}
 }
 
 /* Data of a single Write and Read, from and to user memory. */
@@ -311,6 +378,24 @@ TEST_F(command, write_zeroes)
 	}
 }
 
+/* What the disk was told to discard so far: in I/Os, and 512-byte sectors. */
+static void get_discarded(struct __test_metadata *_metadata,
+			  const struct target *t, uint64_t *ios,
+			  uint64_t *sectors)
+{
+	char path[PATH_MAX], text[512] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/stat", t->disk.name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_LT(0, read(fd, text, sizeof(text) - 1));
+	close(fd);
+	ASSERT_EQ(2, sscanf(text,
+			    "%*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %lu %*u %lu",
+			    ios, sectors));
+}
+
 /*
  * Dataset Management, Deallocate: the list of ranges is data like any other,
  * so the target's core reads it out of peer-to-peer memory.
@@ -321,7 +406,9 @@ TEST_F(command, deallocate)
 	uint64_t ranges[2][2] = {};
 	struct p2pdma_nvmet_command cmd;
 	struct target *t = &self->t;
+	uint64_t ios[2], sectors[2];
 	size_t lba = t->disk.lba;
+	char why[256];
 
 	medium_fill(_metadata, t, t->pos - around, len + 2 * around,
 		    P2P_AROUND);
@@ -334,10 +421,31 @@ TEST_F(command, deallocate)
 	put(&cmd, 44, 4, 1);	/* Deallocate */
 	cmd.data = (uintptr_t)ranges;
 	cmd.data_len = sizeof(ranges);
+	get_discarded(_metadata, t, &ios[0], &sectors[0]);
 	EXPECT_STATUS(0, &t->host, &cmd);
 	EXPECT_EQ(P2PDMA_NVMET_P2P, cmd.place);
 
-	/* what deallocated blocks hold is the disk's choice, others stay */
+	/* all of both ranges, nothing else, in one I/O if they were merged */
+	get_discarded(_metadata, t, &ios[1], &sectors[1]);
+	EXPECT_EQ(len / 512, sectors[1] - sectors[0]);
+	EXPECT_LE(1UL, ios[1] - ios[0]);
+	EXPECT_GE(2UL, ios[1] - ios[0]);
+
+	/* a deallocated block is zero, or what it was: the disk's choice */
+	ASSERT_EQ((ssize_t)len, pread(t->fd, t->ram, len, t->pos));
+	if (p2p.corrupt)
+		p2p_flip(t->ram, len / 2);
+	for (size_t at = 0; at < len; at += lba) {
+		bool zero = true;
+
+		for (size_t i = 0; i < lba; i += 8)
+			zero &= !*(uint64_t *)(t->ram + at + i);
+		EXPECT_TRUE(zero || !p2p_check(t->ram + at, lba, P2P_AROUND,
+					       t->pos + at, why, sizeof(why)))
+			TH_LOG("block %#lx has something else: %s",
+			       (t->pos + at) / lba, why);
+	}
+	/* others stay */
 	EXPECT_TRUE(medium_holds(_metadata, t, t->pos - around, around,
 				 P2P_AROUND));
 	EXPECT_TRUE(medium_holds(_metadata, t, t->pos + len, around,
@@ -1023,7 +1131,13 @@ static void add(const struct p2p_provider *p, const struct p2p_client *c,
 			.disk = c,
 			.shape = &shapes[i],
 		};
+		size_t size = shape_size(&shapes[i], c);
 
+		/* the largest command needs a large disk and a large pool */
+		if (shapes[i].size == SIZE_MAX &&
+		    (size + MB(8) > c->size || size > (size_t)p->rest ||
+		     size > P2PDMA_NVMET_MAX_DATA))
+			continue;
 		P2P_VARIANT_ADD(io, v, "%s@%s>%s/%s", p->kind, p->bdf,
 				c->label, shapes[i].name);
 	}

@@ -18,8 +18,9 @@
 
 #define SIZE		KB(16)	/* of a command */
 #define DEPTH		32
+#define THREADS		4	/* each with a queue of its own */
 #define PART		MB(2)	/* of the medium, for each thread */
-#define ENOUGH		(4 * DEPTH * QUEUES)	/* commands, to call it a load */
+#define ENOUGH		(4 * DEPTH * THREADS)	/* commands, to call it a load */
 
 /* A namespace that exists and is disabled; one that does not exist. */
 #define STATUS_DISABLED	(NVME_MORE | 0x300)
@@ -27,7 +28,7 @@
 
 FIXTURE(load) {
 	struct target t;
-	struct thread thread[QUEUES];
+	struct thread thread[THREADS];
 };
 
 FIXTURE_VARIANT(load) {
@@ -64,7 +65,7 @@ FIXTURE_TEARDOWN(load)
 static void load_start(struct __test_metadata *_metadata, struct target *t,
 		       struct thread *thread)
 {
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		thread[i].t = t;
 		thread[i].run = io(t, P2PDMA_NVMET_WRITE, 1 + i, SIZE, DEPTH,
 				   t->pos + i * PART, PART, P2P_DATA);
@@ -76,7 +77,7 @@ static void load_start(struct __test_metadata *_metadata, struct target *t,
 
 static void load_join(struct __test_metadata *_metadata, struct thread *thread)
 {
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		ASSERT_EQ(0, pthread_join(thread[i].id, NULL));
 		EXPECT_EQ(0, thread[i].ret)
 			TH_LOG("%s", strerror(-thread[i].ret));
@@ -88,10 +89,10 @@ static void load_join(struct __test_metadata *_metadata, struct thread *thread)
 /* End the load from outside, by a signal to each thread. */
 static void load_stop(struct __test_metadata *_metadata, struct thread *thread)
 {
-	for (int i = 0; i < QUEUES; i++)
+	for (int i = 0; i < THREADS; i++)
 		ASSERT_EQ(0, pthread_kill(thread[i].id, SIGUSR1));
 	load_join(_metadata, thread);
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		EXPECT_EQ(0ULL, thread[i].run.errors)
 			TH_LOG("status %#x", thread[i].run.error_status);
 		EXPECT_EQ(0, thread[i].run.gone);
@@ -120,7 +121,7 @@ static void load_wait(struct __test_metadata *_metadata,
 static void load_check(struct __test_metadata *_metadata, struct target *t,
 		       const struct thread *thread)
 {
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		const struct p2pdma_nvmet_run *r = &thread[i].run;
 		uint64_t done = r->commands * SIZE;
 
@@ -149,7 +150,7 @@ static void expect_gone(struct __test_metadata *_metadata, struct target *t,
 {
 	struct p2pdma_nvmet_command cmd = { .qid = 1, .sqe = { 0, 0x40 } };
 
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		EXPECT_EQ(1, thread[i].run.gone);
 		EXPECT_EQ(0ULL, thread[i].run.errors)
 			TH_LOG("status %#x", thread[i].run.error_status);
@@ -171,7 +172,7 @@ TEST_F_TIMEOUT(load, disable_namespace, 120)
 	load_join(_metadata, self->thread);
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
 		TH_LOG("memory is missing in the pool");
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		EXPECT_LE(1ULL, self->thread[i].run.errors);
 		EXPECT_EQ(STATUS_DISABLED, self->thread[i].run.error_status);
 		EXPECT_EQ(0, self->thread[i].run.gone);
@@ -198,7 +199,7 @@ TEST_F_TIMEOUT(load, remove_namespace, 120)
 	load_join(_metadata, self->thread);
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
 		TH_LOG("memory is missing in the pool");
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		unsigned int status = self->thread[i].run.error_status;
 
 		EXPECT_LE(1ULL, self->thread[i].run.errors);
@@ -225,10 +226,10 @@ TEST_F_TIMEOUT(load, toggle_namespace, 300)
 		ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
 		ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
 		/* those that did not notice are still at it */
-		for (int i = 0; i < QUEUES; i++)
+		for (int i = 0; i < THREADS; i++)
 			pthread_kill(self->thread[i].id, SIGUSR1);
 		load_join(_metadata, self->thread);
-		for (int i = 0; i < QUEUES; i++) {
+		for (int i = 0; i < THREADS; i++) {
 			const struct p2pdma_nvmet_run *r =
 				&self->thread[i].run;
 
@@ -453,7 +454,7 @@ static void restore(const struct p2p_provider *provider)
 /* Three devices, so that each can go alone. */
 FIXTURE(hardware) {
 	struct target t;
-	struct thread thread[QUEUES];
+	struct thread thread[THREADS];
 };
 
 FIXTURE_VARIANT(hardware) {
@@ -505,7 +506,7 @@ TEST_F_TIMEOUT(hardware, unbind_provider, 120)
 	EXPECT_FALSE(p2p_is_provider(bdf));
 	load_wait(_metadata, t, true);
 	load_stop(_metadata, self->thread);
-	for (int i = 0; i < QUEUES; i++)
+	for (int i = 0; i < THREADS; i++)
 		fallback += self->thread[i].run.fallback_commands;
 	EXPECT_LT(0UL, fallback);
 	load_check(_metadata, t, self->thread);
@@ -600,7 +601,7 @@ TEST_F_TIMEOUT(hardware, remove_disk, 120)
 	t->fd = -1;
 	ASSERT_EQ(0, device_write(t->disk.bdf, "remove", "1"));
 	load_join(_metadata, self->thread);
-	for (int i = 0; i < QUEUES; i++) {
+	for (int i = 0; i < THREADS; i++) {
 		EXPECT_LE(1ULL, self->thread[i].run.errors);
 		EXPECT_EQ(0, self->thread[i].run.gone);
 		EXPECT_NE(0, self->thread[i].run.error_status);

@@ -17,7 +17,7 @@
 #define MB(n)		((size_t)(n) << 20)
 
 #define NQN_PREFIX	"p2pdma-selftest-"
-#define QUEUES		4
+#define QUEUES		8
 #define QUEUE_SIZE	129	/* one less commands can be under way */
 
 /**
