@@ -11,6 +11,7 @@
  */
 #include <limits.h>
 #include <signal.h>
+#include <time.h>
 
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
@@ -160,6 +161,20 @@ static void expect_gone(struct __test_metadata *_metadata, struct target *t,
 		TH_LOG("memory is missing in the pool");
 }
 
+/* Take something away, and say how long that took. */
+#define TIMED(_call) ({							\
+	struct timespec __start, __end;					\
+	int __ret;							\
+									\
+	clock_gettime(CLOCK_MONOTONIC, &__start);			\
+	__ret = (_call);						\
+	clock_gettime(CLOCK_MONOTONIC, &__end);				\
+	TH_LOG("%.3f s: %s",						\
+	       (__end.tv_sec - __start.tv_sec) +			\
+	       (__end.tv_nsec - __start.tv_nsec) / 1e9, #_call);	\
+	__ret;								\
+})
+
 /* ---- what the administrator takes away --------------------------------- */
 
 TEST_F_TIMEOUT(load, disable_namespace, 120)
@@ -168,7 +183,7 @@ TEST_F_TIMEOUT(load, disable_namespace, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, TIMED(nvmet_ns_set(t->nqn, 1, "enable", "0")));
 	load_join(_metadata, self->thread);
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
 		TH_LOG("memory is missing in the pool");
@@ -195,7 +210,7 @@ TEST_F_TIMEOUT(load, remove_namespace, 120)
 	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, nvmet_ns_rmdir(t->nqn, 1));
+	ASSERT_EQ(0, TIMED(nvmet_ns_rmdir(t->nqn, 1)));
 	load_join(_metadata, self->thread);
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
 		TH_LOG("memory is missing in the pool");
@@ -248,10 +263,10 @@ TEST_F_TIMEOUT(load, unlink_subsystem, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	ASSERT_EQ(0, TIMED(nvmet_unlink(NVMET_PORT, t->nqn)));
 	load_join(_metadata, self->thread);
 	/* the port is released after its last queue */
-	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	ASSERT_EQ(0, TIMED(nvmet_port_remove(NVMET_PORT)));
 	expect_gone(_metadata, t, self->thread);
 	load_check(_metadata, t, self->thread);
 
@@ -269,8 +284,8 @@ TEST_F_TIMEOUT(load, remove_port, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
-	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	ASSERT_EQ(0, TIMED(nvmet_unlink(NVMET_PORT, t->nqn)));
+	ASSERT_EQ(0, TIMED(nvmet_port_remove(NVMET_PORT)));
 	/* the removal waited for all that was under way */
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
 	load_join(_metadata, self->thread);
@@ -296,8 +311,8 @@ TEST_F_TIMEOUT(load, remove_discovery_port, 120)
 	EXPECT_EQ(0, cmd.status);
 	nvmet_host_close(&t->host);
 
-	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
-	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	ASSERT_EQ(0, TIMED(nvmet_unlink(NVMET_PORT, t->nqn)));
+	ASSERT_EQ(0, TIMED(nvmet_port_remove(NVMET_PORT)));
 	EXPECT_EQ(-ENOTCONN, nvmet_command(&host, &cmd));
 	nvmet_host_close(&host);
 }
@@ -309,7 +324,7 @@ TEST_F_TIMEOUT(load, remove_all, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, nvmet_cleanup());
+	ASSERT_EQ(0, TIMED(nvmet_cleanup()));
 	load_join(_metadata, self->thread);
 	expect_gone(_metadata, t, self->thread);
 	load_check(_metadata, t, self->thread);
@@ -348,6 +363,47 @@ TEST_F_TIMEOUT(load, unlink_other_subsystem, 120)
 	expect_works(_metadata, t);
 }
 
+/*
+ * A host that does not close its descriptor when its controller is gone is in
+ * nobody's way: the next controller has its ID, and counts for itself.
+ */
+TEST_F_TIMEOUT(load, stale_host, 120)
+{
+	struct target *t = &self->t;
+	struct nvmet_counters c;
+	struct nvmet_host stale;
+	struct p2pdma_nvmet_run r;
+
+	r = io(t, P2PDMA_NVMET_WRITE, 1, SIZE, 1, t->pos, PART, P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	ASSERT_EQ(1, nvmet_counters(&t->host, 1, 1, &c));
+	EXPECT_EQ(r.count, c.p2p_commands);
+	stale = t->host;
+	t->host.fd = -1;
+	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	/* the port is released after its last queue */
+	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+	EXPECT_EQ(-ENOENT, nvmet_counters(&stale, -1, -1, &c));
+
+	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
+	ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+	target_connect(_metadata, t, t->fabric);
+	EXPECT_EQ(stale.connect.cntlid, t->host.connect.cntlid);
+	EXPECT_EQ(0, nvmet_counters(&t->host, -1, -1, &c));
+	r = io(t, P2PDMA_NVMET_WRITE, 2, SIZE, 1, t->pos, MB(1), P2P_DATA);
+	ASSERT_EQ(0, run(t, &r));
+	for (int closed = 0; closed < 2; closed++) {
+		EXPECT_EQ(1, nvmet_counters(&t->host, -1, -1, &c));
+		EXPECT_EQ(r.count, c.p2p_commands);
+		EXPECT_EQ(r.p2p_bytes, c.p2p_bytes);
+		nvmet_host_close(&stale);
+	}
+
+	/* and it goes like any other */
+	ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+	ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+}
+
 /* ---- the host goes ----------------------------------------------------- */
 
 TEST_F_TIMEOUT(load, disconnect, 120)
@@ -356,7 +412,7 @@ TEST_F_TIMEOUT(load, disconnect, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, ioctl(t->host.fd, P2PDMA_NVMET_DISCONNECT));
+	ASSERT_EQ(0, TIMED(ioctl(t->host.fd, P2PDMA_NVMET_DISCONNECT)));
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
 	load_join(_metadata, self->thread);
 	expect_gone(_metadata, t, self->thread);
@@ -416,7 +472,7 @@ static int device_write(const char *bdf, const char *file, const char *value)
 	return p2p_sysfs_write(path, value);
 }
 
-static bool device_exists(const char *bdf)
+static bool exists(const char *bdf)
 {
 	char path[PATH_MAX];
 
@@ -424,18 +480,45 @@ static bool device_exists(const char *bdf)
 	return !access(path, F_OK);
 }
 
+/* All that this PCI function is for the tests, is there. */
+static bool is_back(const char *bdf, const char *driver)
+{
+	struct p2p_client disk;
+	char now[64];
+
+	if (!driver[0])
+		return exists(bdf);
+	if (p2p_driver_link(bdf, now, sizeof(now)) || strcmp(now, driver))
+		return false;
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *p = &p2p.provider[i];
+
+		if (!strcmp(p->bdf, bdf) &&
+		    (!p2p_is_provider(bdf) || p2p_available(p) != p->rest))
+			return false;
+	}
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		disk = p2p.client[i];
+		if (!strcmp(disk.bdf, bdf) &&
+		    (!nvmet_find_disk(&disk) || access(disk.path, F_OK)))
+			return false;
+	}
+	return true;
+}
+
 /*
- * Look for devices again until the disk is back, and the pool as it was. Some
+ * Look for devices again until all three are back, and the pool as it was. Some
  * drivers probe in the background; the timeout of the test limits it.
  */
-static void bring_back(struct __test_metadata *_metadata, struct target *t)
+static void bring_back(struct __test_metadata *_metadata, struct target *t,
+		       const char *fabric_driver)
 {
-	const struct p2p_provider *p = t->provider;
-
 	ASSERT_EQ(0, p2p_sysfs_write("/sys/bus/pci/rescan", "1"));
-	while (!p2p_is_provider(p->bdf) || !nvmet_find_disk(&t->disk) ||
-	       access(t->disk.path, F_OK) || p2p_available(p) != p->rest)
+	while (!is_back(t->provider->bdf, t->provider->driver) ||
+	       !is_back(t->disk.bdf, "nvme") ||
+	       !is_back(t->fabric, fabric_driver))
 		usleep(10000);
+	ASSERT_TRUE(nvmet_find_disk(&t->disk));
 }
 
 /* Whatever went wrong, the next test needs the devices. */
@@ -455,6 +538,7 @@ static void restore(const struct p2p_provider *provider)
 FIXTURE(hardware) {
 	struct target t;
 	struct thread thread[THREADS];
+	char driver[64];	/* of the fabric's function */
 };
 
 FIXTURE_VARIANT(hardware) {
@@ -474,6 +558,7 @@ FIXTURE_SETUP(hardware)
 	catch_signal();
 	target_prepare(_metadata, t, variant->provider, variant->disk);
 	t->fabric = variant->fabric;
+	p2p_driver_link(t->fabric, self->driver, sizeof(self->driver));
 	target_configure(_metadata, t, variant->provider->bdf);
 	if (_metadata->exit_code == KSFT_SKIP)
 		return;
@@ -502,7 +587,7 @@ TEST_F_TIMEOUT(hardware, unbind_provider, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, device_write(bdf, "driver/unbind", bdf));
+	ASSERT_EQ(0, TIMED(device_write(bdf, "driver/unbind", bdf)));
 	EXPECT_FALSE(p2p_is_provider(bdf));
 	load_wait(_metadata, t, true);
 	load_stop(_metadata, self->thread);
@@ -526,7 +611,7 @@ TEST_F_TIMEOUT(hardware, unbind_provider, 120)
 	load_stop(_metadata, self->thread);
 	load_check(_metadata, t, self->thread);
 
-	bring_back(_metadata, t);
+	bring_back(_metadata, t, self->driver);
 	expect_works(_metadata, t);
 }
 
@@ -543,13 +628,13 @@ TEST_F_TIMEOUT(hardware, remove_provider, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, device_write(bdf, "remove", "1"));
-	EXPECT_FALSE(device_exists(bdf));
+	ASSERT_EQ(0, TIMED(device_write(bdf, "remove", "1")));
+	EXPECT_FALSE(exists(bdf));
 	load_wait(_metadata, t, true);
 	load_stop(_metadata, self->thread);
 	load_check(_metadata, t, self->thread);
 
-	bring_back(_metadata, t);
+	bring_back(_metadata, t, self->driver);
 	r = io(t, P2PDMA_NVMET_WRITE, 1, SIZE, DEPTH, t->pos, MB(1), P2P_DATA);
 	ASSERT_EQ(0, run(t, &r));
 	EXPECT_EQ(r.count, r.fallback_commands);
@@ -569,8 +654,8 @@ TEST_F_TIMEOUT(hardware, remove_client, 120)
 
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
-	ASSERT_EQ(0, device_write(client, "remove", "1"));
-	EXPECT_FALSE(device_exists(client));
+	ASSERT_EQ(0, TIMED(device_write(client, "remove", "1")));
+	EXPECT_FALSE(exists(client));
 	/* the removal waited for the queues to be disconnected */
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
 	load_join(_metadata, self->thread);
@@ -581,8 +666,82 @@ TEST_F_TIMEOUT(hardware, remove_client, 120)
 	nvmet_host_close(&t->host);
 	EXPECT_EQ(-ENODEV, nvmet_host_connect(&t->host, NVMET_PORT, t->nqn,
 					      client, QUEUES, QUEUE_SIZE));
-	bring_back(_metadata, t);
+	bring_back(_metadata, t, self->driver);
 	target_connect(_metadata, t, client);
+	expect_works(_metadata, t);
+}
+
+/* Hosts that connect all the time, and what they must not see. */
+struct connector {
+	pthread_t id;
+	const struct target *t;
+	const bool *removed;
+	unsigned int connected;
+	int ret;
+	const char *wrong;
+};
+
+static void *connect_again(void *arg)
+{
+	struct p2pdma_nvmet_command flush = { .qid = 1, .sqe = { 0, 0x40 } };
+	struct connector *c = arg;
+	struct nvmet_host host;
+	bool removed;
+
+	flush.sqe[4] = 1;
+	for (;;) {
+		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
+		c->ret = nvmet_host_connect(&host, NVMET_PORT, c->t->nqn,
+					    c->t->fabric, 1, QUEUE_SIZE);
+		if (c->ret)
+			return NULL;
+		if (removed)
+			c->wrong = "connected with a function that was removed";
+		c->connected++;
+		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
+		if (!nvmet_command(&host, &flush) && removed)
+			c->wrong = "connected when the removal was over";
+		nvmet_host_close(&host);
+	}
+}
+
+/* The same while hosts connect: each is told that it is gone, or refused. */
+TEST_F_TIMEOUT(hardware, remove_client_connecting, 180)
+{
+	struct connector connector[THREADS] = {};
+	struct target *t = &self->t;
+
+	/* without a provider: each such controller would leave memory behind */
+	nvmet_host_close(&t->host);
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	for (int round = 0; round < 3; round++) {
+		bool removed = false;
+
+		for (int i = 0; i < THREADS; i++) {
+			connector[i].t = t;
+			connector[i].removed = &removed;
+			ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
+						    connect_again,
+						    &connector[i]));
+		}
+		usleep(100000);
+		ASSERT_EQ(0, TIMED(device_write(t->fabric, "remove", "1")));
+		__atomic_store_n(&removed, true, __ATOMIC_SEQ_CST);
+		for (int i = 0; i < THREADS; i++) {
+			ASSERT_EQ(0, pthread_join(connector[i].id, NULL));
+			EXPECT_EQ(-ENODEV, connector[i].ret);
+			EXPECT_LT(0U, connector[i].connected);
+			EXPECT_TRUE(!connector[i].wrong)
+				TH_LOG("%s", connector[i].wrong);
+		}
+		bring_back(_metadata, t, self->driver);
+	}
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", t->provider->bdf));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	target_connect(_metadata, t, t->fabric);
 	expect_works(_metadata, t);
 }
 
@@ -599,7 +758,7 @@ TEST_F_TIMEOUT(hardware, remove_disk, 120)
 	load_wait(_metadata, t, false);
 	close(t->fd);
 	t->fd = -1;
-	ASSERT_EQ(0, device_write(t->disk.bdf, "remove", "1"));
+	ASSERT_EQ(0, TIMED(device_write(t->disk.bdf, "remove", "1")));
 	load_join(_metadata, self->thread);
 	for (int i = 0; i < THREADS; i++) {
 		EXPECT_LE(1ULL, self->thread[i].run.errors);
@@ -610,7 +769,7 @@ TEST_F_TIMEOUT(hardware, remove_disk, 120)
 		TH_LOG("memory of commands that failed is missing in the pool");
 
 	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	bring_back(_metadata, t);
+	bring_back(_metadata, t, self->driver);
 	t->fd = open(t->disk.path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	ASSERT_LE(0, t->fd);
 	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "device_path", t->disk.path));
