@@ -558,7 +558,8 @@ TEST_F(backend, md_disk)
 		if (p2p.client[i].scratch)
 			member = p2p.client[i].path;
 	if (!member)
-		SKIP(return, "makes an array of a disk, allow it with P2PDMA_SCRATCH=<disk>");
+		SKIP(return,
+		     "makes an array of a disk, allow it with P2PDMA_SCRATCH=<disk>");
 	if (access("/sys/module/raid1", F_OK))
 		SKIP(return, "no arrays: load raid1");
 	ASSERT_EQ(0, p2p_make_array(130, 1, 2, &member, 1, name, sizeof(name)))
@@ -790,7 +791,8 @@ FIXTURE_SETUP(adapter)
 		self->fabric = fabric->bdf;
 	}
 	if (!self->provider)
-		SKIP(return, "P2PDMA_EXPECT names no provider that reaches one controller and not another");
+		SKIP(return,
+		     "P2PDMA_EXPECT names no provider that reaches one controller and not another");
 	ASSERT_EQ(0, nvmet_cleanup());
 	ASSERT_TRUE(nvmet_find_disk(&self->disk));
 	ASSERT_EQ(0, nvmet_subsys_add(NQN));

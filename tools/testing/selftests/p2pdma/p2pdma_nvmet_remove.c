@@ -7,7 +7,7 @@
  * target is left, and what was taken away works again once it is back.
  *
  * Devices are unbound and removed; NVMe controllers only if P2PDMA_SCRATCH names
- * them.
+ * them. Pulled out of their slots are providers that P2PDMA_SURPRISE names.
  */
 #include <limits.h>
 #include <signal.h>
@@ -16,6 +16,7 @@
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
 #include "p2pdma_nvmet_target.h"
+#include "p2pdma_slot.h"
 
 #define SIZE		KB(16)	/* of a command */
 #define DEPTH		32
@@ -472,14 +473,6 @@ static int device_write(const char *bdf, const char *file, const char *value)
 	return p2p_sysfs_write(path, value);
 }
 
-static bool exists(const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", bdf);
-	return !access(path, F_OK);
-}
-
 /* All that this PCI function is for the tests, is there. */
 static bool is_back(const char *bdf, const char *driver)
 {
@@ -775,6 +768,97 @@ TEST_F_TIMEOUT(hardware, remove_disk, 120)
 	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "device_path", t->disk.path));
 	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
 	expect_works(_metadata, t);
+}
+
+/* ---- hardware is gone -------------------------------------------------- */
+
+FIXTURE(surprise) {
+	struct target t;
+	struct thread thread[THREADS];
+};
+
+FIXTURE_SETUP(surprise)
+{
+	const struct p2p_provider *provider = NULL;
+	const struct p2p_client *disk = NULL;
+
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *p = &p2p.provider[i];
+
+		/* without a disk of its own */
+		if (p->serial[0] || !may_go(p->bdf, p->kind, "") ||
+		    !p2p_is_provider(p->bdf))
+			continue;
+		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
+			const struct p2p_client *c = &p2p.client[j];
+			enum p2p_verdict v = p2p_expect(p, c).verdict;
+
+			if (!c->scratch || !exists(c->bdf) ||
+			    (v != P2P_BUS_ADDR && v != P2P_HOST_BRIDGE))
+				continue;
+			provider = p;
+			disk = c;
+		}
+	}
+	if (!provider)
+		SKIP(return,
+		     "no provider in a slot that P2PDMA_SURPRISE names, and a disk in P2PDMA_SCRATCH");
+	catch_signal();
+	target_open(_metadata, &self->t, provider, disk);
+}
+
+FIXTURE_TEARDOWN(surprise)
+{
+	target_close(_metadata, &self->t);
+}
+
+static int pull_out_and_wait(struct __test_metadata *_metadata,
+			     const char *bdf)
+{
+	pull_out(_metadata, bdf);
+	wait_until_gone(bdf);
+	return 0;
+}
+
+/*
+ * The provider is pulled out. What was in its memory is lost, and the disk writes
+ * what nobody sends; but no command stays, and those that follow get memory of
+ * the system.
+ */
+TEST_F_TIMEOUT(surprise, provider, 120)
+{
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_run r;
+
+	load_start(_metadata, t, self->thread);
+	load_wait(_metadata, t, false);
+	t->lost = true;
+	ASSERT_EQ(0, TIMED(pull_out_and_wait(_metadata, t->provider->bdf)));
+	/* unless errors have ended it */
+	for (int i = 0; i < THREADS; i++)
+		pthread_kill(self->thread[i].id, SIGUSR1);
+	load_join(_metadata, self->thread);
+	for (int i = 0; i < THREADS; i++)
+		EXPECT_EQ(0, self->thread[i].run.gone);
+
+	r = io(t, P2PDMA_NVMET_WRITE, 1, SIZE, DEPTH, t->pos, THREADS * PART,
+	       P2P_PRESET);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(0ULL, r.errors);
+	EXPECT_EQ(r.count, r.fallback_commands);
+	EXPECT_EQ(0ULL, r.wrong_pages);
+	EXPECT_TRUE(medium_holds(_metadata, t, t->pos, THREADS * PART,
+				 P2P_PRESET));
+
+	/* another provider takes its place, if there is one */
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "1"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	r = io(t, P2PDMA_NVMET_READ, 1, SIZE, DEPTH, t->pos, MB(1), P2P_PRESET);
+	ASSERT_EQ(0, run(t, &r));
+	EXPECT_EQ(r.count, r.p2p_commands + r.ram_commands);
+	EXPECT_NE(nvmet_function(t->provider->bdf), r.provider);
+	EXPECT_TRUE(good_read(_metadata, &r));
 }
 
 static void add(const struct p2p_provider *p, const struct p2p_client *c)

@@ -11,11 +11,9 @@
  * not come back, so each test takes one of its own.
  */
 #include <ctype.h>
-#include <endian.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/io.h>
-#include <linux/pci_regs.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -25,6 +23,7 @@
 #include "kselftest_harness.h"
 #include "p2pdma_util.h"
 #include "p2pdma_harness.h"
+#include "p2pdma_slot.h"
 
 #define DRIVER		"p2pdma_provider"
 #define SYS_PCI		"/sys/bus/pci/devices"
@@ -34,117 +33,7 @@
 
 static ssize_t page;
 
-/* ---- the slot ---------------------------------------------------------- */
-
-/* Registers of the port that a device is behind, 16 bits at a time. */
-static int port_open(const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYS_PCI "/%s/../config", bdf);
-	return open(path, O_RDWR | O_CLOEXEC);
-}
-
-static bool port_read(int port, int reg, uint16_t *value)
-{
-	if (pread(port, value, sizeof(*value), reg) != sizeof(*value))
-		return false;
-	*value = le16toh(*value);
-	return true;
-}
-
-static bool port_write(int port, int reg, uint16_t value)
-{
-	value = htole16(value);
-	return pwrite(port, &value, sizeof(value), reg) == sizeof(value);
-}
-
-/* Offset of the PCI Express capability of a port with a slot; 0 if none. */
-static int slot_capability(int port)
-{
-	uint16_t at = 0, header = 0, flags = 0, slot = 0;
-
-	port_read(port, PCI_CAPABILITY_LIST, &at);
-	/* the list has an end, unless it is broken */
-	for (int i = 0; i < 48 && (at &= 0xfc); i++, at = header >> 8) {
-		if (!port_read(port, at, &header))
-			return 0;
-		if ((header & 0xff) != PCI_CAP_ID_EXP)
-			continue;
-		port_read(port, at + PCI_EXP_FLAGS, &flags);
-		port_read(port, at + PCI_EXP_SLTCAP, &slot);
-		return flags & PCI_EXP_FLAGS_SLOT &&
-		       slot & PCI_EXP_SLTCAP_HPC &&
-		       slot & PCI_EXP_SLTCAP_PCP ? at : 0;
-	}
-	return 0;
-}
-
-/* A device whose slot can be switched off. */
-static bool in_a_slot(const char *bdf)
-{
-	int port = port_open(bdf);
-	bool found = port >= 0 && slot_capability(port);
-
-	if (port >= 0)
-		close(port);
-	return found;
-}
-
-/*
- * Switch the slot off and on again, without its interrupt: the device is gone
- * when this returns. The kernel is told when the interrupt is back; as far as it
- * can see the power has been on all the time.
- */
-static void pull_out(struct __test_metadata *_metadata, const char *bdf)
-{
-	int port = port_open(bdf), at;
-	uint16_t control, off;
-
-	ASSERT_LE(0, port);
-	at = slot_capability(port);
-	ASSERT_LT(0, at);
-	at += PCI_EXP_SLTCTL;
-	ASSERT_TRUE(port_read(port, at, &control));
-	off = control & ~(PCI_EXP_SLTCTL_HPIE | PCI_EXP_SLTCTL_PIC);
-	off |= PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF;
-	ASSERT_TRUE(port_write(port, at, off) && port_write(port, at, control))
-		TH_LOG("the slot of %s: %s", bdf, strerror(errno));
-	close(port);
-}
-
-static bool exists(const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYS_PCI "/%s", bdf);
-	return !access(path, F_OK);
-}
-
-/* How long the kernel may take is for the timeout of the test to say. */
-static void wait_until_gone(const char *bdf)
-{
-	while (exists(bdf))
-		usleep(10000);
-}
-
 /* ---- which devices ----------------------------------------------------- */
-
-/* Whether P2PDMA_SURPRISE names a device, in one of the ways it has. */
-static bool may_go(const char *bdf, const char *kind, const char *serial)
-{
-	const char *list = getenv("P2PDMA_SURPRISE");
-	char *copy, *word, *save = NULL;
-	bool found = false;
-
-	copy = list ? strdup(list) : NULL;
-	for (word = copy ? strtok_r(copy, " \t\n", &save) : NULL; word;
-	     word = strtok_r(NULL, " \t\n", &save))
-		found |= !strcmp(word, bdf) || !strcmp(word, kind) ||
-			 (*serial && !strcmp(word, serial));
-	free(copy);
-	return found && in_a_slot(bdf);
-}
 
 /*
  * Providers of a kind that are still there and may go: the number @nth of them,
