@@ -43,6 +43,8 @@ struct Entries {
     /// IDs of controllers that the core wants deleted, and that are not in the table yet. Empty
     /// unless there are attempts.
     unknown: KVec<u16>,
+    /// Clients that are leaving right now: nobody starts to connect with them.
+    leaving: KVec<ARef<Device>>,
 }
 
 /// The table.
@@ -114,10 +116,16 @@ impl Table {
         }
     }
 
-    /// Starts an attempt to connect; what is returned ends it.
+    /// Starts an attempt to connect; what is returned ends it. [`ENODEV`] if the client is leaving.
     pub(crate) fn attempt(self: &Arc<Self>, client: Option<ARef<Device>>) -> Result<Attempting> {
         let mut entries = self.entries.lock();
         let id = entries.next_attempt;
+
+        if let Some(client) = &client {
+            if entries.leaving.iter().any(|other| is_same(other, client)) {
+                return Err(ENODEV);
+            }
+        }
 
         entries.next_attempt += 1;
         entries.attempts.push(
@@ -145,9 +153,13 @@ impl Table {
 
 impl Watcher for Table {
     fn leaving(&self, device: &Device) {
-        let is_client =
-            |client: Option<&Device>| client.is_some_and(|client| core::ptr::eq(client, device));
+        let is_client = |client: Option<&Device>| client.is_some_and(|dev| is_same(dev, device));
         let mut entries = self.entries.lock();
+
+        // Otherwise hosts that connect again and again would keep this busy for ever.
+        if entries.leaving.push(device.into(), GFP_KERNEL).is_err() {
+            pr_err!("no memory, hosts may connect with a client that leaves\n");
+        }
 
         // Those that are connecting will not get into the table.
         while entries
@@ -176,7 +188,17 @@ impl Watcher for Table {
             ctrl.close();
             entries = self.entries.lock();
         }
+
+        // Another bus notification for the same device may be under way, and has its own entry.
+        if let Some(index) = entries.leaving.iter().position(|other| is_same(other, device)) {
+            // It is there.
+            let _ = entries.leaving.remove(index);
+        }
     }
+}
+
+fn is_same(one: &Device, other: &Device) -> bool {
+    core::ptr::eq(one, other)
 }
 
 /// An attempt to connect, ended when this is dropped.
