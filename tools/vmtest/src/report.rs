@@ -218,6 +218,10 @@ fn ending(
         .iter()
         .filter(|case| case.status == Status::Fail);
     let failed = failed.count();
+    let mut cases = parsed.cases.iter();
+    let xfailed = cases.find(|case| case.status == Status::Xfail);
+    // Programs that could not run end with that status, too: without a result it says nothing.
+    let xfailed = xfailed.filter(|_| failed == 0);
     let mut status = (Status::Pass, String::new());
     let mut whole = true;
     match &raw.ending {
@@ -238,8 +242,9 @@ fn ending(
                 problems.push(Problem::new("exit_status", message));
             }
         }
-        Ending::Reported(Outcome::Exited { code: ksft::XFAIL }) => {
-            status = (Status::Xfail, String::new());
+        Ending::Reported(Outcome::Exited { code: ksft::XFAIL }) if xfailed.is_some() => {
+            let reason = xfailed.map(|case| case.reason.clone());
+            status = (Status::Xfail, reason.unwrap_or_default());
         }
         Ending::Reported(Outcome::Exited { code }) => problems.push(Problem {
             case: "exit_status",
@@ -505,6 +510,24 @@ mod tests {
     }
 
     #[test]
+    fn an_expected_failure_needs_a_result() {
+        let (report, totals) = verdict(exited(2, "1..2\nok 1 a\nnot ok 2 b # XFAIL known\n"));
+        assert_eq!((report.status, &*report.reason), (Status::Xfail, "known"));
+        assert_eq!((totals.passed, totals.xfailed, totals.failed), (1, 1, 0));
+        // Programs that could not run, and results that say otherwise.
+        for output in [
+            "",
+            "error: unexpected argument '--x' found\n",
+            "1..1\nok 1 a\n",
+            "1..2\nnot ok 1 a\nnot ok 2 b # XFAIL known\n",
+        ] {
+            let (report, totals) = verdict(exited(2, output));
+            assert_eq!((report.status, &*report.reason), (Status::Fail, "exit=2"));
+            assert_eq!(totals.failed, 1, "{output}");
+        }
+    }
+
+    #[test]
     fn skipping_needs_a_reason() {
         let reason = |code, output| {
             let (report, totals) = verdict(exited(code, output));
@@ -671,7 +694,11 @@ mod tests {
         };
         assert_eq!(line(0, ""), "ok 1 selftests: p2pdma: t");
         assert_eq!(line(1, ""), "not ok 1 selftests: p2pdma: t # exit=1");
-        assert_eq!(line(2, ""), "ok 1 selftests: p2pdma: t # XFAIL");
+        assert_eq!(line(2, ""), "not ok 1 selftests: p2pdma: t # exit=2");
+        assert_eq!(
+            line(2, "1..1\nnot ok 1 a # XFAIL why\n"),
+            "ok 1 selftests: p2pdma: t # XFAIL why"
+        );
         assert_eq!(
             line(4, "1..0 # SKIP why\n"),
             "ok 1 selftests: p2pdma: t # SKIP why"
