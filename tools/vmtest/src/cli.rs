@@ -22,7 +22,7 @@ use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
 use crate::results::{closing_lines, write_summaries, KtapSink, Live, Summary};
 use crate::run::{Extra, Setup, Sink};
 use crate::selftest;
-use crate::suite::{Suite, Test};
+use crate::suite::{scaled, Suite, Test};
 use crate::topology::{self, Topology};
 use crate::ui::Ui;
 
@@ -117,9 +117,9 @@ struct GuestArgs {
     /// QEMU to run
     #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
     qemu: PathBuf,
-    /// Multiply all time limits, for slow kernels or machines [default: what the kernel.json says,
-    /// or 1]
-    #[arg(long, value_name = "FACTOR", value_parser = parse_scale)]
+    /// Multiply all time limits, for slow kernels or machines; where the kernel.json names a larger
+    /// factor, that one counts [default: 1]
+    #[arg(long, value_name = "FACTOR", env = "P2PDMA_TIMEOUT_SCALE", value_parser = parse_scale)]
     timeout_scale: Option<f64>,
 }
 
@@ -168,7 +168,7 @@ struct ExecArgs {
     /// Files of the root that the program needs; may be repeated
     #[arg(long, value_name = "PATH")]
     file: Vec<String>,
-    /// Time limit in seconds
+    /// Time limit in seconds, before it is multiplied
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
     /// Where the console log goes [default: build/results/<release>]
@@ -222,6 +222,15 @@ fn parse_scale(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What time limits are multiplied by: the user knows how slow the machine is, and the flavour how
+/// slow the kernel; neither is to make a limit too short for the other.
+fn scale(user: Option<f64>, kernel: Option<f64>) -> f64 {
+    match (user, kernel) {
+        (Some(user), Some(kernel)) => user.max(kernel),
+        (user, kernel) => user.or(kernel).unwrap_or(1.0),
+    }
+}
+
 /// Set by SIGINT and SIGTERM.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -238,8 +247,7 @@ impl SuiteArgs {
 impl GuestArgs {
     fn setup(&self, mut suite: Suite) -> Result<Setup> {
         let kernel = Kernel::open(&self.kernel).with_context(|| "kernel")?;
-        let scale = self.timeout_scale.or(kernel.check.timeout_scale);
-        let scale = scale.unwrap_or(1.0);
+        let scale = scale(self.timeout_scale, kernel.check.timeout_scale);
         suite.scale(scale);
         let own = Path::new("build").join(&kernel.release);
         let module_dir = match &self.module_dir {
@@ -526,7 +534,7 @@ impl ExecArgs {
         let test = Test {
             name: self.command[0].clone(),
             args: self.command[1..].to_vec(),
-            timeout: Some(self.timeout),
+            timeout: Some(scaled(self.timeout, setup.scale)),
             files: self.file.clone(),
             ..Test::default()
         };
@@ -553,13 +561,14 @@ impl ExecArgs {
 impl DemoArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let demo = suite
+        let setup = self.guest.setup(suite)?;
+        let demo = setup
+            .suite
             .demo
-            .clone()
+            .as_ref()
             .ok_or_else(|| anyhow!("tests.toml has no [demo]"))?;
         let name = self.topology.as_ref().unwrap_or(&demo.topology).clone();
         let topology = topology::pick(&topologies, &[name])?[0];
-        let setup = self.guest.setup(suite)?;
         let tests =
             demo.commands
                 .iter()
@@ -766,5 +775,14 @@ mod tests {
         for wrong in ["0", "-1", "x", "NaN", "inf"] {
             assert!(parse_scale(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_larger_scale_counts() {
+        assert_eq!(scale(None, None), 1.0);
+        assert_eq!(scale(Some(0.5), None), 0.5);
+        assert_eq!(scale(None, Some(10.0)), 10.0);
+        assert_eq!(scale(Some(4.0), Some(10.0)), 10.0);
+        assert_eq!(scale(Some(20.0), Some(10.0)), 20.0);
     }
 }

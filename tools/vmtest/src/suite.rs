@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{anyhow, bail, Context, Result};
 use glob::Pattern;
@@ -240,8 +239,7 @@ impl Suite {
         let tests = self.tests.iter_mut().map(|test| &mut test.timeout);
         let demo = self.demo.iter_mut().flat_map(|demo| &mut demo.commands);
         for timeout in tests.chain(demo.map(|command| &mut command.timeout)) {
-            let seconds = Duration::from_secs(timeout.unwrap_or(DEFAULT_TIMEOUT));
-            *timeout = Some(seconds.mul_f64(factor).as_secs().max(1));
+            *timeout = Some(scaled(timeout.unwrap_or(DEFAULT_TIMEOUT), factor));
         }
     }
 
@@ -292,6 +290,11 @@ impl Test {
             })
             .collect()
     }
+}
+
+/// A time limit in seconds, multiplied.
+pub fn scaled(seconds: u64, factor: f64) -> u64 {
+    (seconds as f64 * factor).max(1.0) as u64
 }
 
 /// The `timeout=` of a kselftest `settings` file.
@@ -390,6 +393,24 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
         suite.scale(0.05);
         assert_eq!(suite.tests[0].timeout(), 4);
         assert_eq!(suite.tests[1].timeout(), 1);
+    }
+
+    #[test]
+    fn the_demo_is_scaled_as_well() {
+        let text = "[demo]\ntopology = \"t\"\ncommands = [\n\
+                    { title = \"a\", run = [\"a\"], timeout = 3 },\n\
+                    { title = \"b\", run = [\"b\"] },\n]\n";
+        let mut suite = Suite::parse(&format!("{GOOD}{text}")).expect("parses");
+        suite.scale(2.5);
+        let commands = suite.demo.expect("a demo").commands;
+        let limits = commands.iter().map(|command| command.timeout);
+        assert_eq!(limits.collect::<Vec<_>>(), [Some(7), Some(112)]);
+    }
+
+    #[test]
+    fn limits_stay_limits() {
+        assert_eq!(scaled(300, 10.0), 3000);
+        assert_eq!(scaled(1, 0.1), 1);
     }
 
     #[test]
