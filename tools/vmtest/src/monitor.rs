@@ -455,6 +455,10 @@ impl Monitor {
             let message = format!("{how}, in the stage \"{}\"", self.stage);
             self.lost.get_or_insert(message);
         }
+        // That kmemleak has a report. It was asked for it, and what is still in it is what counts.
+        if self.kmemleak.is_some() {
+            self.splats.retain(|splat| !splat.announces_leaks());
+        }
         // Warnings of a test that the port never spoke of.
         for splats in std::mem::take(&mut self.test_splats).into_values() {
             self.splats.extend(splats);
@@ -781,6 +785,24 @@ mod tests {
         });
         bench.event(Event::Started { test: 7 });
         assert_eq!(bench.monitor.problems.len(), 6);
+    }
+
+    #[test]
+    fn of_what_kmemleak_suspects_only_the_report_counts() {
+        let found = |report: Option<Vec<String>>| {
+            let mut bench = Bench::new(0);
+            bench.console("[ 9.0] kmemleak: 2 new suspected memory leaks (see /sys)");
+            if let Some(report) = report {
+                bench.event(Event::Kmemleak { report });
+            }
+            bench.event(Event::Bye);
+            bench.monitor.gone("QEMU exited");
+            (bench.monitor.splats.len(), bench.monitor.kmemleak)
+        };
+        assert_eq!(found(Some(vec![])), (0, Some(vec![])));
+        let report = vec!["unreferenced object".into()];
+        assert_eq!(found(Some(report.clone())), (0, Some(report)));
+        assert_eq!(found(None), (1, None));
     }
 
     #[test]

@@ -25,6 +25,13 @@ pub struct Splat {
     pub lines: Vec<String>,
 }
 
+impl Splat {
+    /// Whether it only says that kmemleak has something in its report.
+    pub fn announces_leaks(&self) -> bool {
+        self.kind == "kmemleak" && self.title.contains("new suspected")
+    }
+}
+
 /// Kinds of splat, by a line that only they have. The first match wins.
 static KINDS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
     [
