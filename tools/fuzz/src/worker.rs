@@ -249,26 +249,10 @@ impl<'a> Run<'a> {
                 .into_iter()
                 .zip(0..)
                 .map(|(arena, thread)| {
-                    scope.spawn(move || {
-                        let result = self.work(thread, arena);
-
-                        self.working.fetch_sub(1, Ordering::Relaxed);
-                        if result.is_err() {
-                            self.stop.store(true, Ordering::Relaxed);
-                        }
-                        result
-                    })
+                    scope.spawn(move || self.thread(|| self.work(thread, arena)))
                 })
                 .collect();
-            let remover = scope.spawn(|| {
-                let result = self.remove();
-
-                self.working.fetch_sub(1, Ordering::Relaxed);
-                if result.is_err() {
-                    self.stop.store(true, Ordering::Relaxed);
-                }
-                result
-            });
+            let remover = scope.spawn(|| self.thread(|| self.remove()));
 
             // Does not return if a call does not: see there.
             self.watch();
@@ -294,6 +278,18 @@ impl<'a> Run<'a> {
 
         tally.removals = self.removals.load(Ordering::Relaxed);
         Ok(tally)
+    }
+
+    /// What a thread does. If it fails, or panics, all others stop.
+    fn thread<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut working = Working {
+            run: self,
+            failed: true,
+        };
+        let result = what();
+
+        working.failed = result.is_err();
+        result
     }
 
     /// Which calls a thread makes: as many as the others, or one more.
@@ -519,6 +515,21 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A thread that has not ended. It ends with a result or by a panic.
+struct Working<'r, 'a> {
+    run: &'r Run<'a>,
+    failed: bool,
+}
+
+impl Drop for Working<'_, '_> {
+    fn drop(&mut self) {
+        if self.failed {
+            self.run.stop.store(true, Ordering::Relaxed);
+        }
+        self.run.working.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The number of the thread that asks.
 fn this_thread() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
@@ -543,5 +554,40 @@ mod tests {
         assert_eq!(sum.outcomes["pin"]["ok"], 2);
         assert_eq!(sum.outcomes["pin"]["EINVAL"], 1);
         assert_eq!(sum.outcomes["pin"]["errno 1"], 1);
+    }
+
+    #[test]
+    fn threads_end_one_way_or_another() {
+        let plan = Plan {
+            seed: 1,
+            calls: 0,
+            first: 0,
+            threads: 2,
+            remove_every: None,
+            patience: Duration::from_secs(60),
+        };
+        let abi = Abi::parse(crate::abi::HEADER).expect("parses");
+        let world = World {
+            providers: Vec::new(),
+            functions: Vec::new(),
+            values: Vec::new(),
+            disks: Vec::new(),
+            pid: 1,
+        };
+        let system = System::at("/nowhere");
+
+        for (failed, end) in [
+            (false, (|| Ok(())) as fn() -> Result<()>),
+            (true, || bail!("failed")),
+            (true, || panic!("panicked")),
+        ] {
+            let run = Run::new(&plan, &abi, &world, &system, PathBuf::new(), Vec::new());
+            let working = run.working.load(Ordering::Relaxed);
+            let joined = thread::scope(|scope| scope.spawn(|| run.thread(end)).join());
+
+            assert_eq!(matches!(joined, Ok(Ok(()))), !failed);
+            assert_eq!(run.working.load(Ordering::Relaxed), working - 1);
+            assert_eq!(run.stop.load(Ordering::Relaxed), failed);
+        }
     }
 }
