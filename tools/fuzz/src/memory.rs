@@ -203,6 +203,14 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Regions are put next to each other only if nobody else maps memory meanwhile.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ARENAS: Mutex<()> = Mutex::new(());
+
+        ARENAS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Whether the kernel may write `len` bytes there.
     fn is_harmless(arena: &Arena, address: usize) -> bool {
@@ -216,6 +224,7 @@ mod tests {
 
     #[test]
     fn addresses_do_no_harm() {
+        let _alone = alone();
         let arena = Arena::new(Vec::new()).expect("arena");
         let mut rng = ChaCha8Rng::seed_from_u64(1);
 
@@ -228,6 +237,7 @@ mod tests {
 
     #[test]
     fn regions_are_guarded() {
+        let _alone = alone();
         let arena = Arena::new(Vec::new()).expect("arena");
 
         for region in &arena.anonymous {
@@ -239,6 +249,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_fits() {
+        let _alone = alone();
         let arena = Arena::new(Vec::new()).expect("arena");
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let writable = start(&arena.anonymous[0]);
@@ -254,6 +265,7 @@ mod tests {
 
     #[test]
     fn numbers_drawn_do_not_depend_on_what_is_mapped() {
+        let _alone = alone();
         let one = Arena::new(Vec::new()).expect("arena");
         let mut other = Arena::new(Vec::new()).expect("arena");
         let mut a = ChaCha8Rng::seed_from_u64(3);
