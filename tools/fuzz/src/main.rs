@@ -248,7 +248,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let found = || -> Result<Report> {
         // Closes all files, and unmaps all memory.
         let tally = Run::new(&plan, &abi, &world, &system, device, allocate).all()?;
-        let pools = system.wait_at_rest(&before)?;
+        let patience = system::PATIENCE.mul_f64(arguments.timeout_scale);
+        let pools = system.wait_at_rest(&before, patience)?;
         let now = system.taint()?;
 
         if now & !taint != 0 {

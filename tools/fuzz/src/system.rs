@@ -13,8 +13,8 @@ use serde::Serialize;
 /// The driver whose devices are unbound and bound again.
 pub const DRIVER: &str = "p2pdma_provider";
 
-/// How long a driver may take until it can be bound, or memory until it is back.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long memory may take until it is back.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where sysfs and the devices are.
 pub struct System {
@@ -170,8 +170,8 @@ impl System {
         Ok(read(&self.root.join("proc/sys/kernel/tainted"))?.parse()?)
     }
 
-    /// Waits until all pools are as they were; says which is not, if that does not happen.
-    pub fn wait_at_rest(&self, before: &[Pool]) -> Result<Vec<Pool>> {
+    /// Waits until all pools are as they were; says which is not, if that does not happen in time.
+    pub fn wait_at_rest(&self, before: &[Pool], patience: Duration) -> Result<Vec<Pool>> {
         let start = Instant::now();
 
         loop {
@@ -185,7 +185,7 @@ impl System {
 
             match (busy, gone) {
                 (None, None) => return Ok(pools),
-                _ if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(100)),
+                _ if start.elapsed() < patience => thread::sleep(Duration::from_millis(100)),
                 (Some(pool), _) => bail!(
                     "{}: {} of {} bytes are available, not {}: memory was not given back",
                     pool.device,
@@ -234,5 +234,27 @@ mod tests {
 
         assert_eq!(pool("nvme", 0).at_rest(&[pool("nvme", 1024)]), 1024);
         assert_eq!(pool(DRIVER, 0).at_rest(&[pool(DRIVER, 1024)]), 4096);
+    }
+
+    #[test]
+    fn memory_that_does_not_come_back_is_named() {
+        let root = std::env::temp_dir().join(format!("p2pdma-fuzz-{}", std::process::id()));
+        let pool = root.join("sys/bus/pci/devices/0000:03:00.0/p2pmem");
+        let system = System::at(&root);
+
+        fs::create_dir_all(&pool).expect("made");
+        write(&pool.join("size"), "4096\n").expect("written");
+        write(&pool.join("available"), "4096\n").expect("written");
+        let before = system.pools().expect("a pool");
+        let rest = |patience| system.wait_at_rest(&before, patience);
+        assert_eq!(rest(Duration::ZERO).expect("at rest"), before);
+
+        write(&pool.join("available"), "1024\n").expect("written");
+        let lost = rest(Duration::ZERO).expect_err("lost").to_string();
+        assert!(lost.contains("1024 of 4096 bytes"), "{lost}");
+        fs::remove_dir_all(&pool).expect("removed");
+        let gone = rest(Duration::ZERO).expect_err("gone").to_string();
+        assert!(gone.contains("its pool has gone"), "{gone}");
+        fs::remove_dir_all(&root).expect("removed");
     }
 }
