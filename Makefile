@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 Q := $(if $(V),,@)
 
 help: ## List what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nVariables:\n'
 	@sed -n 's/^## \([A-Z]*\)=/  \1=/p' $(MAKEFILE_LIST)
 
