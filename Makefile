@@ -22,7 +22,7 @@ help: ## List what can be made
 ## TEST="<glob>"      check: these tests only
 ## CALLS=100000       fuzz: how many calls
 ## SEED=<number>      fuzz: the same numbers as before
-## JSON=1             bench: print JSON
+## JSON=1             bench, fuzz: print JSON
 ## V=1                show the commands
 FLAVOUR ?= stock
 
@@ -88,7 +88,8 @@ shell: tools modules kselftest ## Open a shell in a virtual machine (TOPOLOGY=<n
 
 fuzz: tools modules ## Drive the test module with random arguments (CALLS=<n> SEED=<n>)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) $(if $(TOPOLOGY),,--topology switch) --timeout 7200 \
-		--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %)
+		--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %) \
+		$(JSON:%=--json)
 
 # The modules for it are made for nothing else, but their style is checked.
 bench lint-modules rust-analyzer: export P2PDMA_BENCH := y

@@ -52,7 +52,7 @@ Exit status: 0 all passed, 1 something failed, 2 could not run.";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
-  vmtest exec -k kernel.json -t switch -- p2pdma show --json
+  vmtest exec -k kernel.json -t switch -- p2pdma show --json | jq
   vmtest exec -k kernel.json -t root-ports-intel --timeout 60 -- p2pdma verify
 
 The program comes from the program directories. Exit status: 0 if its own is, 1 if not or if the kernel
@@ -79,7 +79,8 @@ enum Action {
     Run(RunArgs),
     /// Boot one topology and show P2PDMA at work.
     Demo(DemoArgs),
-    /// Boot one topology and run one command in it, with its output and nothing else.
+    /// Boot one topology and run one command in it, with its output and nothing else, on standard
+    /// output and standard error as the command has it.
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
     /// Boot one topology and give a shell in it.
@@ -489,7 +490,11 @@ impl Sink for PlainSink<'_> {
         Ok(())
     }
 
-    fn output(&mut self, line: &str) -> Result<()> {
+    fn output(&mut self, line: &str, err: bool) -> Result<()> {
+        if err {
+            self.ui.note(line);
+            return Ok(());
+        }
         self.ui.line(line)
     }
 
@@ -536,6 +541,7 @@ impl ExecArgs {
             args: self.command[1..].to_vec(),
             timeout: Some(scaled(self.timeout, setup.scale)),
             files: self.file.clone(),
+            separate: true,
             ..Test::default()
         };
         let ui = Ui::new();

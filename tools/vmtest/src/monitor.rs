@@ -80,8 +80,8 @@ pub enum Notice {
     Stage(String),
     /// A test has begun.
     Started(usize),
-    /// A line of its output.
-    Output(String),
+    /// A line of its output, and whether it is known to come from standard error.
+    Output(String, bool),
     /// A test is over.
     Finished(Box<Raw>),
 }
@@ -309,10 +309,10 @@ impl Monitor {
                 }
                 notices
             }
-            Event::Output { test, line } => match &mut self.running {
+            Event::Output { test, line, err } => match &mut self.running {
                 Some(running) if running.raw.test == test => {
                     running.raw.output.push(line.clone());
-                    vec![Notice::Output(line)]
+                    vec![Notice::Output(line, err)]
                 }
                 _ => {
                     self.problems
@@ -595,6 +595,7 @@ mod tests {
             bench.event(Event::Output {
                 test,
                 line: "hello".into(),
+                err: false,
             });
             bench.end(test);
             bench.finish(test);
@@ -776,6 +777,7 @@ mod tests {
         bench.event(Event::Output {
             test: 9,
             line: "x".into(),
+            err: false,
         });
         bench.event(Event::Finished {
             test: 9,

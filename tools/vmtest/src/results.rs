@@ -96,7 +96,7 @@ impl Sink for KtapSink {
         self.line(&format!("# selftests: {}: {}", self.collection, test.name))
     }
 
-    fn output(&mut self, line: &str) -> Result<()> {
+    fn output(&mut self, line: &str, _err: bool) -> Result<()> {
         // Whatever a program prints, it shall not reach the terminal as an escape sequence.
         let clean: String = line
             .chars()
@@ -367,8 +367,8 @@ mod tests {
             Live::Buffer(Vec::new()),
         )
         .expect("creates");
-        sink.output("a\tb\u{1b}[31m").expect("writes");
-        sink.output("").expect("writes");
+        sink.output("a\tb\u{1b}[31m", false).expect("writes");
+        sink.output("", true).expect("writes");
         let lines = sink.buffered();
         assert_eq!(lines[..2], ["  KTAP version 1", "  1..2"]);
         assert_eq!(lines[2], "  # a\tb\u{fffd}[31m");

@@ -51,8 +51,8 @@ pub trait Sink {
     fn stage(&mut self, stage: &str) -> Result<()>;
     /// A test begins.
     fn started(&mut self, test: &Test) -> Result<()>;
-    /// A line of its output.
-    fn output(&mut self, line: &str) -> Result<()>;
+    /// A line of its output, and whether it is known to come from standard error.
+    fn output(&mut self, line: &str, err: bool) -> Result<()>;
     /// A test is judged.
     fn finished(&mut self, report: &TestReport) -> Result<()>;
 }
@@ -378,6 +378,7 @@ impl Course<'_> {
                 modules: self.guest.test_modules[index].clone(),
                 output_limit: test.output_limit(),
                 timeout_ms: test.timeout() * 1000,
+                separate: test.separate,
             });
         }
         let initramfs = at("initramfs");
@@ -418,7 +419,7 @@ impl Course<'_> {
                     booted.get_or_insert_with(|| start.elapsed());
                     sink.started(self.tests[test])
                 }
-                Notice::Output(line) => sink.output(&line),
+                Notice::Output(line, err) => sink.output(&line, err),
                 Notice::Finished(raw) => self.finish(*raw, sink),
             },
         )?;

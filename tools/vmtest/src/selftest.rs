@@ -29,7 +29,7 @@ impl Sink for Quiet {
         Ok(())
     }
 
-    fn output(&mut self, _line: &str) -> Result<()> {
+    fn output(&mut self, _line: &str, _err: bool) -> Result<()> {
         Ok(())
     }
 

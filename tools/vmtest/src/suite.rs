@@ -81,6 +81,10 @@ pub struct Test {
     /// Kernel warnings that it provokes on purpose.
     #[serde(default)]
     pub allow: Vec<Allow>,
+    /// Tell its standard error from its standard output; for commands, which are no tests: what
+    /// tests say is read in the order in which they said it.
+    #[serde(skip)]
+    pub separate: bool,
     /// Extra runner conditions, used by the runner's own tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -263,10 +263,11 @@ fn run_test(
         .map_or_else(
             |error| Outcome::NotStarted { error },
             |()| {
-                exec::run(test, plan.limit(REAP_LIMIT), &mut |line| {
+                exec::run(test, plan.limit(REAP_LIMIT), &mut |line, err| {
                     reporter.send(Event::Output {
                         test: test.index,
                         line,
+                        err,
                     });
                 })
             },

@@ -107,6 +107,9 @@ pub struct Test {
     pub timeout_ms: u64,
     /// Bytes of output that are passed on. What comes after them is dropped, and that is said.
     pub output_limit: u64,
+    /// Tell standard error from standard output. Which of two lines was written first is then only
+    /// known roughly.
+    pub separate: bool,
 }
 
 /// A numbered event. A gap in the numbers means that the port lost something.
@@ -144,6 +147,8 @@ pub enum Event {
         test: usize,
         /// The line, without its end.
         line: String,
+        /// It is known to come from standard error.
+        err: bool,
     },
     /// A test is over, and nothing of it is left running.
     Finished {
@@ -273,6 +278,7 @@ mod tests {
             event: Event::Output {
                 test: 1,
                 line: "a\tb\u{1b}[0m\r".into(),
+                err: false,
             },
         };
         let json = serde_json::to_string(&message).expect("serializes");
