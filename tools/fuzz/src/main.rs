@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Parser;
+use p2pdma_common::parse_scale;
 use rand::Rng;
 use serde::Serialize;
 
@@ -88,13 +89,6 @@ struct Arguments {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-}
-
-fn parse_scale(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(scale) if (0.1..=1000.0).contains(&scale) => Ok(scale),
-        _ => Err("a factor is a number from 0.1 to 1000".into()),
-    }
 }
 
 impl Arguments {

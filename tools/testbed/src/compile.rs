@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{anyhow, bail, Context, Result};
+use p2pdma_common::Manifest;
 
 use crate::cache::{remove_dir, write_whole, Cache};
 use crate::flavour::{Compiled, Flavour};
 use crate::kdir::{self, Config};
-use crate::manifest::Manifest;
+use crate::manifest::cached;
 use crate::prepare::{kernel_make, short_hash};
 use crate::step::Steps;
 
@@ -74,11 +75,8 @@ impl<'a> Kernel<'a> {
 
     /// The kernel, if it is ready.
     pub fn ready(&self) -> Option<(Manifest, PathBuf)> {
-        let text = fs::read_to_string(self.manifest_file()).ok()?;
-        let mut manifest: Manifest = serde_json::from_str(&text).ok()?;
-        // How it is tested is no part of the kernel, and may have changed since.
-        manifest.check = self.flavour.check.clone();
-        Some((manifest, self.manifest_file()))
+        let file = self.manifest_file();
+        Some((cached(&file, &self.flavour.check)?, file))
     }
 
     /// Makes the kernel ready, if it is not yet, and tells where it is.
@@ -229,7 +227,8 @@ fn is_object(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flavour::{tests::stock, Check, Origin};
+    use crate::flavour::{tests::stock, Origin};
+    use p2pdma_common::Check;
 
     fn put(path: &Path) {
         fs::create_dir_all(path.parent().expect("not the root")).expect("made");

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
+use p2pdma_common::Check;
 use serde::{Deserialize, Serialize};
 
 /// What a package is there for.
@@ -68,31 +69,6 @@ pub struct Compiled {
     pub base: String,
     /// The file with the options that are set.
     pub fragment: PathBuf,
-}
-
-/// How tests are run on a kernel, where nobody says otherwise.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Check {
-    /// In which topologies; in all, if none is named.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub topologies: Vec<String>,
-    /// What all time limits are multiplied by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_scale: Option<f64>,
-    /// The kernel looks for leaks: a run in which it was not asked is no good.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub kmemleak: bool,
-    /// What its command line has to say.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub cmdline: String,
-}
-
-impl Check {
-    /// Whether nothing is special about it.
-    pub fn is_plain(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A data file.

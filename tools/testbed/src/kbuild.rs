@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
+use p2pdma_common::Compilation;
 
 /// How one crate was compiled.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,37 +67,14 @@ impl Crate {
 
     /// Reads the file in which Kbuild saves a command; `None` if that compiled no Rust.
     fn parse(text: &str) -> Option<Self> {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("savedcmd_")?.split_once(" := "))?;
-        // Written for make, hence the escapes; objtool may run after the compiler.
-        let command = line
-            .1
-            .split(" ; ")
-            .next()?
-            .replace("\\#", "#")
-            .replace("$$", "$");
-        let words = shlex::split(&command)?;
-        let program = words.iter().position(|word| !word.contains('='))?;
-        let (env, rest) = words.split_at(program);
-        let source = rest.iter().rfind(|word| word.ends_with(".rs"))?;
-        if !rest.first()?.contains("rustc") && !rest.first()?.contains("clippy") {
-            return None;
-        }
-        let is_output = |word: &str| word.starts_with("--emit=") || word == source;
-        let mut args: Vec<String> = rest[1..]
-            .iter()
-            .filter(|word| !is_output(word))
-            .cloned()
-            .collect();
-        if let Some(at) = args.iter().position(|arg| arg == "--out-dir") {
-            args.drain(at..(at + 2).min(args.len()));
-        }
+        let Compilation {
+            env, args, source, ..
+        } = Compilation::parse(text)?;
         let named = args
             .windows(2)
             .find(|pair| pair[0] == "--crate-name")
             .map(|pair| pair[1].clone());
-        let stem = Path::new(source).file_stem()?.to_str()?;
+        let stem = Path::new(&source).file_stem()?.to_str()?;
         let prerequisites = text.lines().filter_map(|line| line.strip_prefix("  "));
         Some(Self {
             files: prerequisites
@@ -106,11 +84,7 @@ impl Crate {
                 .collect(),
             name: named.unwrap_or_else(|| stem.replace('-', "_")),
             source: PathBuf::from(source),
-            env: env
-                .iter()
-                .filter_map(|word| word.split_once('='))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            env,
             args,
         })
     }

@@ -8,9 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
-
-use crate::flavour::Check;
-use crate::manifest::Manifest;
+use p2pdma_common::{Check, Manifest, OWN};
 
 /// A kernel configuration.
 #[derive(Debug, Default)]
@@ -182,7 +180,7 @@ pub fn check(dir: &Path, llvm: Option<&str>, boot: bool, rustc: &str) -> Result<
         })?,
     };
     Ok(Manifest {
-        flavour: "own".into(),
+        flavour: OWN.into(),
         release,
         source,
         image: image.is_file().then_some(image),

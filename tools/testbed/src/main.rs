@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, Context, Result};
 use clap::{Parser, Subcommand};
+use p2pdma_common::Manifest;
 
 mod apt;
 mod cache;
@@ -29,7 +30,6 @@ mod step;
 use cache::Cache;
 use flavour::{Compiled, Flavour, Origin, Packaged};
 use lock::Lock;
-use manifest::Manifest;
 
 /// Prepare the kernels that the modules are built for and the tests run on.
 #[derive(Parser)]
@@ -229,7 +229,7 @@ fn run(args: Args) -> Result<bool> {
     let printed = match args.command {
         Command::Prepare { flavour, out } => {
             let (manifest, path) = kernels()?.prepare(&flavour)?;
-            manifest.write(out.as_deref())?;
+            manifest::write(&manifest, out.as_deref())?;
             path.display().to_string()
         }
         Command::Ready { flavour } => match kernels()?.ready(&flavour)? {
@@ -247,7 +247,7 @@ fn run(args: Args) -> Result<bool> {
         } => {
             let rustc = kdir::rustc_version()?;
             let manifest = kdir::check(&dir, llvm.as_deref(), boot, &rustc)?;
-            manifest.write(out.as_deref())?;
+            manifest::write(&manifest, out.as_deref())?;
             serde_json::to_string_pretty(&manifest)?
         }
         Command::UpdateLock => {

@@ -18,6 +18,7 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{anyhow, bail, Context, Result};
+use p2pdma_common::Manifest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +27,7 @@ use crate::cache::{remove_dir, write_whole, Cache};
 use crate::flavour::{Flavour, Origin, Packaged, Role};
 use crate::kdir::{check_rustc, Config};
 use crate::lock::{choose, Choice, Lock, Pin};
-use crate::manifest::Manifest;
+use crate::manifest::cached;
 use crate::step::Steps;
 
 /// To be counted up when this file changes in a way that makes another kernel directory.
@@ -191,7 +192,7 @@ impl<'a> Kernel<'a> {
 
     /// Its description, if it is complete.
     fn ready(&self) -> Option<Manifest> {
-        serde_json::from_str(&fs::read_to_string(self.manifest_file()).ok()?).ok()
+        cached(&self.manifest_file(), &self.flavour.check)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -463,6 +464,29 @@ mod tests {
         assert_eq!(kernel.ready(), None);
         fs::write(kernel.manifest_file(), "{ half").expect("written");
         assert_eq!(kernel.ready(), None);
+    }
+
+    #[test]
+    fn how_it_is_tested_is_read_anew() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let cache = Cache::open(dir.path()).expect("opened");
+        let mut flavour = stock();
+        let manifest = Manifest {
+            flavour: flavour.name.clone(),
+            release: "7.3.4+deb13-amd64".into(),
+            source: dir.path().join("source"),
+            build: dir.path().join("build"),
+            image: None,
+            modules: dir.path().join("modules"),
+            make: BTreeMap::new(),
+            check: flavour.check.clone(),
+        };
+        flavour.check.topologies = vec!["switch".into()];
+        let kernel = Kernel::new(&cache, &flavour, &pin("a"), "rustc 1");
+        let text = serde_json::to_vec(&manifest).expect("valid");
+        write_whole(&kernel.manifest_file(), &text).expect("written");
+        let manifest = kernel.ready().expect("ready");
+        assert_eq!(manifest.check.topologies, ["switch"]);
     }
 
     #[test]

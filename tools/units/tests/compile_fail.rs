@@ -15,6 +15,8 @@ use std::{
     process::Command,
 };
 
+use p2pdma_common::Compilation;
+
 /// A library, by a module that uses it.
 struct Library {
     /// Directory of the module, relative to the one that the modules were built in.
@@ -42,64 +44,36 @@ const LIBRARIES: [Library; 2] = [
     },
 ];
 
-/// Kbuild's command for the user of a [`Library`]: environment, program, arguments but for outputs
-/// and the source.
+/// Kbuild's command for the user of a [`Library`].
 struct Compiler {
     dir: PathBuf,
-    env: Vec<(String, String)>,
-    argv: Vec<String>,
+    command: Compilation,
 }
 
 impl Compiler {
     fn from_kbuild(dir: &Path, library: &Library) -> Self {
-        let user = library.user;
-        let path = dir.join(library.dir).join(format!(".{user}.o.cmd"));
+        let path = dir
+            .join(library.dir)
+            .join(format!(".{}.o.cmd", library.user));
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|e| panic!("{}: {e} (run `make modules` first)", path.display()));
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("savedcmd_")?.split_once(" := "))
-            .map(|(_, command)| command)
-            .expect("Kbuild saves the command");
-        // Make and the shell both saw it: what is behind the compiler's run is for objtool.
-        let command = line.split(" ; ").next().unwrap_or(line).replace("\\#", "#");
-        let mut words = shlex::split(&command).expect("the command is one of a shell");
-        let program = words
-            .iter()
-            .position(|word| !word.contains('='))
-            .expect("a program");
-        let env = words
-            .drain(..program)
-            .filter_map(|word| {
-                let (name, value) = word.split_once('=')?;
-                Some((name.to_owned(), value.to_owned()))
-            })
-            .collect();
-        let end = words
-            .iter()
-            .position(|word| word.ends_with(&format!("{user}.rs")))
-            .expect("the source is in the command");
-
-        words.truncate(end);
-        words.retain(|word| !word.starts_with("--emit="));
         Self {
             dir: dir.to_owned(),
-            env,
-            argv: words,
+            command: Compilation::parse(&text).expect("Kbuild saves the command"),
         }
     }
 
     /// The errors that compiling `source` gives, by code or text, and all that the compiler says.
     fn errors(&self, source: &Path) -> (BTreeSet<String>, String) {
         let out = tempfile::tempdir().expect("a temporary directory");
-        let output = Command::new(&self.argv[0])
-            .args(&self.argv[1..])
+        let output = Command::new(&self.command.program)
+            .args(&self.command.args)
             .arg(format!(
                 "--emit=metadata={}",
                 out.path().join("lib.rmeta").display()
             ))
             .arg(source)
-            .envs(self.env.iter().cloned())
+            .envs(&self.command.env)
             // As the kernel's Makefile does: the kernel uses unstable features.
             .env("RUSTC_BOOTSTRAP", "1")
             .current_dir(&self.dir)

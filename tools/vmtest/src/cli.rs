@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{anyhow, bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use glob::Pattern;
+use p2pdma_common::parse_scale;
 use serde::Serialize;
 use vmtest_guest::Mode;
 
@@ -214,13 +215,6 @@ struct SelftestArgs {
     suite: PathBuf,
     #[command(flatten)]
     guest: GuestArgs,
-}
-
-fn parse_scale(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(scale) if (0.1..=1000.0).contains(&scale) => Ok(scale),
-        _ => Err("a factor is a number from 0.1 to 1000".into()),
-    }
 }
 
 /// What time limits are multiplied by: the user knows how slow the machine is, and the flavour how
@@ -773,14 +767,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn scales_are_checked() {
-        assert_eq!(parse_scale("4"), Ok(4.0));
-        for wrong in ["0", "-1", "x", "NaN", "inf"] {
-            assert!(parse_scale(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
-use serde::Deserialize;
+use anyhow::{anyhow, bail, Context, Result};
+use p2pdma_common::{Check, Manifest};
 
 /// A kernel, with its modules by name.
 #[derive(Debug, Clone)]
@@ -24,35 +24,6 @@ pub struct Kernel {
     pub builtin: BTreeSet<String>,
     /// How tests are run on it, where nobody says otherwise.
     pub check: Check,
-}
-
-/// How tests are run on a kernel.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Check {
-    /// In which topologies; in all, if none is named.
-    #[serde(default)]
-    pub topologies: Vec<String>,
-    /// What all time limits are multiplied by.
-    #[serde(default)]
-    pub timeout_scale: Option<f64>,
-    /// It looks for leaks: a run in which it was not asked is no good.
-    #[serde(default)]
-    pub kmemleak: bool,
-    /// What its command line has to say.
-    #[serde(default)]
-    pub cmdline: String,
-}
-
-/// The description that the testbed writes beside each kernel it prepares.
-#[derive(Debug, Deserialize)]
-struct Description {
-    flavour: String,
-    release: String,
-    image: PathBuf,
-    modules: PathBuf,
-    #[serde(default)]
-    check: Check,
 }
 
 impl Kernel {
@@ -85,21 +56,18 @@ impl Kernel {
 
     fn described(json: &Path) -> Result<Self> {
         let text = fs::read_to_string(json).with_context(|| json.display().to_string())?;
-        let description: Description = serde_json::from_str(&text)
+        let manifest: Manifest = serde_json::from_str(&text)
             .with_context(|| format!("{} does not describe a kernel", json.display()))?;
-        if description.modules.join("include/config").is_dir() {
-            let mut kernel = Self::build_tree(&description.modules)?;
-            kernel.flavour = description.flavour;
-            kernel.check = description.check;
-            return Ok(kernel);
-        }
-        let mut kernel = Self::installed(
-            description.flavour,
-            description.release,
-            description.image,
-            &description.modules,
-        )?;
-        kernel.check = description.check;
+        let mut kernel = if manifest.modules.join("include/config").is_dir() {
+            Self::build_tree(&manifest.modules)?
+        } else {
+            let image = manifest
+                .image
+                .ok_or_else(|| anyhow!("{} names no image to boot", json.display()))?;
+            Self::installed(String::new(), manifest.release, image, &manifest.modules)?
+        };
+        kernel.flavour = manifest.flavour;
+        kernel.check = manifest.check;
         Ok(kernel)
     }
 
@@ -235,6 +203,8 @@ mod tests {
         let text = serde_json::json!({
             "flavour": "debug",
             "release": "7.3.4-d",
+            "source": root,
+            "build": root.join("build"),
             "image": root.join("build/arch/x86/boot/bzImage"),
             "modules": root.join("build"),
             "check": { "topologies": ["switch"], "timeout-scale": 8.0, "kmemleak": true },
@@ -245,6 +215,11 @@ mod tests {
         assert_eq!(kernel.check.topologies, ["switch"]);
         assert_eq!(kernel.check.timeout_scale, Some(8.0));
         assert!(kernel.check.kmemleak);
+        // A key that nobody knows is not passed over.
+        let text = text.to_string().replace("timeout-scale", "time-scale");
+        put(root.join("kernel.json"), &text);
+        let error = format!("{:#}", Kernel::open(root).expect_err("unknown key"));
+        assert!(error.contains("time-scale"), "{error}");
     }
 
     #[test]

@@ -204,7 +204,7 @@ pub fn modinfo(module: &[u8]) -> Result<ModInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Check;
+    use p2pdma_common::Check;
 
     #[test]
     fn modinfo_is_parsed() {

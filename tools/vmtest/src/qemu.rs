@@ -181,7 +181,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::kernel::Check;
+    use p2pdma_common::Check;
 
     #[test]
     fn sizes() {

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What several of the tools must agree on.
+
+mod kbuild;
+mod manifest;
+mod scale;
+
+pub use kbuild::Compilation;
+pub use manifest::{Check, Manifest, OWN};
+pub use scale::parse_scale;
