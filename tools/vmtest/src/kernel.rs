@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
-use p2pdma_common::{Check, Manifest};
+use p2pdma_common::{Check, Manifest, OWN};
 
 /// A kernel, with its modules by name.
 #[derive(Debug, Clone)]
@@ -26,7 +26,16 @@ pub struct Kernel {
     pub check: Check,
 }
 
+/// Flavours of kernels that the testbed has not described.
+const CUSTOM: &str = "custom";
+const INSTALLED: &str = "installed";
+
 impl Kernel {
+    /// Whether it is the user's, who decides what it has.
+    pub fn is_own(&self) -> bool {
+        matches!(&*self.flavour, OWN | CUSTOM | INSTALLED)
+    }
+
     /// Opens a `kernel.json`, a directory with one, a kernel build tree, or
     /// `/lib/modules/<release>`.
     pub fn open(path: &Path) -> Result<Self> {
@@ -42,7 +51,7 @@ impl Kernel {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default();
-            Self::installed("installed".into(), release, path.join("vmlinuz"), path)
+            Self::installed(INSTALLED.into(), release, path.join("vmlinuz"), path)
         } else if path.exists() {
             bail!(
                 "{}: neither a kernel.json, nor a built kernel tree (no \
@@ -101,7 +110,7 @@ impl Kernel {
             .filter_map(|file| Some((module_name(&file)?, file)))
             .collect();
         Self {
-            flavour: "custom".into(),
+            flavour: CUSTOM.into(),
             release: release.trim().into(),
             image: tree.join("arch/x86/boot/bzImage"),
             modules,
@@ -184,6 +193,7 @@ mod tests {
         put(root.join("arch/x86/boot/bzImage"), "");
         let kernel = Kernel::open(root).expect("opens");
         assert_eq!(kernel.release, "7.3.4-own");
+        assert!(kernel.is_own());
         assert_eq!(
             kernel.modules.keys().collect::<Vec<_>>(),
             [&"ext4".to_string()]
@@ -212,6 +222,7 @@ mod tests {
         put(root.join("kernel.json"), &text.to_string());
         let kernel = Kernel::open(root).expect("opens");
         assert_eq!(kernel.flavour, "debug");
+        assert!(!kernel.is_own());
         assert_eq!(kernel.check.topologies, ["switch"]);
         assert_eq!(kernel.check.timeout_scale, Some(8.0));
         assert!(kernel.check.kmemleak);

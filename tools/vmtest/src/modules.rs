@@ -60,18 +60,20 @@ impl<'a> Library<'a> {
         Ok(images)
     }
 
+    /// The first of `wanted` that is nowhere; their dependencies are not looked at.
+    pub fn lacks(&self, wanted: &[String]) -> Option<String> {
+        let name = |entry: &String| entry.split(' ').next().unwrap_or(entry).replace('-', "_");
+        wanted.iter().map(name).find(|name| {
+            !self.own.contains_key(name)
+                && !self.kernel.modules.contains_key(name)
+                && !self.kernel.builtin.contains(name)
+        })
+    }
+
     /// Whether each of `wanted` is somewhere; their dependencies are not looked at.
     pub fn check(&self, wanted: &[String]) -> Result<()> {
-        for entry in wanted {
-            let name = entry.split(' ').next().unwrap_or(entry).replace('-', "_");
-            let known = self.own.contains_key(&name)
-                || self.kernel.modules.contains_key(&name)
-                || self.kernel.builtin.contains(&name);
-            if !known {
-                return Err(self.missing(&name));
-            }
-        }
-        Ok(())
+        self.lacks(wanted)
+            .map_or(Ok(()), |name| Err(self.missing(&name)))
     }
 
     fn add(

@@ -205,6 +205,23 @@ pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
     })
 }
 
+/// The verdict on a test that is not run, because the kernel lacks what it needs.
+pub fn skipped(test: &Test, reason: String) -> TestReport {
+    TestReport {
+        name: test.name.clone(),
+        status: Status::Skip,
+        reason: reason.clone(),
+        cases: vec![Case {
+            name: test.name.clone(),
+            status: Status::Skip,
+            reason,
+        }],
+        seconds: 0.0,
+        diagnostics: Vec::new(),
+        output: Vec::new(),
+    }
+}
+
 /// What the way it ended says, with what contradicts its own results.
 fn ending(
     test: &Test,
@@ -538,6 +555,14 @@ mod tests {
         assert_eq!(reason(4, "# SKIP no device\n\n"), "no device");
         assert_eq!(reason(4, ""), "it gives no reason");
         assert_eq!(reason(4, "1..1\nok 1 a # SKIP no device\n"), "no device");
+    }
+
+    #[test]
+    fn what_is_not_run_is_one_skipped_case() {
+        let report = skipped(&test(), "no module".into());
+        assert_eq!(Totals::of(report.cases.iter()).skipped, 1);
+        let line = ktap_lines(1, "p2pdma", &report).pop().expect("a line");
+        assert_eq!(line, "ok 1 selftests: p2pdma: t # SKIP no module");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::modules::{Image, Library};
 use crate::monitor::{Ending, Limits, Monitor, Notice, Raw};
 use crate::qemu::{self, Wiring};
-use crate::report::{judge, judge_kernel_log, TestReport, TopologyReport};
+use crate::report::{judge, judge_kernel_log, skipped, TestReport, TopologyReport};
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
@@ -87,9 +87,27 @@ impl Setup {
         )
     }
 
+    fn library(&self) -> Library<'_> {
+        Library::new(&self.kernel, self.module_dir.as_deref())
+    }
+
+    /// Why `test` is not run on this kernel: kernels of the user's need not have all modules. Those
+    /// of the project do not depend on how a kernel is configured: `make modules` makes them.
+    fn lacks(&self, library: &Library<'_>, test: &Test) -> Option<String> {
+        let collection = &self.suite.collection;
+        let name = library.lacks(&test.modules)?;
+        (self.kernel.is_own() && !name.starts_with(collection)).then(|| {
+            format!(
+                "kernel {} has no module {name}; tools/testing/selftests/{collection}/config lists \
+                 what tests need",
+                self.kernel.release
+            )
+        })
+    }
+
     /// Looks for what is needed, before anything is started or said.
     pub fn check(&self, work: &[(&Topology, Vec<&Test>)]) -> Result<()> {
-        let library = Library::new(&self.kernel, self.module_dir.as_deref());
+        let library = self.library();
         self.find_program(GUEST)?;
         library.check(&self.suite.modules)?;
         for (topology, tests) in work {
@@ -98,9 +116,11 @@ impl Setup {
                 .with_context(|| format!("needed by topology {}", topology.name))?;
             for test in tests {
                 self.find_program(test.program())?;
-                library
-                    .check(&test.modules)
-                    .with_context(|| format!("needed by test {}", test.name))?;
+                if self.lacks(&library, test).is_none() {
+                    library
+                        .check(&test.modules)
+                        .with_context(|| format!("needed by test {}", test.name))?;
+                }
             }
         }
         Ok(())
@@ -155,7 +175,7 @@ impl Setup {
             archive.link("/bin/sh", "busybox");
         }
 
-        let library = Library::new(&self.kernel, self.module_dir.as_deref());
+        let library = self.library();
         let mut have = BTreeSet::new();
         let wanted: Vec<String> = topology
             .modules
@@ -184,8 +204,13 @@ impl Setup {
             // A test may be the first of its boot, so each names all that it needs; the guest loads
             // a module once.
             let mut fresh = modules.iter().map(|module| module.name.clone()).collect();
+            // In a shell, what does not need them can be tried.
+            let wanted = match self.lacks(&library, test) {
+                Some(_) => &[][..],
+                None => &test.modules,
+            };
             let images = library
-                .resolve(&test.modules, &mut fresh)
+                .resolve(wanted, &mut fresh)
                 .with_context(|| format!("needed by test {}", test.name))?;
             test_modules.push(put(images));
         }
@@ -266,6 +291,21 @@ impl Setup {
         log: &Path,
         sink: &mut dyn Sink,
     ) -> Result<TopologyReport> {
+        let library = self.library();
+        let mut reports = Vec::new();
+        let mut able = Vec::new();
+        for &test in tests {
+            match self.lacks(&library, test) {
+                Some(why) => {
+                    let report = skipped(test, why);
+                    sink.started(test)?;
+                    sink.finished(&report)?;
+                    reports.push(report);
+                }
+                None => able.push(test),
+            }
+        }
+        let tests = &able[..];
         let guest = self.guest(topology, tests, extra)?;
         let mut log = create(log)?;
         let mut course = Course {
@@ -316,7 +356,7 @@ impl Setup {
             &course.console,
         );
         sink.finished(&kernel_log)?;
-        let mut reports = course.reports;
+        reports.append(&mut course.reports);
         reports.push(kernel_log);
         Ok(TopologyReport {
             name: topology.name.clone(),
@@ -494,4 +534,49 @@ pub fn create(path: &Path) -> Result<File> {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     }
     File::create(path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p2pdma_common::{Check, OWN};
+
+    fn setup(flavour: &str) -> Setup {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Setup {
+            kernel: Kernel {
+                flavour: flavour.into(),
+                release: "7.3.4".into(),
+                image: PathBuf::new(),
+                modules: BTreeMap::new(),
+                builtin: BTreeSet::from(["loop".to_string()]),
+                check: Check::default(),
+            },
+            suite: toml::from_str("collection = \"p2pdma\"").expect("a suite"),
+            module_dir: None,
+            bin_dirs: vec!["/bin".into()],
+            qemu: PathBuf::new(),
+            scale: 1.0,
+            interrupted: &NEVER,
+        }
+    }
+
+    #[test]
+    fn only_kernels_of_the_users_may_lack_what_a_test_needs() {
+        let why = |flavour: &str, modules: &[&str]| {
+            let setup = setup(flavour);
+            let test = Test {
+                modules: modules.iter().map(|&name| name.into()).collect(),
+                ..Test::default()
+            };
+            setup.lacks(&setup.library(), &test)
+        };
+        let said = why(OWN, &["loop", "null_blk nr_devices=1"]).expect("it lacks one");
+        assert!(said.contains("no module null_blk;"), "{said}");
+        assert!(said.contains("selftests/p2pdma/config"), "{said}");
+        assert_eq!(why(OWN, &["loop"]), None);
+        // That is an error: it was not built, or the testbed's kernel is not what it should be.
+        assert_eq!(why(OWN, &["p2pdma_test"]), None);
+        assert_eq!(why("stock", &["null_blk"]), None);
+    }
 }
