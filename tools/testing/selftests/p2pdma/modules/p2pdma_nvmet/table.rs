@@ -190,7 +190,11 @@ impl Watcher for Table {
         }
 
         // Another bus notification for the same device may be under way, and has its own entry.
-        if let Some(index) = entries.leaving.iter().position(|other| is_same(other, device)) {
+        if let Some(index) = entries
+            .leaving
+            .iter()
+            .position(|other| is_same(other, device))
+        {
             // It is there.
             let _ = entries.leaving.remove(index);
         }
