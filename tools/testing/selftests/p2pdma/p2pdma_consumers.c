@@ -272,28 +272,6 @@ static int partition(const struct p2p_client *c, int number, int op)
 	return ret;
 }
 
-/* Run a program without its output: its exit status, or -1. */
-static int run(const char * const argv[])
-{
-	int status;
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (!pid) {
-		int null = open("/dev/null", O_RDWR);
-
-		dup2(null, 0);
-		dup2(null, 1);
-		dup2(null, 2);
-		execv(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
-}
-
 /*
  * What cannot be made is left out, with the reason; where the environment has
  * seen to it that all is there, it is a failure.
@@ -348,7 +326,7 @@ static void make_file_system(enum kind kind, const struct p2p_client *c,
 		const char * const argv[] = { mkfs, "-q", extra, device, NULL };
 
 		snprintf(mkfs, sizeof(mkfs), "%s/mkfs.%s", places[i], name);
-		ret = run(argv);
+		ret = p2p_run(argv);
 	}
 	if (ret) {
 		left_out("mkfs.%s %s: %s", name, device,

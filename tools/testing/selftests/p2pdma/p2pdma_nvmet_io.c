@@ -341,6 +341,73 @@ TEST_F(command, write_read)
 				sizeof(why)));
 }
 
+#define NVME_CLI	"/usr/sbin/nvme"
+
+/* Move data between the disk and a file, as an administrator does. */
+static int nvme_cli(const struct target *t, const char *what, uint64_t pos,
+		    size_t len, const char *file)
+{
+	char start[48], count[48], size[48], data[PATH_MAX];
+	const char * const argv[] = {
+		NVME_CLI, what, t->disk.path, start, count, size, data, NULL
+	};
+
+	snprintf(start, sizeof(start), "--start-block=%llu",
+		 (unsigned long long)(pos / t->disk.lba));
+	snprintf(count, sizeof(count), "--block-count=%zu",
+		 len / t->disk.lba - 1);
+	snprintf(size, sizeof(size), "--data-size=%zu", len);
+	snprintf(data, sizeof(data), "--data=%s", file);
+	return p2p_run(argv);
+}
+
+/*
+ * What came through the target is what nvme-cli reads from the disk, past the
+ * block layer; and what nvme-cli writes there comes back through the target.
+ */
+TEST_F(command, nvme_cli)
+{
+	char name[] = "/tmp/p2pdma_nvmet.XXXXXX", why[256];
+	struct p2pdma_nvmet_command cmd;
+	struct target *t = &self->t;
+	const size_t len = KB(32);
+	int fd;
+
+	if (access(NVME_CLI, X_OK)) {
+		/* who names a topology has seen to it that it is there */
+		ASSERT_EQ(NULL, getenv("P2PDMA_TOPOLOGY"));
+		SKIP(return, NVME_CLI ": install nvme-cli");
+	}
+	fd = mkstemp(name);
+	ASSERT_LE(0, fd);
+
+	medium_fill(_metadata, t, t->pos, len, P2P_AROUND);
+	p2p_fill(t->ram, len, P2P_DATA, t->pos);
+	cmd = rw(t, OP_WRITE, t->pos, len, t->ram);
+	EXPECT_STATUS(0, &t->host, &cmd);
+	EXPECT_EQ(P2PDMA_NVMET_P2P, cmd.place);
+	EXPECT_EQ(0, nvme_cli(t, "read", t->pos, len, name));
+	memset(t->ram, 0, len);
+	EXPECT_EQ((ssize_t)len, pread(fd, t->ram, len, 0));
+	data_verdict(_metadata, &t->expect,
+		     !p2p_check(t->ram, len, P2P_DATA, t->pos, why,
+				sizeof(why)));
+
+	p2p_fill(t->ram, len, P2P_PRESET, t->pos);
+	EXPECT_EQ((ssize_t)len, pwrite(fd, t->ram, len, 0));
+	EXPECT_EQ(0, nvme_cli(t, "write", t->pos, len, name));
+	memset(t->ram, 0, len);
+	cmd = rw(t, OP_READ, t->pos, len, t->ram);
+	EXPECT_STATUS(0, &t->host, &cmd);
+	EXPECT_EQ(P2PDMA_NVMET_P2P, cmd.place);
+	data_verdict(_metadata, &t->expect,
+		     !p2p_check(t->ram, len, P2P_PRESET, t->pos, why,
+				sizeof(why)));
+
+	close(fd);
+	unlink(name);
+}
+
 TEST_F(command, flush)
 {
 	struct p2pdma_nvmet_command cmd = command(1, OP_FLUSH, 1);

@@ -931,6 +931,30 @@ void p2p_copy_out(void *ram, const void *mem, size_t len)
 		*(uint64_t *)(ram + i) = readq(mem + i);
 }
 
+/* ---- programs ---------------------------------------------------------- */
+
+/* Run a program without its output: its exit status, or -1. */
+int p2p_run(const char * const argv[])
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		int null = open("/dev/null", O_RDWR);
+
+		dup2(null, 0);
+		dup2(null, 1);
+		dup2(null, 2);
+		execv(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
 /* ---- privileges -------------------------------------------------------- */
 
 #define NOBODY	65534

@@ -140,6 +140,9 @@ int p2p_make_array(int number, int level, int disks,
 		   const char * const *devices, int nr, char *path, size_t len);
 int p2p_stop_array(const char *path);
 
+/* Run a program, by its path, without its output: its exit status, or -1. */
+int p2p_run(const char * const argv[]);
+
 /* The kernel's messages, from the call of kmsg_open() or kmsg_skip() on. */
 int kmsg_open(void);
 void kmsg_skip(int fd);
