@@ -52,6 +52,9 @@ pub struct Check {
     /// The kernel looks for leaks: a run in which it was not asked is no good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kmemleak: bool,
+    /// Tests that have all they need on it: they are not skipped as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub must_run: Vec<String>,
     /// What its command line has to say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,
@@ -81,6 +84,7 @@ mod tests {
                 topologies: vec!["switch".into()],
                 timeout_scale: Some(10.0),
                 kmemleak: true,
+                must_run: vec!["p2pdma_kunit".into()],
                 cmdline: "no5lvl".into(),
             },
         }

@@ -205,6 +205,20 @@ pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
     })
 }
 
+/// The verdict on a test that has all it needs: that it was skipped is a failure.
+pub fn required(mut report: TestReport) -> TestReport {
+    if report.status == Status::Skip {
+        report.status = Status::Fail;
+        report.reason = format!("it must run on this kernel, but says SKIP {}", report.reason);
+        report.cases = vec![Case {
+            name: report.name.clone(),
+            status: Status::Fail,
+            reason: report.reason.clone(),
+        }];
+    }
+    report
+}
+
 /// The verdict on a test that is not run, because the kernel lacks what it needs.
 pub fn skipped(test: &Test, reason: String) -> TestReport {
     TestReport {
@@ -697,6 +711,22 @@ mod tests {
             bad.diagnostics.last().map(String::as_str),
             Some("known leak \"map\": 2 objects, 1 at most")
         );
+    }
+
+    #[test]
+    fn what_must_run_is_not_skipped() {
+        let (report, _) = verdict(exited(4, "1..0 # SKIP no faults\n"));
+        let report = required(report);
+        assert_eq!(report.status, Status::Fail);
+        assert_eq!(
+            report.reason,
+            "it must run on this kernel, but says SKIP no faults"
+        );
+        assert_eq!(Totals::of(report.cases.iter()).failed, 1);
+        // A case that is skipped is none of its business.
+        let (report, _) = verdict(exited(0, "1..2\nok 1 a\nok 2 b # SKIP no disk\n"));
+        let report = required(report);
+        assert_eq!((report.status, report.cases.len()), (Status::Pass, 2));
     }
 
     #[test]

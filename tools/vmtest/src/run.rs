@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::modules::{Image, Library};
 use crate::monitor::{Ending, Limits, Monitor, Notice, Raw};
 use crate::qemu::{self, Wiring};
-use crate::report::{judge, judge_kernel_log, skipped, TestReport, TopologyReport};
+use crate::report::{judge, judge_kernel_log, required, skipped, TestReport, TopologyReport};
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
@@ -498,7 +498,11 @@ impl Course<'_> {
     }
 
     fn finish(&mut self, raw: Raw, sink: &mut dyn Sink) -> Result<()> {
-        let report = judge(self.tests[raw.test], raw)?;
+        let test = self.tests[raw.test];
+        let mut report = judge(test, raw)?;
+        if self.setup.kernel.check.must_run.contains(&test.name) {
+            report = required(report);
+        }
         sink.finished(&report)?;
         self.reports.push(report);
         Ok(())
