@@ -84,9 +84,9 @@ impl<'bound> Bars<'bound> {
         let provider =
             unsafe { bindings::pcim_p2pdma_provider(raw::pci_dev(self.dev), index.into()) };
 
-        // SAFETY: The C structure is not changed after it was set up, and freed when the device is
-        // unbound: it is valid for `'bound`.
         NonNull::new(provider).map(|provider| BarProvider {
+            // SAFETY: The C structure is not changed after it was set up, and freed when the device
+            // is unbound: it is valid for `'bound`.
             raw: unsafe { provider.as_ref() },
             bar: provider::bar(self.dev, index),
         })

@@ -209,7 +209,10 @@ pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
 pub fn required(mut report: TestReport) -> TestReport {
     if report.status == Status::Skip {
         report.status = Status::Fail;
-        report.reason = format!("it must run on this kernel, but says SKIP {}", report.reason);
+        report.reason = format!(
+            "it must run on this kernel, but says SKIP {}",
+            report.reason
+        );
         report.cases = vec![Case {
             name: report.name.clone(),
             status: Status::Fail,

@@ -62,10 +62,12 @@ static size_t largest(const struct p2p_provider *provider)
 }
 
 /* The size of an entry is a number of 32 bits. */
-#define SKIP_IF_HUGE() do {						\
-	if (largest(variant->provider) + page > UINT32_MAX)		\
-		SKIP(return, "ranges of 4 GiB, and entries have less");	\
-} while (0)
+static bool is_huge(const struct p2p_provider *provider)
+{
+	return largest(provider) + page > UINT32_MAX;
+}
+
+#define HUGE_RANGES	"ranges of 4 GiB, and entries have less"
 
 /* ---- accounting -------------------------------------------------------- */
 
@@ -149,7 +151,8 @@ TEST_F(alloc, to_the_last_page)
 	const size_t part = largest(variant->provider);
 	uint32_t id;
 
-	SKIP_IF_HUGE();
+	if (is_huge(variant->provider))
+		SKIP(return, HUGE_RANGES);
 
 	/* each range in one piece, and in two */
 	id = MEMORY(part, ranges);
@@ -172,7 +175,8 @@ TEST_F(alloc, too_much)
 {
 	size_t rest = variant->provider->rest;
 
-	SKIP_IF_HUGE();
+	if (is_huge(variant->provider))
+		SKIP(return, HUGE_RANGES);
 	EXPECT_EQ(-ENOMEM, h_memory(self->dev, variant->provider->bdf,
 				    largest(variant->provider) + page, 1));
 	EXPECT_EQ(-ENOMEM, h_memory(self->dev, variant->provider->bdf,
@@ -233,7 +237,8 @@ TEST_F(alloc, with_user_space)
 
 	if (variant->provider->ranges > 1)
 		SKIP(return, "the pool is no single run of pages");
-	SKIP_IF_HUGE();
+	if (is_huge(variant->provider))
+		SKIP(return, HUGE_RANGES);
 	id = MEMORY(rest / 2, 1);
 	ASSERT_LE(0, pool);
 	EXPECT_EQ(MAP_FAILED, p2p_map(pool, rest - rest / 2 + page));

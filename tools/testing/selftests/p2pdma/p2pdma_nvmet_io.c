@@ -451,16 +451,17 @@ static void get_discarded(struct __test_metadata *_metadata,
 			  uint64_t *sectors)
 {
 	char path[PATH_MAX], text[512] = "";
-	int fd;
+	int fd, found;
 
 	snprintf(path, sizeof(path), "/sys/block/%s/stat", t->disk.name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ASSERT_LE(0, fd);
 	ASSERT_LT(0, read(fd, text, sizeof(text) - 1));
 	close(fd);
-	ASSERT_EQ(2, sscanf(text,
-			    "%*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %lu %*u %lu",
-			    ios, sectors));
+	found = sscanf(text,
+		       "%*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %lu %*u %lu",
+		       ios, sectors);
+	ASSERT_EQ(2, found);
 }
 
 /*

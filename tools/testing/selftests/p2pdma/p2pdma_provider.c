@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include <linux/io.h>
+
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
 #include "p2pdma_util.h"
@@ -1123,9 +1125,8 @@ TEST_F_TIMEOUT(taken, enabled, 120)
 {
 	const struct subject *s = variant->subject;
 	char enable[PATH_MAX], path[PATH_MAX];
-	volatile uint32_t *cc;
 	int kmsg, resource;
-	char *registers;
+	char *registers, *cc;
 
 	kmsg = kmsg_open();
 	ASSERT_LE(0, kmsg);
@@ -1142,24 +1143,24 @@ TEST_F_TIMEOUT(taken, enabled, 120)
 			 resource, 0);
 	ASSERT_NE(MAP_FAILED, (void *)registers)
 		TH_LOG("%s: %s", path, strerror(errno));
-	cc = (volatile uint32_t *)(registers + NVME_CC);
+	cc = registers + NVME_CC;
 
 	/* the nvme driver has shut it down, which leaves it enabled: reset it */
-	*cc = 0;
-	EXPECT_EQ(0U, *cc & NVME_CC_EN);
+	writel(0, cc);
+	EXPECT_EQ(0U, readl(cc) & NVME_CC_EN);
 	/* without queues it cannot work, but that is not the driver's business */
-	*cc = NVME_CC_ENABLE;
-	EXPECT_EQ((uint32_t)NVME_CC_ENABLE, *cc);
+	writel(NVME_CC_ENABLE, cc);
+	EXPECT_EQ((uint32_t)NVME_CC_ENABLE, readl(cc));
 
 	kmsg_skip(kmsg);
 	EXPECT_ERRNO(EBUSY, bind_it(s));
 	expect_log(_metadata, kmsg, s->bdf,
 		   "the controller is enabled: bind the nvme driver and unbind it, which shuts it down");
 	EXPECT_FALSE(is_bound(s->bdf, DRIVER));
-	EXPECT_EQ((uint32_t)NVME_CC_ENABLE, *cc);
+	EXPECT_EQ((uint32_t)NVME_CC_ENABLE, readl(cc));
 
-	*cc = 0;
-	EXPECT_EQ(0U, *cc);
+	writel(0, cc);
+	EXPECT_EQ(0U, readl(cc));
 	EXPECT_EQ(0, munmap(registers, page));
 	close(resource);
 	EXPECT_EQ(0, p2p_sysfs_write(enable, "0"));
