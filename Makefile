@@ -115,7 +115,7 @@ unit: modules ## Run the unit tests of the library and the tools
 	$(Q)$(WITH_KERNEL) export P2PDMA_MODULE_DIR=$$OUT KERNEL_SOURCE && \
 		$(CARGO) test --locked --workspace -- --include-ignored
 
-selftest: tools ## Check that the test runner finds what is wrong with a guest
+selftest: tools modules kselftest ## Check that the test runner finds what is wrong with a guest
 	$(Q)$(WITH_KERNEL) $(call VMTEST,selftest)
 
 lint: lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules ## Check the style of all sources
