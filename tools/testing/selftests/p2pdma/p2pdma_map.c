@@ -331,7 +331,8 @@ static bool within_32_bits(const char *bdf)
 
 /*
  * For a client that takes 64 KiB in a piece, and 32 bits of address, as those
- * whose driver does not say. An IOMMU makes several pieces of the list then, of several entries each.
+ * whose driver does not say. An IOMMU makes several pieces of the list then, of
+ * several entries each.
  */
 TEST_F(provider, map_in_pieces)
 {
