@@ -55,6 +55,9 @@ pub struct Check {
     /// Tests that have all they need on it: they are not skipped as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub must_run: Vec<String>,
+    /// Known defects of the kernel that this one does not have: they are no excuse on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<String>,
     /// What its command line has to say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,
@@ -85,6 +88,7 @@ mod tests {
                 timeout_scale: Some(10.0),
                 kmemleak: true,
                 must_run: vec!["p2pdma_kunit".into()],
+                fixed: vec!["some-leak".into()],
                 cmdline: "no5lvl".into(),
             },
         }

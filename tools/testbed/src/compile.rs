@@ -6,6 +6,10 @@
 //! nor selected by an option that is, is off. As in `prepare`, the build tree cannot be moved, and
 //! is complete when `kernel.json` is there. The compiler's output is kept by ccache as well, so
 //! that a changed option costs only what depends on it.
+//!
+//! It is compiled from a copy of the source, whose files are links to it but for those that
+//! patches change. Where that copy lies says nothing of the source, so that what ccache has of one
+//! source is good for another one.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -23,7 +27,7 @@ use crate::prepare::{kernel_make, short_hash};
 use crate::step::Steps;
 
 /// To be counted up when this file changes in a way that makes another kernel directory.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Disk space that compiling a kernel needs.
 const NEEDED: u64 = 3500 << 20;
@@ -37,6 +41,7 @@ pub struct Kernel<'a> {
     flavour: &'a Flavour,
     fragment: PathBuf,
     options: String,
+    patches: &'a [PathBuf],
     rustc: &'a str,
 }
 
@@ -45,7 +50,7 @@ impl<'a> Kernel<'a> {
     pub fn new(
         cache: &Cache,
         flavour: &'a Flavour,
-        compiled: &Compiled,
+        compiled: &'a Compiled,
         (base, base_file): &(Manifest, PathBuf),
         rustc: &'a str,
     ) -> Result<Self> {
@@ -55,8 +60,13 @@ impl<'a> Kernel<'a> {
         // The name of that directory says which source it is.
         let source = base_file.parent().and_then(Path::file_name);
         let clang = clang_version()?;
+        let mut patches = String::new();
+        for patch in &compiled.patches {
+            patches += &fs::read_to_string(patch)
+                .with_context(|| format!("cannot read {}", patch.display()))?;
+        }
         let key = short_hash(&format!(
-            "{RECIPE} {rustc} {clang} {:?} {source:?} {options}",
+            "{RECIPE} {rustc} {clang} {:?} {source:?} {options} {patches}",
             flavour.make
         ));
         let name = format!("{}-{}-{key}", flavour.name, base.release);
@@ -65,6 +75,7 @@ impl<'a> Kernel<'a> {
             flavour,
             fragment,
             options,
+            patches: &compiled.patches,
             rustc,
         })
     }
@@ -99,6 +110,7 @@ impl<'a> Kernel<'a> {
         let steps = Steps::new(log.clone())?;
         let build = self.dir.join("build");
         fs::create_dir_all(&build).with_context(|| format!("cannot create {}", build.display()))?;
+        let source = &self.copy_source(&steps, source)?;
         let mut variables = self.flavour.make.clone();
         variables.insert("CC".into(), "ccache clang".into());
         let make = || {
@@ -141,6 +153,34 @@ impl<'a> Kernel<'a> {
         let file = self.manifest_file();
         write_whole(&file, &serde_json::to_vec_pretty(&manifest)?)?;
         Ok((manifest, file))
+    }
+}
+
+impl Kernel<'_> {
+    /// Makes a copy of the source, and patches it.
+    fn copy_source(&self, steps: &Steps, source: &Path) -> Result<PathBuf> {
+        let copy = self.dir.join("source");
+        let mut link = Command::new("cp");
+        link.args(["--archive", "--link"]).arg(source).arg(&copy);
+        steps.run("copying the kernel's source", &mut link)?;
+        for file in self.patches {
+            // What it changes it writes anew, so that the original stays as it is.
+            let mut patch = Command::new("patch");
+            patch
+                .args([
+                    "--strip=1",
+                    "--batch",
+                    "--forward",
+                    "--no-backup-if-mismatch",
+                ])
+                .arg("--directory")
+                .arg(&copy)
+                .arg("--input")
+                .arg(file);
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            steps.run(&format!("applying the patch {name}"), &mut patch)?;
+        }
+        Ok(copy)
     }
 }
 
@@ -301,13 +341,16 @@ mod tests {
         let compiled = Compiled {
             base: "stock".into(),
             fragment: dir.join("fragment"),
+            patches: vec![dir.join("some.patch")],
         };
+        fs::write(dir.join("some.patch"), "").expect("written");
         fs::write(&compiled.fragment, options).expect("written");
         let flavour = Flavour {
             name: "debug".into(),
             origin: Origin::Compiled(Compiled {
                 base: "stock".into(),
                 fragment: compiled.fragment.clone(),
+                patches: Vec::new(),
             }),
             ..stock()
         };
@@ -342,6 +385,9 @@ mod tests {
         assert_ne!(first, path(&other, "rustc 1"));
         fs::write(&compiled.fragment, "CONFIG_A=y\nCONFIG_B=y\n").expect("written");
         assert_ne!(first, path(&base, "rustc 1"));
+        let second = path(&base, "rustc 1");
+        fs::write(&compiled.patches[0], "--- a\n").expect("written");
+        assert_ne!(second, path(&base, "rustc 1"));
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Compiled {
     pub base: String,
     /// The file with the options that are set.
     pub fragment: PathBuf,
+    /// Patches that are applied to a copy of that source, in this order.
+    pub patches: Vec<PathBuf>,
 }
 
 /// A data file.
@@ -89,6 +91,8 @@ struct File {
 struct CompiledFile {
     source: String,
     config: String,
+    /// A list of patches, as quilt has it.
+    series: Option<String>,
 }
 
 impl Flavour {
@@ -132,6 +136,7 @@ impl Flavour {
 
     fn parse(dir: &Path, name: &str, text: &str) -> Result<Self> {
         let file: File = toml::from_str(text)?;
+        let mut check = file.check;
         let origin = match (file.packaged, file.compiled) {
             (Some(packaged), None) => {
                 if packaged.release.matches('*').count() != 1 {
@@ -139,20 +144,39 @@ impl Flavour {
                 }
                 Origin::Packaged(packaged)
             }
-            (None, Some(compiled)) => Origin::Compiled(Compiled {
-                base: compiled.source,
-                fragment: dir.join(compiled.config),
-            }),
+            (None, Some(compiled)) => {
+                let series = compiled.series.map(|series| dir.join(series));
+                let patches = series.as_deref().map_or(Ok(Vec::new()), read_series)?;
+                // Each is called by the name of what it mends.
+                let names = patches
+                    .iter()
+                    .filter_map(|patch| patch.file_stem()?.to_str());
+                check.fixed.extend(names.map(str::to_owned));
+                Origin::Compiled(Compiled {
+                    base: compiled.source,
+                    fragment: dir.join(compiled.config),
+                    patches,
+                })
+            }
             _ => bail!("a kernel is either [packaged] or [compiled]"),
         };
         Ok(Self {
             name: name.to_owned(),
             description: file.description,
             make: file.make,
-            check: file.check,
+            check,
             origin,
         })
     }
+}
+
+/// The patches that a series names, beside it.
+fn read_series(path: &Path) -> Result<Vec<PathBuf>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.lines().map(str::trim);
+    let names = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(names.map(|name| path.with_file_name(name)).collect())
 }
 
 impl Flavour {
@@ -272,7 +296,26 @@ pub(crate) mod tests {
             panic!("it is compiled");
         };
         assert_eq!(compiled.fragment, dir().join("x.config"));
+        assert!(compiled.patches.is_empty());
         assert_eq!(one.check, Check::default());
+    }
+
+    #[test]
+    fn a_patch_mends_what_it_is_called_by() {
+        let tmp = tempfile::tempdir().expect("temporary directory");
+        let dir = tmp.path();
+        fs::write(dir.join("series"), "# in this order\nb.patch\n\na.patch\n").expect("written");
+        let text = "description = \"x\"\n[check]\nfixed = [\"c\"]\n\
+                    [compiled]\nsource = \"stock\"\nconfig = \"x.config\"\nseries = \"series\"\n";
+        let flavour = Flavour::parse(dir, "some", text).expect("valid");
+        assert_eq!(flavour.check.fixed, ["c", "b", "a"]);
+        let Origin::Compiled(compiled) = flavour.origin else {
+            panic!("it is compiled");
+        };
+        assert_eq!(compiled.patches, [dir.join("b.patch"), dir.join("a.patch")]);
+        let error = Flavour::parse(dir, "some", &text.replace("\"series\"\n", "\"none\"\n"));
+        let error = format!("{:#}", error.expect_err("there is no such file"));
+        assert!(error.contains("none: No such file"), "{error}");
     }
 
     #[test]
@@ -285,6 +328,9 @@ pub(crate) mod tests {
             };
             seen += 1;
             assert!(compiled.fragment.is_file(), "{}", flavour.name);
+            for patch in &compiled.patches {
+                assert!(patch.is_file(), "{}", patch.display());
+            }
             let base = all.iter().find(|other| other.name == compiled.base);
             assert!(
                 base.is_some_and(|base| base.packaged().is_ok()),

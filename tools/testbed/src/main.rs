@@ -204,7 +204,7 @@ impl Kernels<'_> {
     fn compiled<'a>(
         &'a self,
         flavour: &'a Flavour,
-        compiled: &Compiled,
+        compiled: &'a Compiled,
         base: &(Manifest, PathBuf),
     ) -> Result<compile::Kernel<'a>> {
         compile::Kernel::new(&self.cache, flavour, compiled, base, &self.rustc)

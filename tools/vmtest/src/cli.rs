@@ -244,6 +244,7 @@ impl GuestArgs {
         let kernel = Kernel::open(&self.kernel).with_context(|| "kernel")?;
         let scale = scale(self.timeout_scale, kernel.check.timeout_scale);
         suite.scale(scale);
+        suite.mend(&kernel.check.fixed);
         let own = Path::new("build").join(&kernel.release);
         let module_dir = match &self.module_dir {
             Some(directory) if !directory.is_dir() => {

@@ -20,7 +20,9 @@ use crate::machine::Machine;
 use crate::modules::{Image, Library};
 use crate::monitor::{Ending, Limits, Monitor, Notice, Raw};
 use crate::qemu::{self, Wiring};
-use crate::report::{judge, judge_kernel_log, required, skipped, TestReport, TopologyReport};
+use crate::report::{
+    judge, judge_kernel_log, required, skipped, without_excuse, TestReport, TopologyReport,
+};
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
@@ -503,6 +505,7 @@ impl Course<'_> {
         if self.setup.kernel.check.must_run.contains(&test.name) {
             report = required(report);
         }
+        report = without_excuse(report, &self.setup.kernel.check.fixed);
         sink.finished(&report)?;
         self.reports.push(report);
         Ok(())
