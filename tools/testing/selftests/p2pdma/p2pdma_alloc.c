@@ -530,7 +530,6 @@ TEST_F(alloc, threads)
 /* ---- removal ----------------------------------------------------------- */
 
 FIXTURE(unbind) {
-	char path[PATH_MAX];
 	int dev;
 };
 
@@ -551,13 +550,8 @@ FIXTURE_TEARDOWN(unbind)
 {
 	if (!variant)
 		return;
-	if (!p2p_is_provider(variant->provider->bdf)) {
-		snprintf(self->path, sizeof(self->path),
-			 "/sys/bus/pci/drivers/%s/bind",
-			 variant->provider->driver);
-		EXPECT_EQ(0, p2p_sysfs_write(self->path,
-					     variant->provider->bdf));
-	}
+	if (!p2p_is_provider(variant->provider->bdf))
+		EXPECT_EQ(0, p2p_bind(variant->provider));
 	close(self->dev);
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
@@ -575,18 +569,14 @@ TEST_F(unbind, allocated)
 					 1);
 	}
 
-	snprintf(self->path, sizeof(self->path),
-		 "/sys/bus/pci/drivers/%s/unbind", p->driver);
-	ASSERT_EQ(0, p2p_sysfs_write(self->path, p->bdf));
+	ASSERT_EQ(0, p2p_unbind(p));
 	EXPECT_FALSE(p2p_is_provider(p->bdf));
 	EXPECT_EQ(-ENOENT, h_drop(self->dev, id));
 	EXPECT_EQ(-ENODEV, h_memory(self->dev, p->bdf, page, 1));
 	if (other)
 		EXPECT_EQ(0, h_drop(self->dev, other));
 
-	snprintf(self->path, sizeof(self->path), "/sys/bus/pci/drivers/%s/bind",
-		 p->driver);
-	ASSERT_EQ(0, p2p_sysfs_write(self->path, p->bdf));
+	ASSERT_EQ(0, p2p_bind(p));
 	/* and the descriptor is as good as before */
 	id = h_memory(self->dev, p->bdf, page, 1);
 	EXPECT_LT(0, id);

@@ -35,7 +35,7 @@ static ssize_t page;
  */
 struct target {
 	const struct p2p_provider *provider;
-	char driver[PATH_MAX], device[PATH_MAX];
+	char device[PATH_MAX];
 	int published, namespaces;
 };
 
@@ -82,25 +82,6 @@ static int is_published(const struct p2p_provider *provider)
 	if (fd >= 0)
 		close(fd);
 	return value;
-}
-
-static int driver_write(const struct target *t, const char *file,
-			const char *value)
-{
-	char path[PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/%s", t->driver, file);
-	return p2p_sysfs_write(path, value);
-}
-
-static int unbind(const struct target *t)
-{
-	return driver_write(t, "unbind", t->provider->bdf);
-}
-
-static int bind_again(const struct target *t)
-{
-	return driver_write(t, "bind", t->provider->bdf);
 }
 
 /*
@@ -181,8 +162,6 @@ FIXTURE_SETUP(bind)
 		SKIP(return, "%s", variant->why_not);
 
 	t->provider = p;
-	snprintf(t->driver, sizeof(t->driver), "/sys/bus/pci/drivers/%s",
-		 p->driver);
 	snprintf(t->device, sizeof(t->device), "/sys/bus/pci/devices/%s",
 		 p->bdf);
 	t->published = is_published(p);
@@ -199,7 +178,7 @@ FIXTURE_TEARDOWN(bind)
 	if (access(t->device, F_OK))
 		p2p_find_again(t->provider);
 	else if (!p2p_is_provider(t->provider->bdf))
-		bind_again(t);
+		p2p_bind(t->provider);
 	wait_until_back(t);
 	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
 }
@@ -207,10 +186,10 @@ FIXTURE_TEARDOWN(bind)
 TEST_F(bind, cycles)
 {
 	for (int i = 0; i < CYCLES; i++) {
-		ASSERT_EQ(0, unbind(&self->t))
+		ASSERT_EQ(0, p2p_unbind(self->t.provider))
 			TH_LOG("cycle %d: %s", i, strerror(errno));
 		expect_gone(_metadata, variant->provider);
-		ASSERT_EQ(0, bind_again(&self->t))
+		ASSERT_EQ(0, p2p_bind(self->t.provider))
 			TH_LOG("cycle %d: %s", i, strerror(errno));
 		expect_back(_metadata, &self->t);
 	}
@@ -220,15 +199,17 @@ TEST_F(bind, cycles)
 /* Requests that make no sense are refused and change nothing. */
 TEST_F(bind, wrong_requests)
 {
-	EXPECT_ERRNO(EBUSY, bind_again(&self->t));
-	EXPECT_ERRNO(ENODEV, driver_write(&self->t, "bind", "0000:ff:1f.7"));
-	EXPECT_ERRNO(ENODEV, driver_write(&self->t, "unbind", "0000:ff:1f.7"));
+	EXPECT_ERRNO(EBUSY, p2p_bind(self->t.provider));
+	EXPECT_ERRNO(ENODEV, p2p_driver_write(variant->provider->driver, "bind",
+					      "0000:ff:1f.7"));
+	EXPECT_ERRNO(ENODEV, p2p_driver_write(variant->provider->driver, "unbind",
+					      "0000:ff:1f.7"));
 	expect_back(_metadata, &self->t);
 
-	ASSERT_EQ(0, unbind(&self->t));
-	EXPECT_ERRNO(ENODEV, unbind(&self->t));
+	ASSERT_EQ(0, p2p_unbind(self->t.provider));
+	EXPECT_ERRNO(ENODEV, p2p_unbind(self->t.provider));
 	expect_gone(_metadata, variant->provider);
-	ASSERT_EQ(0, bind_again(&self->t));
+	ASSERT_EQ(0, p2p_bind(self->t.provider));
 	expect_back(_metadata, &self->t);
 }
 
@@ -238,11 +219,11 @@ TEST_F(bind, open_file)
 	int fd = p2p_open_pool(variant->provider, O_RDWR);
 
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, unbind(&self->t));
+	ASSERT_EQ(0, p2p_unbind(self->t.provider));
 	EXPECT_EQ(MAP_FAILED, p2p_map(fd, page));
 	EXPECT_EQ(ENODEV, errno);
 
-	ASSERT_EQ(0, bind_again(&self->t));
+	ASSERT_EQ(0, p2p_bind(self->t.provider));
 	expect_back(_metadata, &self->t);
 	/* it stays the file of the provider that was there before */
 	EXPECT_EQ(MAP_FAILED, p2p_map(fd, page));
@@ -263,14 +244,14 @@ TEST_F(bind, mapped)
 	ASSERT_NE(MAP_FAILED, (void *)map);
 	p2p_fill(map, PAGES * page, P2P_DATA, 0);
 
-	ASSERT_EQ(0, unbind(&self->t));
+	ASSERT_EQ(0, p2p_unbind(self->t.provider));
 	expect_gone(_metadata, variant->provider);
 	for (int i = 0; i < PAGES; i++) {
 		EXPECT_EQ(SIGBUS, p2p_try_read(map + i * page, &value));
 		EXPECT_EQ(SIGBUS, p2p_try_write(map + i * page, 0));
 	}
 
-	ASSERT_EQ(0, bind_again(&self->t));
+	ASSERT_EQ(0, p2p_bind(self->t.provider));
 	expect_back(_metadata, &self->t);
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, &value));
 	EXPECT_EQ(0, munmap(map, PAGES * page));
@@ -291,9 +272,9 @@ TEST_F(bind, mapped_and_closed)
 	ASSERT_NE(MAP_FAILED, (void *)map);
 	close(fd);
 
-	ASSERT_EQ(0, unbind(&self->t));
+	ASSERT_EQ(0, p2p_unbind(self->t.provider));
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, &value));
-	ASSERT_EQ(0, bind_again(&self->t));
+	ASSERT_EQ(0, p2p_bind(self->t.provider));
 	expect_back(_metadata, &self->t);
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, &value));
 	EXPECT_EQ(0, munmap(map, PAGES * page));
@@ -335,12 +316,12 @@ TEST_F(bind, touched_by_many)
 	for (int i = 0; i < CHILDREN; i++)
 		ASSERT_EQ(1, read(ready[0], &byte, 1));
 
-	EXPECT_EQ(0, unbind(&self->t));
+	EXPECT_EQ(0, p2p_unbind(self->t.provider));
 	for (int i = 0; i < CHILDREN; i++) {
 		ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
 		EXPECT_EQ(0, status);
 	}
-	ASSERT_EQ(0, bind_again(&self->t));
+	ASSERT_EQ(0, p2p_bind(self->t.provider));
 	expect_back(_metadata, &self->t);
 	EXPECT_EQ(0, munmap(map, PAGES * page));
 	close(fd);
@@ -404,7 +385,7 @@ TEST_F(bind, io_in_flight)
 			_exit(read_until_gone(client, map, ready[1]));
 		ASSERT_EQ(1, read(ready[0], &byte, 1));
 
-		EXPECT_EQ(0, unbind(&self->t));
+		EXPECT_EQ(0, p2p_unbind(self->t.provider));
 		expect_gone(_metadata, variant->provider);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_TRUE(WIFEXITED(status));
@@ -415,7 +396,7 @@ TEST_F(bind, io_in_flight)
 			       strerror(WEXITSTATUS(status)));
 		EXPECT_EQ(0, munmap(map, PAGES * page));
 		close(fd);
-		ASSERT_EQ(0, bind_again(&self->t));
+		ASSERT_EQ(0, p2p_bind(self->t.provider));
 		expect_back(_metadata, &self->t);
 	}
 	expect_usable(_metadata, variant->provider);

@@ -598,15 +598,10 @@ FIXTURE_SETUP(change)
 
 FIXTURE_TEARDOWN(change)
 {
-	char path[PATH_MAX];
-
 	if (!variant)
 		return;
-	if (!p2p_is_provider(variant->provider->bdf)) {
-		snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind",
-			 variant->provider->driver);
-		EXPECT_EQ(0, p2p_sysfs_write(path, variant->provider->bdf));
-	}
+	if (!p2p_is_provider(variant->provider->bdf))
+		EXPECT_EQ(0, p2p_bind(variant->provider));
 	EXPECT_EQ(0, set_published(variant->provider, "1"));
 	close(self->dev);
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
@@ -646,7 +641,6 @@ TEST_F(change, unbind_provider_while_mapped)
 	struct p2pdma_test_map args;
 	unsigned int held = 0;
 	int64_t id[P2P_MAX_CLIENTS];
-	char path[PATH_MAX];
 
 	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
 		id[i] = h_memory(self->dev, p->bdf, page, 2);
@@ -658,9 +652,7 @@ TEST_F(change, unbind_provider_while_mapped)
 	if (!held)
 		SKIP(return, "no client reaches this provider");
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind",
-		 p->driver);
-	ASSERT_EQ(0, p2p_sysfs_write(path, p->bdf));
+	ASSERT_EQ(0, p2p_unbind(p));
 	EXPECT_FALSE(p2p_is_provider(p->bdf));
 	for (unsigned int i = 0; i < p2p.nr_clients; i++)
 		EXPECT_EQ(-ENOENT, h_drop(self->dev, id[i]));
@@ -721,8 +713,8 @@ FIXTURE_TEARDOWN(client_gone)
 	if (!variant)
 		return;
 	if (self->unbound) {
-		EXPECT_EQ(0, p2p_sysfs_write("/sys/bus/pci/drivers/nvme/bind",
-					     variant->client->bdf));
+		EXPECT_EQ(0, p2p_driver_write("nvme", "bind",
+					      variant->client->bdf));
 		/* how long that may take is for the timeout to say */
 		while (!has_namespace(variant->client->bdf))
 			usleep(10000);
@@ -745,8 +737,7 @@ TEST_F(client_gone, while_mapped)
 	if (args.ret)
 		SKIP(return, "the client does not reach the provider");
 
-	ASSERT_EQ(0, p2p_sysfs_write("/sys/bus/pci/drivers/nvme/unbind",
-				     variant->client->bdf));
+	ASSERT_EQ(0, p2p_driver_write("nvme", "unbind", variant->client->bdf));
 	self->unbound = true;
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 	pattern.id = id;

@@ -593,7 +593,7 @@ FIXTURE(later) {
 	const struct p2p_provider *provider;
 	struct p2p_client disk;
 	struct nvmet_host host;
-	char publish[PATH_MAX], bind[PATH_MAX];
+	char publish[PATH_MAX];
 };
 
 FIXTURE_SETUP(later)
@@ -614,8 +614,6 @@ FIXTURE_SETUP(later)
 	if (!disk)
 		SKIP(return, "P2PDMA_EXPECT names no disk that reaches %s",
 		     p->bdf);
-	snprintf(self->bind, sizeof(self->bind), "/sys/bus/pci/drivers/%s/",
-		 p->driver);
 	self->disk = *disk;
 	ASSERT_TRUE(nvmet_find_disk(&self->disk));
 	self->provider = p;
@@ -623,14 +621,6 @@ FIXTURE_SETUP(later)
 	ASSERT_EQ(0, nvmet_subsys_add(NQN));
 	ASSERT_EQ(0, nvmet_ns_add(NQN, 1, self->disk.path));
 	ASSERT_EQ(0, store(p->bdf));
-}
-
-static int driver_write(const char *driver, const char *file, const char *bdf)
-{
-	char path[PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s%s", driver, file);
-	return p2p_sysfs_write(path, bdf);
 }
 
 FIXTURE_TEARDOWN(later)
@@ -642,7 +632,7 @@ FIXTURE_TEARDOWN(later)
 	nvmet_host_close(&self->host);
 	EXPECT_EQ(0, nvmet_cleanup());
 	if (!p2p_is_provider(p->bdf))
-		EXPECT_EQ(0, driver_write(self->bind, "bind", p->bdf));
+		EXPECT_EQ(0, p2p_bind(p));
 	EXPECT_EQ(0, p2p_sysfs_write(self->publish, "1"));
 	EXPECT_EQ(p->rest, p2p_available(p));
 }
@@ -712,7 +702,7 @@ TEST_F(later, unbound)
 {
 	struct p2pdma_nvmet_run run;
 
-	ASSERT_EQ(0, driver_write(self->bind, "unbind", self->provider->bdf));
+	ASSERT_EQ(0, p2p_unbind(self->provider));
 	EXPECT_EQ(0, enable("1"));
 	EXPECT_SHOWN(self->provider->bdf);
 	if (!has_transport())
@@ -724,7 +714,7 @@ TEST_F(later, unbound)
 	EXPECT_EQ(run.count, run.fallback_commands);
 
 	/* bound again it is used again, with nothing configured anew */
-	ASSERT_EQ(0, driver_write(self->bind, "bind", self->provider->bdf));
+	ASSERT_EQ(0, p2p_bind(self->provider));
 	ASSERT_EQ(0, ioctl(self->host.fd, P2PDMA_NVMET_RUN, &run));
 	EXPECT_EQ(run.count, run.p2p_commands);
 }
@@ -743,7 +733,7 @@ TEST_F(later, unbound_automatic)
 			other = &p2p.provider[i];
 
 	ASSERT_EQ(0, store("1"));
-	ASSERT_EQ(0, driver_write(self->bind, "unbind", self->provider->bdf));
+	ASSERT_EQ(0, p2p_unbind(self->provider));
 	ret = enable("1");
 	if (!other) {
 		EXPECT_EQ(-EINVAL, ret);

@@ -517,14 +517,9 @@ static void bring_back(struct __test_metadata *_metadata, struct target *t,
 /* Whatever went wrong, the next test needs the devices. */
 static void restore(const struct p2p_provider *provider)
 {
-	char path[PATH_MAX];
-
 	p2p_sysfs_write("/sys/bus/pci/rescan", "1");
-	if (p2p_is_provider(provider->bdf))
-		return;
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind",
-		 provider->driver);
-	p2p_sysfs_write(path, provider->bdf);
+	if (!p2p_is_provider(provider->bdf))
+		p2p_bind(provider);
 }
 
 /* Three devices, so that each can go alone. */
@@ -575,7 +570,6 @@ TEST_F_TIMEOUT(hardware, unbind_provider, 120)
 {
 	struct target *t = &self->t;
 	const char *bdf = t->provider->bdf;
-	char path[PATH_MAX];
 	uint64_t fallback = 0;
 
 	load_start(_metadata, t, self->thread);
@@ -593,9 +587,7 @@ TEST_F_TIMEOUT(hardware, unbind_provider, 120)
 	 * Not under load: the kernel allocates from a pool that is being made,
 	 * and dereferences NULL (Documentation/p2pdma/kernel-issues.rst).
 	 */
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind",
-		 t->provider->driver);
-	ASSERT_EQ(0, p2p_sysfs_write(path, bdf));
+	ASSERT_EQ(0, p2p_bind(t->provider));
 	while (!p2p_is_provider(bdf))
 		usleep(10000);
 

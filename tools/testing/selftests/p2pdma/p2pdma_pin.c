@@ -756,7 +756,6 @@ TEST_F(hold, kill)
  * and held: unbinding waits for all references, and gets them.
  */
 FIXTURE(unbind) {
-	char path[PATH_MAX];
 };
 
 FIXTURE_VARIANT(unbind) {
@@ -776,9 +775,7 @@ FIXTURE_TEARDOWN(unbind)
 {
 	if (!variant)
 		return;
-	snprintf(self->path, sizeof(self->path),
-		 "/sys/bus/pci/drivers/%s/bind", variant->provider->driver);
-	EXPECT_EQ(0, p2p_sysfs_write(self->path, variant->provider->bdf));
+	EXPECT_EQ(0, p2p_bind(variant->provider));
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
 
@@ -798,9 +795,7 @@ TEST_F(unbind, held)
 	ASSERT_NE(MAP_FAILED, (void *)map);
 	id = hold(_metadata, dev, variant->api, map, len);
 
-	snprintf(self->path, sizeof(self->path),
-		 "/sys/bus/pci/drivers/%s/unbind", variant->provider->driver);
-	EXPECT_EQ(0, p2p_sysfs_write(self->path, variant->provider->bdf));
+	EXPECT_EQ(0, p2p_unbind(variant->provider));
 	EXPECT_FALSE(p2p_is_provider(variant->provider->bdf));
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, &word));
 	EXPECT_EQ(-ENOENT, h_drop(dev, id));

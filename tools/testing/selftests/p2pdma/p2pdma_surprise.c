@@ -628,15 +628,6 @@ TEST_F_TIMEOUT(surprise, client_mapped, 60)
 
 /* ---- a controller with memory goes ------------------------------------- */
 
-static int driver_write(const char *driver, const char *file, const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver,
-		 file);
-	return p2p_sysfs_write(path, bdf);
-}
-
 static bool is_bound(const char *bdf, const char *driver)
 {
 	char name[64];
@@ -692,12 +683,9 @@ TEST_F_TIMEOUT(surprise, controller, 120)
 /* Take a controller from the nvme driver. */
 static void take(struct __test_metadata *_metadata, const char *bdf)
 {
-	char path[PATH_MAX];
-
 	if (is_bound(bdf, "nvme"))
-		ASSERT_EQ(0, driver_write("nvme", "unbind", bdf));
-	snprintf(path, sizeof(path), SYS_PCI "/%s/driver_override", bdf);
-	ASSERT_EQ(0, p2p_sysfs_write(path, DRIVER));
+		ASSERT_EQ(0, p2p_driver_write("nvme", "unbind", bdf));
+	ASSERT_EQ(0, p2p_set_override(bdf, DRIVER));
 }
 
 /* What the first register of a controller, CAP, reads as. */
@@ -736,7 +724,7 @@ TEST_F_TIMEOUT(surprise, registers_gone, 60)
 		return;
 	take(_metadata, p->bdf);
 	if (is_bound(p->bdf, DRIVER))
-		ASSERT_EQ(0, driver_write(DRIVER, "unbind", p->bdf));
+		ASSERT_EQ(0, p2p_driver_write(DRIVER, "unbind", p->bdf));
 	snprintf(enable, sizeof(enable), SYS_PCI "/%s/enable", p->bdf);
 	ASSERT_EQ(0, p2p_sysfs_write(enable, "1"));
 	ASSERT_TRUE(read_cap(p->bdf, &before))
@@ -750,7 +738,7 @@ TEST_F_TIMEOUT(surprise, registers_gone, 60)
 			       command & ~PCI_COMMAND_MEMORY));
 	EXPECT_TRUE(read_cap(p->bdf, &cap));
 	kmsg_skip(self->kmsg);
-	ret = driver_write(DRIVER, "bind", p->bdf);
+	ret = p2p_driver_write(DRIVER, "bind", p->bdf);
 	error = errno;
 	EXPECT_TRUE(port_write(port, PCI_COMMAND, command));
 	close(port);
@@ -774,7 +762,7 @@ TEST_F_TIMEOUT(surprise, registers_gone, 60)
 	EXPECT_TRUE(read_cap(p->bdf, &cap));
 	EXPECT_EQ(before, cap);
 	EXPECT_RET(0, p2p_sysfs_write(enable, "0"));
-	EXPECT_RET(0, driver_write(DRIVER, "bind", p->bdf));
+	EXPECT_RET(0, p2p_driver_write(DRIVER, "bind", p->bdf));
 	EXPECT_TRUE(p2p_is_provider(p->bdf));
 }
 
@@ -790,7 +778,7 @@ TEST_F_TIMEOUT(surprise, taken_over, 60)
 		return;
 	take(_metadata, p->bdf);
 	if (!is_bound(p->bdf, DRIVER))
-		ASSERT_EQ(0, driver_write(DRIVER, "bind", p->bdf));
+		ASSERT_EQ(0, p2p_driver_write(DRIVER, "bind", p->bdf));
 	size = p2p_pool_size(p);
 	pool = p2p_open_pool(p, O_RDWR);
 	ASSERT_LE(0, pool);

@@ -270,6 +270,18 @@ int p2p_driver_write(const char *driver, const char *file, const char *bdf)
 	return p2p_sysfs_write(path, bdf);
 }
 
+/* Bind a provider to the driver that it had: 0, or -1 and errno. */
+int p2p_bind(const struct p2p_provider *provider)
+{
+	return p2p_driver_write(provider->driver, "bind", provider->bdf);
+}
+
+/* Unbind a provider from its driver: 0, or -1 and errno. */
+int p2p_unbind(const struct p2p_provider *provider)
+{
+	return p2p_driver_write(provider->driver, "unbind", provider->bdf);
+}
+
 /* Set, or with "\n" clear, driver_override of a device: 0, or -1 and errno. */
 int p2p_set_override(const char *bdf, const char *driver)
 {

@@ -114,6 +114,8 @@ double p2p_timeout_scale(void);
 /* sysfs */
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);
+int p2p_bind(const struct p2p_provider *provider);
+int p2p_unbind(const struct p2p_provider *provider);
 int p2p_set_override(const char *bdf, const char *driver);
 
 /* What a process gives up before it opens a file. */
