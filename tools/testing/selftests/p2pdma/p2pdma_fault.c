@@ -5,9 +5,6 @@
  * and so on, until none of them did and the operation succeeded. Every time it
  * has to fail with an error that says so, or to do without; and nothing may be
  * left of it.
- *
- * The kernel makes allocations fail for one thread: /proc/thread-self/fail-nth,
- * see Documentation/fault-injection/fault-injection.rst.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -16,61 +13,18 @@
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
 #include "p2pdma_util.h"
+#include "p2pdma_faults.h"
 #include "p2pdma_harness.h"
 
 #define DRIVER		"p2pdma_provider"
 #define SYS_PCI		"/sys/bus/pci/devices"
-#define DEBUGFS		"/sys/kernel/debug"
 #define PAGES		8
 #define ELSEWHERE	0x100000	/* on the medium, not where it is read */
-#define MAX_NTH		10000
 #define TAG		(9ULL << P2PDMA_TEST_POSITION_BITS)
 
 static size_t page;
 static const struct p2p_provider *provider;
 static const struct p2p_client *client;
-
-/* ---- allocations that fail --------------------------------------------- */
-
-/* All allocations can fail, also those that may wait; without a word. */
-static const struct {
-	const char *file, *value;
-} faults[] = {
-	{ DEBUGFS "/failslab/ignore-gfp-wait", "N" },
-	{ DEBUGFS "/failslab/verbose", "0" },
-	{ DEBUGFS "/fail_page_alloc/ignore-gfp-wait", "N" },
-	{ DEBUGFS "/fail_page_alloc/min-order", "0" },
-	{ DEBUGFS "/fail_page_alloc/verbose", "0" },
-};
-
-#define CONFIGS	"CONFIG_FAILSLAB, FAIL_PAGE_ALLOC and FAULT_INJECTION_DEBUG_FS"
-
-static void require_faults(void)
-{
-	if (access("/proc/thread-self/fail-nth", W_OK))
-		ksft_exit_skip("no /proc/thread-self/fail-nth: CONFIG_FAULT_INJECTION is off\n");
-	for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
-		if (p2p_sysfs_write(faults[i].file, faults[i].value))
-			ksft_exit_skip("%s: %s: not all of " CONFIGS " is there\n",
-				       faults[i].file, strerror(errno));
-}
-
-/* Let the allocation number @nth from now on fail; 0 is none. */
-static bool fail_nth(int fd, int nth)
-{
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%d", nth);
-
-	return pwrite(fd, text, n, 0) == n;
-}
-
-/* Whether it came to that. */
-static bool has_failed(int fd)
-{
-	char text[16] = "";
-
-	return pread(fd, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
-}
 
 /* ---- the operations ---------------------------------------------------- */
 
@@ -112,23 +66,14 @@ FIXTURE_VARIANT(fault) {
 	int least;
 };
 
-static int driver_write(const char *file)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/" DRIVER "/%s",
-		 file);
-	return p2p_sysfs_write(path, provider->bdf) ? -errno : 0;
-}
-
 static int bind_it(struct state *s __always_unused)
 {
-	return driver_write("bind");
+	return p2p_bind(provider) ? -errno : 0;
 }
 
 static int unbind_it(struct state *s __always_unused)
 {
-	return driver_write("unbind");
+	return p2p_unbind(provider) ? -errno : 0;
 }
 
 static bool is_unbound(struct state *s)
@@ -151,7 +96,7 @@ static int bind_and_map(struct state *s)
 	int ret;
 
 	munmap(s->map, PAGES * page);
-	ret = driver_write("bind");
+	ret = bind_it(s);
 	if (!ret && !has_mapping(s))
 		ret = -ENOMEM;
 	return ret;
@@ -499,7 +444,7 @@ FIXTURE_SETUP(fault)
 {
 	self->s = (struct state) { .dev = -1, .file = -1, .map = MAP_FAILED,
 				   .ram = MAP_FAILED };
-	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	self->nth = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->nth);
 	self->s.dev = h_open();
 	ASSERT_LE(0, self->s.dev);
@@ -513,21 +458,11 @@ FIXTURE_TEARDOWN(fault)
 	close(self->nth);
 	close(self->s.dev);
 	if (!p2p_is_provider(provider->bdf))
-		EXPECT_EQ(0, driver_write("bind"));
+		EXPECT_EQ(0, p2p_bind(provider));
 	if (self->s.map != MAP_FAILED)
 		munmap(self->s.map, PAGES * page);
 	EXPECT_EQ(provider->size, p2p_pool_size(provider));
 	EXPECT_EQ(provider->rest, p2p_available(provider));
-}
-
-/* @others ends with 0 */
-static bool is_expected(const int *others, int error)
-{
-	if (error == ENOMEM)
-		return true;
-	while (*others && *others != error)
-		others++;
-	return *others;
 }
 
 TEST_F_TIMEOUT(fault, each_allocation, 600)

@@ -267,6 +267,10 @@ TEST_F(command, identify)
 	EXPECT_STATUS(0, &t->host, &cmd);
 	EXPECT_EQ(t->disk.size / t->disk.lba, get(data, 0, 8));
 	EXPECT_EQ(t->disk.lba, 1UL << data[128 + 2]);
+	/* the disk's metadata, if it has any, are nothing that a host sees */
+	EXPECT_EQ(0UL, get(data, 128, 2));
+	EXPECT_EQ(0, data[27]);		/* MC */
+	EXPECT_EQ(0, data[29]);		/* DPS */
 }
 
 /*
@@ -343,21 +347,55 @@ TEST_F(command, write_read)
 
 #define NVME_CLI	"/usr/sbin/nvme"
 
-/* Move data between the disk and a file, as an administrator does. */
+/* A file of the disk in sysfs, as a line; "" if there is none. */
+static void disk_attr(const struct target *t, const char *attr, char *line,
+		      size_t len)
+{
+	char path[PATH_MAX];
+	FILE *f;
+
+	line[0] = '\0';
+	snprintf(path, sizeof(path), "/sys/block/%s/%s", t->disk.name, attr);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(line, len, f))
+		line[strcspn(line, "\n")] = '\0';
+	fclose(f);
+}
+
+/*
+ * Move data between the disk and a file, as an administrator does. Blocks may
+ * have metadata: checksums are the controller's business (PRACT), others go to
+ * a file and come from it.
+ */
 static int nvme_cli(const struct target *t, const char *what, uint64_t pos,
 		    size_t len, const char *file)
 {
 	char start[48], count[48], size[48], data[PATH_MAX];
-	const char * const argv[] = {
-		NVME_CLI, what, t->disk.path, start, count, size, data, NULL
+	char bytes[32], format[64], meta_size[64], meta[PATH_MAX];
+	const char *argv[12] = {
+		NVME_CLI, what, t->disk.path, start, count, size, data,
 	};
+	size_t blocks = len / t->disk.lba, argc = 7;
 
 	snprintf(start, sizeof(start), "--start-block=%llu",
 		 (unsigned long long)(pos / t->disk.lba));
-	snprintf(count, sizeof(count), "--block-count=%zu",
-		 len / t->disk.lba - 1);
+	snprintf(count, sizeof(count), "--block-count=%zu", blocks - 1);
 	snprintf(size, sizeof(size), "--data-size=%zu", len);
 	snprintf(data, sizeof(data), "--data=%s", file);
+
+	disk_attr(t, "metadata_bytes", bytes, sizeof(bytes));
+	disk_attr(t, "integrity/format", format, sizeof(format));
+	if (!strncmp(format, "T10-DIF", strlen("T10-DIF"))) {
+		argv[argc++] = "--prinfo=8";
+	} else if (strtoul(bytes, NULL, 10)) {
+		snprintf(meta_size, sizeof(meta_size), "--metadata-size=%zu",
+			 blocks * strtoul(bytes, NULL, 10));
+		snprintf(meta, sizeof(meta), "--metadata=%s.meta", file);
+		argv[argc++] = meta_size;
+		argv[argc++] = meta;
+	}
 	return p2p_run(argv);
 }
 
@@ -367,7 +405,7 @@ static int nvme_cli(const struct target *t, const char *what, uint64_t pos,
  */
 TEST_F(command, nvme_cli)
 {
-	char name[] = "/tmp/p2pdma_nvmet.XXXXXX", why[256];
+	char name[] = "/tmp/p2pdma_nvmet.XXXXXX", why[256], meta[64];
 	struct p2pdma_nvmet_command cmd;
 	struct target *t = &self->t;
 	const size_t len = KB(32);
@@ -406,6 +444,8 @@ TEST_F(command, nvme_cli)
 
 	close(fd);
 	unlink(name);
+	snprintf(meta, sizeof(meta), "%s.meta", name);
+	unlink(meta);
 }
 
 TEST_F(command, flush)
@@ -546,6 +586,10 @@ TEST_F(command, refused)
 	cmd.data_len = 3 * lba;
 	EXPECT_STATUS(NVME_DNR | NVME_MORE | 0x00f, &t->host, &cmd);
 	cmd.data_len = 0;
+	EXPECT_STATUS(NVME_DNR | NVME_MORE | 0x00f, &t->host, &cmd);
+	/* metadata beside them, as of a block with 8 bytes of it */
+	cmd = rw(t, OP_WRITE, t->pos, lba, t->ram);
+	cmd.data_len = lba + 8;
 	EXPECT_STATUS(NVME_DNR | NVME_MORE | 0x00f, &t->host, &cmd);
 
 	/* fused; and data that are not in an SGL */
