@@ -834,6 +834,35 @@ void *p2p_map(int fd, size_t len)
 	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 }
 
+/*
+ * The same in as many pieces as it takes, one behind the other, for a pool
+ * whose memory is not in one.
+ */
+void *p2p_map_pieces(int fd, size_t len)
+{
+	size_t page = sysconf(_SC_PAGESIZE), at = 0, piece = len;
+	char *map = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			 0);
+
+	while (map != MAP_FAILED && at < len) {
+		if (piece > len - at)
+			piece = len - at;
+		if (mmap(map + at, piece, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED) {
+			at += piece;
+		} else if (errno == ENOMEM && piece > page) {
+			piece = (piece / 2 + page - 1) / page * page;
+		} else {
+			int error = errno;
+
+			munmap(map, len);
+			errno = error;
+			map = MAP_FAILED;
+		}
+	}
+	return map;
+}
+
 /* ---- pattern ----------------------------------------------------------- */
 
 /*

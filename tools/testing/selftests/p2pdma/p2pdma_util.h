@@ -153,6 +153,7 @@ bool kmsg_next(int fd, char *text, size_t len);
 /* the pool */
 int p2p_open_pool(const struct p2p_provider *provider, int flags);
 void *p2p_map(int fd, size_t len);
+void *p2p_map_pieces(int fd, size_t len);
 ssize_t p2p_pool_size(const struct p2p_provider *provider);
 ssize_t p2p_available(const struct p2p_provider *provider);
 
