@@ -16,7 +16,6 @@ use kernel::{
 use nvmet::{
     command::Command,
     request::{
-        Data,
         Parsed,
         Request,
         Responses, //
@@ -25,6 +24,9 @@ use nvmet::{
 
 /// Asynchronous Event Request: completed when there is an event, and that may be never.
 const ASYNC_EVENT_REQUEST: u8 = 0x0c;
+
+/// The bit of an opcode that says that its data, if it has any, are the host's.
+const HOST_TO_CONTROLLER: u8 = 0x01;
 
 /// Where the data of a request are, which has some.
 pub(crate) fn place(request: &Request<'_, TestTransport, Parsed>) -> Where {
@@ -37,12 +39,16 @@ pub(crate) fn place(request: &Request<'_, TestTransport, Parsed>) -> Where {
     }
 }
 
-/// Pages that are not where the core says: not the provider's, or peer-to-peer memory without one.
-pub(crate) fn wrong_pages(data: &mut Data<'_>) -> u64 {
+/// Pages that are not where the core says: not the provider's, or peer-to-peer memory without one,
+/// or not there at all.
+pub(crate) fn wrong_pages(request: &mut Request<'_, TestTransport, Parsed>) -> u64 {
+    let len = request.data_len();
+    let mut data = request.data();
     let provider = data.provider();
-    let mut wrong = 0;
+    let (mut wrong, mut found) = (0, 0);
 
     for segment in data.segments() {
+        found += segment.len();
         for page in segment.pages() {
             wrong += u64::from(match provider {
                 Some(provider) => !page.is_of(provider),
@@ -50,7 +56,8 @@ pub(crate) fn wrong_pages(data: &mut Data<'_>) -> u64 {
             });
         }
     }
-    wrong
+    // CAST: `usize` has 64 bits.
+    wrong + len.abs_diff(found).div_ceil(PAGE_SIZE) as u64
 }
 
 /// Sends one command, and waits for its completion.
@@ -59,7 +66,6 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
         return Err(EINVAL);
     }
 
-    let call = ctrl.enter(args.qid)?;
     let command = Command::from_bytes(args.sqe);
     if args.qid == 0 && command.opcode() == ASYNC_EVENT_REQUEST {
         return Err(EINVAL);
@@ -69,12 +75,18 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
     let len = args.data_len as usize;
     let user = UserSlice::new(UserPtr::from_addr(args.data as usize), len);
     let (mut reader, mut writer) = user.reader_writer();
-    let mut buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
+    // User memory may take its time, and who removes what the command uses waits for it: so it is
+    // accessed before and after.
+    let mut buffer = KVVec::from_elem(0, len, GFP_KERNEL)?;
+    if command.opcode() & HOST_TO_CONTROLLER != 0 {
+        reader.read_slice(&mut buffer)?;
+    }
 
     args.place = abi::P2PDMA_NVMET_NOWHERE as u16;
     args.provider = abi::NO_FUNCTION;
     args.wrong_pages = 0;
 
+    let call = ctrl.enter(args.qid)?;
     let mut responses = Responses::new(call.queue())?;
     let mut is_write = true;
     let mut response = match Request::new(call.queue())?.init(&command) {
@@ -97,13 +109,9 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
                     Where::P2p => abi::P2PDMA_NVMET_P2P,
                 } as u16;
                 args.provider = request.provider().map_or(abi::NO_FUNCTION, abi::function);
-                args.wrong_pages = wrong_pages(&mut request.data());
-            }
-            for offset in (0..if is_write { len } else { 0 }).step_by(PAGE_SIZE) {
-                let part = &mut buffer[..PAGE_SIZE.min(len - offset)];
-
-                reader.read_slice(part)?;
-                request.data().copy_from_slice(offset, part)?;
+                args.wrong_pages = wrong_pages(&mut request);
+                // What comes back must not be what was there before, which may be anybody's.
+                request.data().copy_from_slice(0, &buffer)?;
             }
             request.execute(&mut responses);
             responses.wait().ok_or(EIO)?
@@ -111,16 +119,18 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
         Err(response) => response,
     };
 
-    if !is_write && response.status().is_success() {
-        for offset in (0..len).step_by(PAGE_SIZE) {
-            let part = &mut buffer[..PAGE_SIZE.min(len - offset)];
-
-            response.data().copy_to_slice(offset, part)?;
-            writer.write_slice(part)?;
-        }
+    let is_read = len > 0 && !is_write && response.status().is_success();
+    if is_read {
+        response.data().copy_to_slice(0, &mut buffer)?;
     }
     args.status = response.status().raw();
     args.result = response.result();
     args.sq_head = response.sq_head();
+    drop((response, responses));
+    drop(call);
+
+    if is_read {
+        writer.write_slice(&buffer)?;
+    }
     Ok(())
 }

@@ -135,7 +135,8 @@ impl Job {
     /// Write. For a Read, makes sure that what is found afterwards was not there before.
     fn fill(&self, data: &mut Data<'_>, slba: u64) -> Result {
         let invert = if self.write { 0 } else { u64::MAX };
-        let mut at = slba * self.block_size;
+        let start = slba * self.block_size;
+        let mut at = start;
 
         for mut segment in data.segments() {
             for offset in (0..segment.len()).step_by(8) {
@@ -143,12 +144,22 @@ impl Job {
                 at += 8;
             }
         }
-        Ok(())
+        self.expect_all(at - start)
+    }
+
+    /// That many bytes were seen: they have to be all.
+    fn expect_all(&self, bytes: u64) -> Result {
+        if bytes == self.blocks * self.block_size {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
     }
 
     /// Does what the fabric's DMA would do after a Read: looks at the data.
     fn compare(&self, data: &mut Data<'_>, slba: u64, args: &mut abi::p2pdma_nvmet_run) -> Result {
-        let mut at = slba * self.block_size;
+        let start = slba * self.block_size;
+        let mut at = start;
 
         for segment in data.segments() {
             for offset in (0..segment.len()).step_by(8) {
@@ -164,7 +175,7 @@ impl Job {
                 at += 8;
             }
         }
-        Ok(())
+        self.expect_all(at - start)
     }
 }
 
@@ -205,10 +216,7 @@ fn account(
         }
     }
 
-    let mut data = request.data();
-    let provider = data.provider();
-
-    if let Some(provider) = provider {
+    if let Some(provider) = request.provider() {
         let address = abi::function(provider);
 
         if args.provider != address {
@@ -216,7 +224,7 @@ fn account(
             args.providers += 1;
         }
     }
-    args.wrong_pages += command::wrong_pages(&mut data);
+    args.wrong_pages += command::wrong_pages(request);
 }
 
 /// Sends the command with that number.
