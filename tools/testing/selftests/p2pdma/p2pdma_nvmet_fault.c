@@ -173,10 +173,14 @@ static bool nobody_is_connected(struct target *t)
 	return first;
 }
 
+static void disable(struct target *t)
+{
+	nvmet_ns_set(t->nqn, 1, "enable", "0");
+}
+
 static int run_enable(struct target *t, struct seen *seen __always_unused,
 		      unsigned int depth __always_unused)
 {
-	nvmet_ns_set(t->nqn, 1, "enable", "0");
 	return nvmet_ns_set(t->nqn, 1, "enable", "1");
 }
 
@@ -191,7 +195,6 @@ static bool is_disabled(struct target *t)
 static int run_p2pmem(struct target *t, struct seen *seen __always_unused,
 		      unsigned int depth __always_unused)
 {
-	nvmet_ns_set(t->nqn, 1, "enable", "0");
 	return nvmet_ns_set(t->nqn, 1, "p2pmem", t->provider->bdf);
 }
 
@@ -257,14 +260,17 @@ FIXTURE_VARIANT_ADD(nvmet_fault, connect) {
 };
 
 FIXTURE_VARIANT_ADD(nvmet_fault, enable) {
+	.prepare = disable,
 	.run = run_enable,
 	.intact = is_disabled,
 	.least = 3,
 };
 
 FIXTURE_VARIANT_ADD(nvmet_fault, p2pmem) {
+	.prepare = disable,
 	.run = run_p2pmem,
 	.intact = is_disabled,
+	.least = 1,
 };
 
 FIXTURE_SETUP(nvmet_fault)
@@ -282,7 +288,7 @@ FIXTURE_SETUP(nvmet_fault)
 		return;
 	self->pool = p2p_open_pool(provider, O_RDWR);
 	ASSERT_LE(0, self->pool);
-	self->map = p2p_map(self->pool, provider->rest);
+	self->map = p2p_map_pieces(self->pool, provider->rest);
 	ASSERT_NE(MAP_FAILED, (void *)self->map);
 	ASSERT_EQ(0, p2p_available(provider));
 }
