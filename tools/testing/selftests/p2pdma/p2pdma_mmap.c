@@ -857,12 +857,12 @@ TEST_F(mapping, rewrite_after_protect)
 static void lock_verdict(struct __test_metadata *_metadata, int ret, int error)
 {
 	if (ret == -1 && error == EREMOTEIO) {
-		P2P_XFAIL("mlock-eremoteio: mlock() gives EREMOTEIO");
+		P2P_XFAIL("populate-eremoteio: mlock() gives EREMOTEIO");
 		return;
 	}
 	EXPECT_EQ(0, ret)
 		TH_LOG("%s", strerror(error));
-	P2P_XPASS("mlock-eremoteio did not show itself");
+	P2P_XPASS("populate-eremoteio did not show itself");
 }
 
 TEST_F(mapping, mlock)
@@ -920,9 +920,9 @@ static const struct advice {
 	 * and makes ENOMEM of it.
 	 */
 	{ "populate_read", MADV_POPULATE_READ, ENOMEM,
-	  "madvise-populate-eremoteio" },
+	  "populate-eremoteio" },
 	{ "populate_write", MADV_POPULATE_WRITE, ENOMEM,
-	  "madvise-populate-eremoteio" },
+	  "populate-eremoteio" },
 };
 
 FIXTURE(advice) {
