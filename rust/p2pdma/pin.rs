@@ -563,6 +563,18 @@ pub struct Segment {
     pub len: usize,
 }
 
+impl Segment {
+    /// Number of pages that it touches.
+    pub fn pages(&self) -> usize {
+        if self.len == 0 {
+            return 0;
+        }
+        (self.addr % PAGE_SIZE)
+            .saturating_add(self.len)
+            .div_ceil(PAGE_SIZE)
+    }
+}
+
 /// Most segments that an iterator takes (`UIO_MAXIOV`).
 pub const MAX_SEGMENTS: usize = 1024;
 
@@ -575,8 +587,9 @@ pub const MAX_SEGMENTS: usize = 1024;
 /// `iter` iterates over the segments in `iov`, which stay where they are in memory.
 pub struct UserIter {
     iter: bindings::iov_iter,
-    #[expect(dead_code, reason = "`iter` points to it")]
     iov: KVec<bindings::iovec>,
+    /// Segments that are done, and bytes of the one behind them.
+    done: (usize, usize),
     access: Access,
 }
 
@@ -632,7 +645,12 @@ impl UserIter {
 
         // INVARIANT: Made from `iov` just now; a `KVec` that is not changed does not move what it
         // holds.
-        Ok(Self { iter, iov, access })
+        Ok(Self {
+            iter,
+            iov,
+            done: (0, 0),
+            access,
+        })
     }
 
     /// Number of bytes left.
@@ -644,6 +662,21 @@ impl UserIter {
     /// Whether no bytes are left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Passes by `len` bytes, and segments that have none left: what is left of the next, if any.
+    fn pass(&mut self, len: usize) -> Option<Segment> {
+        self.done.1 += len;
+        while let Some(segment) = self.iov.get(self.done.0) {
+            if self.done.1 < segment.iov_len {
+                return Some(Segment {
+                    addr: segment.iov_base.addr().wrapping_add(self.done.1),
+                    len: segment.iov_len - self.done.1,
+                });
+            }
+            self.done = (self.done.0 + 1, self.done.1 - segment.iov_len);
+        }
+        None
     }
 
     /// Pins the pages of the next segment, at most `max` of them, and advances behind them.
@@ -665,6 +698,11 @@ impl UserIter {
         }
         check_user_memory()?;
 
+        // No room for pages that the segment does not have. If there is none any more, the function
+        // finds that out.
+        let max = self
+            .pass(0)
+            .map_or(1, |segment| segment.pages().clamp(1, max));
         let flags = if allow_p2pdma {
             helpers::P2PDMA_CONST_ITER_ALLOW_P2PDMA
         } else {
@@ -700,6 +738,7 @@ impl UserIter {
             })?
         };
 
+        self.pass(len);
         Ok(Extracted { pages, offset, len })
     }
 }
