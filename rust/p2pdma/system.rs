@@ -20,6 +20,25 @@ pub fn may_administrate() -> bool {
     unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as kernel::ffi::c_int) }
 }
 
+/// For each turn of a loop that takes long: whether the current process still waits for its end. Lets
+/// others run. May sleep.
+///
+/// C: `cond_resched()` and `signal_pending()`.
+///
+/// # Errors
+///
+/// [`EINTR`] if there is a signal for it.
+#[doc(alias = "signal_pending")]
+#[doc(alias = "cond_resched")]
+pub fn go_on() -> Result {
+    // SAFETY: May sleep here.
+    unsafe { helpers::p2pdma_helper_cond_resched() };
+    if kernel::current!().signal_pending() {
+        return Err(EINTR);
+    }
+    Ok(())
+}
+
 /// Calls `f` on `n` workers at the same time, with the numbers 0 to `n` - 1, and waits for all of
 /// them. May sleep.
 ///
