@@ -30,6 +30,11 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    alloc::{
+        flags::__GFP_NOWARN,
+        Allocator,
+        Vec, //
+    },
     bindings,
     device::{
         Bound,
@@ -148,7 +153,8 @@ impl<D: Holder> SgTable<D> {
         Ok(Self { dev, table })
     }
 
-    /// A list of several pieces of memory of one pool, each an entry.
+    /// A list of several pieces of memory of one pool, each an entry. What holds the pieces may be any
+    /// kind of vector; the list itself is contiguous.
     ///
     /// C: none; `pci_p2pmem_alloc_sgl()` makes lists of one entry only, but callers and
     /// `pci_p2pmem_free_sgl()` take any. May sleep.
@@ -161,9 +167,11 @@ impl<D: Holder> SgTable<D> {
     ///   4 GiB and more.
     /// - [`ENOMEM`] if there is no memory for the list itself.
     #[doc(alias = "sg_init_table")]
-    pub fn gather(memory: KVec<Memory<D>>) -> Result<Self> {
+    pub fn gather<A: Allocator>(memory: Vec<Memory<D>, A>) -> Result<Self> {
         let nents = c_uint::try_from(memory.len())?;
-        let sgl = KVec::<bindings::scatterlist>::with_capacity(memory.len(), GFP_KERNEL)?;
+        // The caller is told if there is no such memory; nobody else needs to be.
+        let sgl =
+            KVec::<bindings::scatterlist>::with_capacity(memory.len(), GFP_KERNEL | __GFP_NOWARN)?;
 
         for piece in &memory {
             u32::try_from(piece.size())?;

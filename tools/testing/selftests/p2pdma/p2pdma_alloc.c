@@ -122,6 +122,19 @@ TEST_F(alloc, many_entries)
 	EXPECT_EQ(0, h_drop(self->dev, id));
 }
 
+TEST_F(alloc, most_entries)
+{
+	size_t n = variant->provider->rest / page;
+	uint32_t id;
+
+	if (n > P2PDMA_TEST_MAX_ENTRIES)
+		n = P2PDMA_TEST_MAX_ENTRIES;
+	id = MEMORY(page, n);
+	EXPECT_TAKEN(n * page);
+	EXPECT_EQ(0, h_drop(self->dev, id));
+	EXPECT_TAKEN(0);
+}
+
 /* What is found out by allocating is what the kernel says. */
 TEST_F(alloc, facts)
 {

@@ -285,7 +285,7 @@ struct p2pdma_test_release {
 
 #define P2PDMA_TEST_IOC_RELEASE	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_RELEASE)
 
-#define P2PDMA_TEST_MAX_ENTRIES	65536
+#define P2PDMA_TEST_MAX_ENTRIES	16384
 
 /**
  * struct p2pdma_test_alloc - allocate memory of a provider as a scatterlist:

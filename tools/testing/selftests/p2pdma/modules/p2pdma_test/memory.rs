@@ -90,7 +90,7 @@ pub(crate) fn alloc(
             // CAST: Checked above.
             pool.alloc_sgl_owned(args.length as u32)?
         } else {
-            let mut pieces = KVec::new();
+            let mut pieces = KVVec::new();
 
             for _ in 0..args.nr_entries {
                 // CAST: 64 bits, as PCI_P2PDMA depends on 64BIT.
