@@ -5,6 +5,7 @@
  * other programs.
  */
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
@@ -648,6 +649,76 @@ TEST_F(device, enable)
 	args.value[sizeof(args.value) - 1] = 0;
 	EXPECT_EQ(0, h_enable(self->dev, &args));
 	EXPECT_EQ(-ENODEV, args.ret);
+}
+
+/* ---- signals ----------------------------------------------------------- */
+
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* Signals, one a millisecond, or none any more. */
+static int alarms(bool on)
+{
+	const struct sigaction action = { .sa_handler = on_alarm };
+	const struct itimerval timer = {
+		{ .tv_usec = on ? 1000 : 0 }, { .tv_usec = on ? 1000 : 0 }
+	};
+
+	return (on && sigaction(SIGALRM, &action, NULL)) ||
+	       setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/*
+ * Makes a call until one is under way when a signal comes: what that one says.
+ * Memory may be small, and a call too short for it.
+ */
+static int interrupt(int dev, unsigned long request, void *args)
+{
+	const time_t end = time(NULL) + 3;
+	int ret;
+
+	if (alarms(true))
+		return -EINVAL;
+	do {
+		ret = ioctl(dev, request, args) ? -errno : 0;
+	} while (!ret && time(NULL) < end);
+	alarms(false);
+	return ret;
+}
+
+/* Of memory that cannot be filled in a millisecond, by most machines. */
+TEST_F(device, interrupted_pattern)
+{
+	const size_t length = p2p.provider[0].rest / 2 / page * page;
+	struct p2pdma_test_pattern pattern = {
+		.size = sizeof(pattern),
+		.length = length,
+	};
+	int64_t id = h_memory(self->dev, provider, length, 1);
+
+	ASSERT_LT(0, id);
+	pattern.id = id;
+	EXPECT_EQ(-EINTR, interrupt(self->dev, P2PDMA_TEST_IOC_FILL, &pattern));
+	EXPECT_EQ(-EINTR, interrupt(self->dev, P2PDMA_TEST_IOC_CHECK,
+				    &pattern));
+	/* and it is there as before */
+	pattern.length = page;
+	EXPECT_EQ(0, h_fill(self->dev, &pattern));
+	EXPECT_EQ(0, h_drop(self->dev, id));
+}
+
+TEST_F(device, interrupted_pool)
+{
+	struct p2pdma_test_pool pool = {
+		.size = sizeof(pool),
+		.flags = P2PDMA_TEST_POOL_COUNT,
+		.provider = h_function(provider),
+	};
+
+	EXPECT_EQ(-EINTR, interrupt(self->dev, P2PDMA_TEST_IOC_POOL, &pool));
+	EXPECT_EQ(p2p.provider[0].rest, p2p_available(&p2p.provider[0]));
 }
 
 /* ---- ids --------------------------------------------------------------- */

@@ -40,6 +40,8 @@
  *  ENOTBLK	the file is not a block device
  *  ENOSPC	the descriptor has as many objects as it can have
  *  ENOMEM	no memory, or not enough in the pool
+ *  EINTR	a signal came before a long EXTRACT, FILL, CHECK or POOL was
+ *		done
  */
 #ifndef _P2PDMA_TEST_UAPI_H
 #define _P2PDMA_TEST_UAPI_H

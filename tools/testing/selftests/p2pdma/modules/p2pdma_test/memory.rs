@@ -33,7 +33,8 @@ use p2pdma::{
     sg::{
         EntryExt,
         SgTable, //
-    }, //
+    },
+    system, //
 };
 
 /// The PCI function that the ABI names.
@@ -121,8 +122,11 @@ impl Args for abi::p2pdma_test_pattern {
     }
 }
 
+/// Words after which is seen whether somebody still waits for the end.
+const WORDS: usize = 4096;
+
 /// Calls `f` for each word of `length` bytes from `offset` on: with the accessors of its entry, its
-/// offset there, and its offset in the memory.
+/// offset there, and its offset in the memory. Ends with EINTR if there is a signal.
 fn each_word(
     memory: &Memory,
     offset: u64,
@@ -130,7 +134,7 @@ fn each_word(
     mut f: impl FnMut(&kernel::io::Mmio<'_, kernel::io::Region>, usize, u64) -> Result,
 ) -> Result {
     let end = offset.checked_add(length).ok_or(EINVAL)?;
-    let mut start = 0;
+    let (mut start, mut words) = (0, 0);
 
     for io in memory.segments() {
         // CAST: 64 bits.
@@ -140,6 +144,10 @@ fn each_word(
         let to = end.saturating_sub(start).min(size) as usize;
 
         for at in (from..to).step_by(8) {
+            if words % WORDS == 0 {
+                system::go_on()?;
+            }
+            words += 1;
             f(&io, at, start + at as u64)?;
         }
         start += size;
@@ -350,6 +358,8 @@ pub(crate) fn largest(pool: Pool<'_>) -> Result<u64> {
     let (mut fits, mut too_large) = (0, pool.size()? as usize / PAGE_SIZE + 1);
 
     while too_large - fits > 1 {
+        system::go_on()?;
+
         let pages = fits + (too_large - fits) / 2;
 
         match pool.alloc(pages * PAGE_SIZE) {
@@ -366,6 +376,7 @@ pub(crate) fn count(pool: Pool<'_>) -> Result<u64> {
     let mut pages = KVVec::with_capacity(pool.size()? as usize / PAGE_SIZE + 1, GFP_KERNEL)?;
 
     while let Ok(page) = pool.alloc(PAGE_SIZE) {
+        system::go_on()?;
         pages.push(page, GFP_KERNEL)?;
     }
     // CAST: 64 bits.
