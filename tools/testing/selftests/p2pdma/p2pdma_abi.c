@@ -443,7 +443,8 @@ TEST_F(device, pin)
 	EXPECT_REFUSED(EINVAL, pin, .addr = at, .length = 0);
 	EXPECT_REFUSED(EINVAL, pin, .addr = at, .length = -at + 1);
 	EXPECT_REFUSED(E2BIG, pin, .addr = at, .length = -at);
-	EXPECT_REFUSED(E2BIG, pin, .addr = at, .length = (1ULL << 30) + page);
+	EXPECT_REFUSED(E2BIG, pin, .addr = at,
+		       .length = P2PDMA_TEST_MAX_PAGES * page + 1);
 	EXPECT_REFUSED(EINVAL, pin, .pid = getpid(), .addr = at,
 		       .length = page);
 	EXPECT_REFUSED(ESRCH, pin, .api = P2PDMA_TEST_PIN_REMOTE, .pid = -1,
@@ -485,6 +486,15 @@ TEST_F(device, extract)
 	struct p2pdma_test_segment huge[2] = { { at, 1ULL << 62 },
 					       { at, 1ULL << 62 } };
 	struct p2pdma_test_segment wraps[2] = { { at, -1ULL }, { at, 2 } };
+	/* the second begins with the last byte of a page */
+	struct p2pdma_test_segment most[2] = {
+		{ at, (P2PDMA_TEST_MAX_PAGES - 2) * page },
+		{ at + page - 1, 2 },
+	};
+	struct p2pdma_test_segment too_long = {
+		at, P2PDMA_TEST_MAX_PAGES * page + 1
+	};
+	static struct p2pdma_test_segment same[P2PDMA_TEST_MAX_SEGMENTS];
 
 	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
 		       .nr_segments = 0, .max_pages = 1);
@@ -492,6 +502,26 @@ TEST_F(device, extract)
 		       .nr_segments = 1, .max_pages = 0);
 	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
 		       .nr_segments = 1, .max_pages = UINT32_MAX);
+	EXPECT_REFUSED(0, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1, .max_pages = P2PDMA_TEST_MAX_PAGES);
+	EXPECT_REFUSED(EINVAL, extract, .segments = h_pointer(&one),
+		       .nr_segments = 1,
+		       .max_pages = P2PDMA_TEST_MAX_PAGES + 1);
+	/* as many pages as there may be, and one more */
+	EXPECT_REFUSED(0, extract, .segments = h_pointer(most),
+		       .nr_segments = 2, .max_pages = 1);
+	most[1].length += page;
+	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(most),
+		       .nr_segments = 2, .max_pages = 1);
+	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(&too_long),
+		       .nr_segments = 1, .max_pages = 1);
+	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(huge),
+		       .nr_segments = 1, .max_pages = 1);
+	/* the same ones, again and again */
+	for (size_t i = 0; i < ARRAY_SIZE(same); i++)
+		same[i] = (struct p2pdma_test_segment){ at, 257 * page };
+	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(same),
+		       .nr_segments = ARRAY_SIZE(same), .max_pages = 1);
 	EXPECT_REFUSED(E2BIG, extract, .segments = h_pointer(&one),
 		       .nr_segments = P2PDMA_TEST_MAX_SEGMENTS + 1,
 		       .max_pages = 1);
@@ -915,6 +945,70 @@ TEST_F(unanswered, release)
 	ASSERT_NE(MAP_FAILED, copy);
 	EXPECT_ERRNO(EFAULT, ioctl(self->dev, P2PDMA_TEST_IOC_RELEASE, copy));
 	EXPECT_EQ(0, h_drop(self->dev, release.id));
+}
+
+/* ---- limits ------------------------------------------------------------ */
+
+/* As many pages as there may be: each again and again. */
+FIXTURE(most_pages) {
+	int dev;
+	char *map;
+	struct p2pdma_test_segment segments[P2PDMA_TEST_MAX_SEGMENTS];
+	struct p2pdma_test_extract args;
+};
+
+#define MOST_LENGTH	(P2PDMA_TEST_MAX_PAGES / P2PDMA_TEST_MAX_SEGMENTS * \
+			 page)
+
+FIXTURE_SETUP(most_pages)
+{
+	int pool = p2p_open_pool(&p2p.provider[0], O_RDWR);
+
+	self->dev = h_open();
+	ASSERT_LE(0, self->dev);
+	ASSERT_LE(0, pool);
+	self->map = p2p_map(pool, MOST_LENGTH);
+	ASSERT_NE(MAP_FAILED, (void *)self->map);
+	close(pool);
+	for (size_t i = 0; i < ARRAY_SIZE(self->segments); i++) {
+		self->segments[i].addr = h_pointer(self->map);
+		self->segments[i].length = MOST_LENGTH;
+	}
+	self->args = (struct p2pdma_test_extract){
+		.flags = P2PDMA_TEST_EXTRACT_P2PDMA | P2PDMA_TEST_EXTRACT_HOLD,
+		.segments = h_pointer(self->segments),
+		.nr_segments = ARRAY_SIZE(self->segments),
+		.max_pages = 1,
+	};
+}
+
+/* With the mapping goes all that there is, unless something was kept. */
+FIXTURE_TEARDOWN(most_pages)
+{
+	munmap(self->map, MOST_LENGTH);
+	EXPECT_EQ(p2p.provider[0].rest, p2p_available(&p2p.provider[0]));
+	close(self->dev);
+}
+
+/* In as many pieces, which is what has to be kept. */
+TEST_F(most_pages, extract)
+{
+	struct p2pdma_test_peek peek = { 0 };
+
+	EXPECT_EQ(0, h_extract(self->dev, &self->args));
+	EXPECT_EQ(P2PDMA_TEST_MAX_PAGES * page, (size_t)self->args.ret);
+	EXPECT_EQ(0U, self->args.left);
+	peek.id = self->args.id;
+	EXPECT_EQ(0, h_peek(self->dev, &peek));
+	EXPECT_EQ((uint64_t)P2PDMA_TEST_MAX_PAGES, peek.total);
+	EXPECT_EQ(0, h_drop(self->dev, self->args.id));
+}
+
+TEST_F(most_pages, interrupted)
+{
+	ASSERT_EQ(0, alarms(true));
+	EXPECT_EQ(-EINTR, h_extract(self->dev, &self->args));
+	alarms(false);
 }
 
 int main(int argc, char **argv)

@@ -26,7 +26,8 @@
  *  EINVAL	a member is out of range, a flag or reserved member is not zero,
  *		or the structure is smaller than its first version
  *  E2BIG	the structure is larger than the kernel's, and not zero there;
- *		or an array has more elements than the command takes
+ *		or an array has more elements than the command takes; or user
+ *		memory has more than %P2PDMA_TEST_MAX_PAGES pages
  *  EFAULT	a pointer does not point to memory of the caller
  *  ENOTTY	no such command
  *  ENOENT	no object has this id (any more)
@@ -55,6 +56,9 @@
 
 /* Objects of a descriptor: as many as a pool of 512 MiB has pages. */
 #define P2PDMA_TEST_MAX_OBJECTS	0x20000
+
+/* Pages of user memory that a command takes: 1 GiB of 4 KiB pages. */
+#define P2PDMA_TEST_MAX_PAGES	0x40000
 
 enum p2pdma_test_nr {
 	P2PDMA_TEST_NR_PIN,
@@ -153,7 +157,8 @@ enum p2pdma_test_pin_flags {
  * @pid: process whose memory it is, with %P2PDMA_TEST_PIN_REMOTE only; 0 is
  *	the caller
  * @addr: first address
- * @length: number of bytes; all pages that they touch are asked for
+ * @length: number of bytes; all pages that they touch are asked for, which are
+ *	at most %P2PDMA_TEST_MAX_PAGES
  * @pages: pointer to an array of struct p2pdma_test_page, or 0
  * @nr_pages: number of elements of @pages; set to the number filled in
  * @id: set to the id of the pages, if held
@@ -218,8 +223,11 @@ enum p2pdma_test_extract_flags {
  * @size: size of this structure
  * @flags: P2PDMA_TEST_EXTRACT_*
  * @segments: pointer to an array of struct p2pdma_test_segment
- * @nr_segments: number of its elements, 1 to %P2PDMA_TEST_MAX_SEGMENTS
- * @max_pages: most pages that one call of iov_iter_extract_pages() may take
+ * @nr_segments: number of its elements, 1 to %P2PDMA_TEST_MAX_SEGMENTS; all
+ *	together touch at most %P2PDMA_TEST_MAX_PAGES pages, and one that
+ *	several touch counts for each
+ * @max_pages: most pages that one call of iov_iter_extract_pages() may take, 1
+ *	to %P2PDMA_TEST_MAX_PAGES
  * @calls: pointer to an array of struct p2pdma_test_extraction, or 0
  * @pages: pointer to an array of struct p2pdma_test_page, or 0
  * @nr_calls: number of elements of @calls; set to the number filled in

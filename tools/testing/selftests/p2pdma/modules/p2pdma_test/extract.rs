@@ -18,12 +18,18 @@ use crate::{
     }, //
 };
 use kernel::prelude::*;
-use p2pdma::pin::{
-    Access,
-    Segment,
-    UserIter,
-    MAX_PAGES, //
+use p2pdma::{
+    pin::{
+        Access,
+        Segment,
+        UserIter,
+        MAX_PAGES, //
+    },
+    system, //
 };
+
+// CAST: 32 bits to 64.
+const _: () = assert!(MAX_PAGES == abi::P2PDMA_TEST_MAX_PAGES as usize);
 
 impl Args for abi::p2pdma_test_extract {
     const FIRST: usize = 72;
@@ -82,42 +88,55 @@ pub(crate) fn run(
 
     let mut iter = UserIter::new(&segments, access)
         .inspect_err(|error| refuse!((), "{} segments: {error:?}", segments.len()))?;
-    let mut pieces = KVec::new();
+    // A call takes a page at least: this is also a limit of their number, and that of the pieces.
+    let all = segments
+        .iter()
+        .map(Segment::pages)
+        .fold(0, usize::saturating_add);
+    if all > MAX_PAGES {
+        return Err(refuse!(E2BIG, "{all} pages: at most {MAX_PAGES}"));
+    }
+
+    let mut pieces = KVVec::new();
     let mut calls = KVVec::new();
     let mut facts = Facts::default();
     let mut pages = KVVec::new();
+    // CAST: 32 bits to 64.
+    let room = args.nr_calls as usize;
+    let mut note = |call| {
+        if calls.len() < room {
+            calls.push(call, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(())
+    };
 
     args.ret = 0;
     while !iter.is_empty() {
+        system::go_on()?;
+
         let piece = match iter.extract(max, allow) {
             Ok(piece) => piece,
             Err(error) => {
                 let ret = error.to_errno().into();
 
-                if calls.is_empty() {
+                if args.ret == 0 {
                     args.ret = ret;
                 }
-                calls.push(
-                    abi::p2pdma_test_extraction {
-                        ret,
-                        offset: 0,
-                        nr_pages: 0,
-                    },
-                    GFP_KERNEL,
-                )?;
+                note(abi::p2pdma_test_extraction {
+                    ret,
+                    offset: 0,
+                    nr_pages: 0,
+                })?;
                 break;
             }
         };
 
         // CAST: At most `MAX_PAGES` pages, and less than a page.
-        calls.push(
-            abi::p2pdma_test_extraction {
-                ret: piece.len as i64,
-                offset: piece.offset as u32,
-                nr_pages: piece.pages.len() as u32,
-            },
-            GFP_KERNEL,
-        )?;
+        note(abi::p2pdma_test_extraction {
+            ret: piece.len as i64,
+            offset: piece.offset as u32,
+            nr_pages: piece.pages.len() as u32,
+        })?;
         if piece.len == 0 {
             break;
         }

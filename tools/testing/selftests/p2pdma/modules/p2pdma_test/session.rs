@@ -99,7 +99,7 @@ pub(crate) enum Object {
     /// Pages of user memory.
     Pages(UserPages),
     /// The same, in several pieces.
-    Extracted(KVec<Extracted>),
+    Extracted(KVVec<Extracted>),
     /// Memory of a provider.
     Memory(Memory),
     /// The same, mapped for a client until that is unbound.
