@@ -291,6 +291,7 @@ mod tests {
             "MAX_PIECES",
             "MAX_CLIENTS",
             "MAX_ENTRIES",
+            "MAX_PAGES",
         ] {
             assert_ne!(abi.constant(&format!("P2PDMA_TEST_{constant}")), 0);
         }

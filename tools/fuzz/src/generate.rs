@@ -303,7 +303,11 @@ impl<'a> Generator<'a> {
             ("fill" | "check", "offset") => (number % (PAGES * PAGE) as u64) & !7,
             (_, "tag" | "ordinary_tag") => number << 44,
             (_, "position") => (number % (1 << 26)) & !4095,
-            (_, "max_pages") => number % 32,
+            // As many as the segments have, or more, now and then.
+            (_, "max_pages") if number % 4 == 0 => {
+                one_of(number / 4, self.abi.constant("P2PDMA_TEST_MAX_PAGES")) + 1
+            }
+            (_, "max_pages") => number / 4 % 32,
             (_, "nr_pages" | "nr_calls") => number % 17,
             ("map", "nr_entries") => number % 17,
             // Set by the command, or along with their arrays.
@@ -369,8 +373,18 @@ impl<'a> Generator<'a> {
             let n = elements(rng, self.abi.constant(max));
             let mut bytes = Vec::new();
 
+            // The same memory in all segments, and in as many as there can be.
+            if array == "segments" && rng.gen_ratio(1, 4) {
+                let address = arena.any(rng).get() as u64;
+                let length = length(rng);
+
+                for _ in 0..n.min(self.abi.constant(max)) {
+                    bytes.extend(address.to_ne_bytes());
+                    bytes.extend(length.to_ne_bytes());
+                }
+            }
             // Of more than that, the rest is what happens to be there.
-            for _ in 0..n.min(64) {
+            for _ in bytes.len() / 16..n.min(64) as usize {
                 match array {
                     "segments" => {
                         bytes.extend((arena.any(rng).get() as u64).to_ne_bytes());
