@@ -727,6 +727,7 @@ FIXTURE_TEARDOWN(client_gone)
 TEST_F(client_gone, while_mapped)
 {
 	struct p2pdma_test_pattern pattern = { .length = 8 };
+	struct p2pdma_test_peek peek = { 0 };
 	struct p2pdma_test_dma dma[MAX_ENTRIES];
 	struct p2pdma_test_map args;
 	int64_t id = h_memory(self->dev, variant->provider->bdf, page, 3);
@@ -736,12 +737,16 @@ TEST_F(client_gone, while_mapped)
 	    P2PDMA_TEST_BIDIRECTIONAL, &args, dma);
 	if (args.ret)
 		SKIP(return, "the client does not reach the provider");
+	peek.id = id;
+	EXPECT_EQ(-EMEDIUMTYPE, h_peek(self->dev, &peek));
 
 	ASSERT_EQ(0, p2p_driver_write("nvme", "unbind", variant->client->bdf));
 	self->unbound = true;
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 	pattern.id = id;
 	EXPECT_EQ(-ENODATA, h_fill(self->dev, &pattern));
+	peek.id = id;
+	EXPECT_EQ(-ENODATA, h_peek(self->dev, &peek));
 	EXPECT_EQ(-ENODEV, h_map(self->dev, &args));
 	EXPECT_EQ(0, h_drop(self->dev, id));
 

@@ -119,7 +119,7 @@ impl Object {
                 .try_for_each(|piece| piece.pages.iter().try_for_each(&mut f)),
             Self::Memory(memory) => memory.pages().try_for_each(f),
             // No facts while nobody is to sleep.
-            Self::Mapped(_) => Err(EMEDIUMTYPE),
+            Self::Mapped(_) => Err(self.is_no_memory()),
         }
     }
 
