@@ -615,7 +615,8 @@ struct p2pdma_test_distance {
  * @clients: pointer to an array of __u64: PCI functions, or %P2PDMA_TEST_SELF
  * @nr_clients: number of its elements, 1 to %P2PDMA_TEST_MAX_CLIENTS
  * @reserved: 0
- * @provider: set to what was found, or %P2PDMA_TEST_NO_FUNCTION
+ * @provider: set to what was found, or %P2PDMA_TEST_NO_FUNCTION, also if the
+ *	function had no memory to look: it returns NULL for both
  */
 struct p2pdma_test_find {
 	__u32 size;

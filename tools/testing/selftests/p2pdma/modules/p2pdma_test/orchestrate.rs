@@ -109,10 +109,12 @@ pub(crate) fn find(session: &Session, args: &mut abi::p2pdma_test_find) -> Resul
     let clients = find_clients(session, args.clients, args.nr_clients)?;
 
     args.provider = with_borrowed(&clients, |clients| {
-        Ok(match distance::find_many(clients) {
-            Ok(found) => abi::function(found.device()),
-            Err(_) => abi::NO_FUNCTION,
-        })
+        match distance::find_many(clients) {
+            Ok(found) => Ok(abi::function(found.device())),
+            // Or no memory: the kernel's function does not tell.
+            Err(error) if error == ENODEV => Ok(abi::NO_FUNCTION),
+            Err(error) => Err(error),
+        }
     })?;
     Ok(())
 }
