@@ -50,7 +50,8 @@
 //!    too, but nowhere that lasts longer. So it is dropped before the wait, unless it is leaked.
 //! 6. An orchestrator holds a counted reference ([`Pool::alloc_owned()`](pool::Pool::alloc_owned)),
 //!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop its
-//!    allocations in bounded time; [`watch`] tells it when.
+//!    allocations in bounded time; [`watch`] tells it when, also where `probe()` fails: until then
+//!    user space can map what was registered.
 //! 7. New allocations need a pool, and so a device whose managed resources are not being released
 //!    while they are made. A [`Pool`](pool::Pool) is tied to that: through its `Provider`, which is
 //!    dropped before; or through the lock of another driver's device, under which all of unbinding

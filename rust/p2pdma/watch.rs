@@ -5,7 +5,7 @@
 //! Unbinding a provider's driver waits for all of its memory (see the lifetime argument in the
 //! [crate's documentation](crate#lifetimes)). An orchestrator that keeps memory for as long as its
 //! own users like needs a reason to give it back, and this is one: the bus tells that a driver is
-//! about to be unbound before anything is torn down.
+//! about to be unbound, or that its `probe()` failed, before the memory is waited for.
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 //!
@@ -31,19 +31,26 @@ use kernel::{
 
 /// What an orchestrator does when drivers are unbound from providers.
 ///
-/// Both functions may sleep. They run in the thread that unbinds, with the lock of the device held:
-/// what they wait for must not wait for that lock.
+/// Both functions may sleep. They run in the thread that binds, unbinds or removes the device, mostly
+/// with its lock held: what they wait for must not wait for that lock.
 ///
 /// Nothing is borrowed (`'static`): a [`Watch`] that is leaked goes on calling them.
 pub trait Events: Send + Sync + 'static {
-    /// The driver of `dev`, which is set up as a provider, is about to be unbound.
+    /// The driver of `dev`, which is set up as a provider, is about to be unbound; or its `probe()`
+    /// failed after it had registered the memory, which user space may have mapped and pinned by
+    /// then.
     ///
     /// All that keeps memory of `dev` has to go, now or as soon as the call that uses it returns;
     /// and nothing must be added any more, although allocations still succeed for a while, until
     /// [`Self::gone()`].
     fn going(&self, dev: &pci::Device);
 
-    /// The driver of `dev` was unbound. `dev` need not have been a provider.
+    /// The memory that `dev` had as a provider is gone, if it had any: its driver was unbound, or the
+    /// next one is about to be bound, or it was removed from the bus.
+    ///
+    /// Nobody tells of the end where `probe()` failed, only of the attempt after it. So a device can
+    /// be one that goes for as long as the system runs: what is kept of those must not be limited to
+    /// few of them, or has to leave out those that are [no providers](page::provides) any more.
     fn gone(&self, dev: &pci::Device);
 }
 
@@ -122,10 +129,18 @@ impl<T: Events> Watch<T> {
 
         // CAST: Small positive constants.
         match event as bindings::bus_notifier_event {
-            bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER if page::provides(dev) => {
+            // Both come before managed resources are released.
+            bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER
+            | bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND
+                if page::provides(dev) =>
+            {
                 events.going(dev)
             }
-            bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER => events.gone(dev),
+            // After `DRIVER_NOT_BOUND` there is no `UNBOUND_DRIVER`. A driver is bound only to a
+            // device that has no managed resources.
+            bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER
+            | bindings::bus_notifier_event_BUS_NOTIFY_BIND_DRIVER
+            | bindings::bus_notifier_event_BUS_NOTIFY_REMOVED_DEVICE => events.gone(dev),
             _ => (),
         }
 
