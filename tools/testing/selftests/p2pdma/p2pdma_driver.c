@@ -2,8 +2,11 @@
 /*
  * A driver in place of p2pdma_provider: that of the p2pdma_test module, which
  * tries in its probe() what only a driver can, and is bound only if all of it
- * was as it should be. What was not is in the kernel log.
+ * was as it should be. What was not is in the kernel log. Another of that
+ * module is never bound: its probe() fails when its memory is in use.
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #define TH_LOG_STREAM stdout
@@ -12,6 +15,7 @@
 #include "p2pdma_harness.h"
 
 #define DRIVER		"p2pdma_test"
+#define FAILING		"p2pdma_test_fails"
 #define PROVIDER	"p2pdma_provider"
 #define CYCLES		20
 
@@ -38,6 +42,13 @@ FIXTURE_SETUP(driver)
 		TH_LOG("%s", strerror(errno));
 }
 
+static int bind_provider(const struct p2p_provider *p)
+{
+	if (p2p_set_override(p->bdf, *p->override ? p->override : "\n"))
+		return -1;
+	return p2p_driver_write(PROVIDER, "bind", p->bdf);
+}
+
 FIXTURE_TEARDOWN(driver)
 {
 	const struct p2p_provider *p = variant ? variant->provider : NULL;
@@ -47,8 +58,7 @@ FIXTURE_TEARDOWN(driver)
 		return;
 	if (!p2p_driver_link(p->bdf, driver, sizeof(driver)))
 		EXPECT_EQ(0, p2p_driver_write(driver, "unbind", p->bdf));
-	EXPECT_EQ(0, p2p_set_override(p->bdf, *p->override ? p->override : "\n"));
-	EXPECT_EQ(0, p2p_driver_write(PROVIDER, "bind", p->bdf))
+	EXPECT_EQ(0, bind_provider(p))
 		TH_LOG("%s", strerror(errno));
 	EXPECT_EQ(p->rest, p2p_available(p));
 	close(self->kmsg);
@@ -118,6 +128,93 @@ TEST_F(driver, mapped)
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, NULL));
 	EXPECT_EQ(0, munmap(map, page));
 	close(fd);
+}
+
+/* An attempt to bind the driver that fails. */
+struct attempt {
+	const char *bdf;
+	int error;
+	atomic_bool done;
+};
+
+static void *bind_failing(void *arg)
+{
+	struct attempt *attempt = arg;
+
+	if (p2p_driver_write(FAILING, "bind", attempt->bdf))
+		attempt->error = errno;
+	attempt->done = true;
+	return NULL;
+}
+
+/* A page of memory that is about to be provided, or MAP_FAILED. */
+static void *map_at_once(const struct p2p_provider *p)
+{
+	void *map = MAP_FAILED;
+
+	for (int i = 0; i < 1000 && map == MAP_FAILED; i++) {
+		int fd = p2p_open_pool(p, O_RDWR);
+
+		if (fd >= 0) {
+			map = p2p_map(fd, page);
+			close(fd);
+		}
+		if (map == MAP_FAILED)
+			usleep(5000);
+	}
+	return map;
+}
+
+/*
+ * What was pinned by the time that probe() fails is released, as when a driver
+ * is unbound: it is waited for. And it is only that which goes: what the next
+ * driver provides can be kept.
+ */
+TEST_F(driver, pinned_while_probe_fails)
+{
+	const struct p2p_provider *p = variant->provider;
+	struct attempt attempt = { .bdf = p->bdf };
+	struct p2pdma_test_pin pin = {
+		.flags = P2PDMA_TEST_PIN_P2PDMA | P2PDMA_TEST_PIN_HOLD,
+		.length = page,
+	};
+	int dev = h_open();
+	pthread_t thread;
+	char *map, *second;
+	int64_t id;
+
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, p2p_set_override(p->bdf, FAILING));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, bind_failing, &attempt));
+
+	map = map_at_once(p);
+	pin.addr = h_pointer(map);
+	EXPECT_EQ(0, h_pin(dev, &pin));
+	EXPECT_EQ(1, pin.ret);
+	/* for this it waits */
+	second = map_at_once(p);
+
+	for (int i = 0; i < 500 * p2p_timeout_scale() && !attempt.done; i++)
+		usleep(10000);
+	EXPECT_TRUE(attempt.done)
+		TH_LOG("the driver waits for what is pinned");
+	if (attempt.done) {
+		EXPECT_EQ(-ENOENT, h_drop(dev, pin.id));
+	} else {
+		close(dev);
+		dev = h_open();
+	}
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(EIO, attempt.error);
+	EXPECT_EQ(SIGBUS, p2p_try_read(map, NULL));
+	munmap(map, page);
+	munmap(second, page);
+	EXPECT_FALSE(p2p_is_provider(p->bdf));
+
+	ASSERT_EQ(0, bind_provider(p));
+	id = h_memory(dev, p->bdf, page, 1);
+	EXPECT_LT(0, id);
+	close(dev);
 }
 
 int main(int argc, char **argv)

@@ -6,7 +6,7 @@
  * The device is for CAP_SYS_ADMIN. All that is taken through a file descriptor
  * (pins, memory, mappings) is kept in a table of that descriptor under an id,
  * and released when it is closed; and what is memory of a provider, or pins
- * it, also when the provider's driver is being unbound.
+ * it, also when the provider's driver is being unbound, or its probe() fails.
  *
  * Each command takes a pointer to a structure whose first member is its size
  * as the caller knows it. Members are added at the end only, so that

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver of PCI devices: what only a driver can try, in its `probe()`.
+//! Drivers of PCI devices: what only a driver can try, in its `probe()`.
 //!
-//! It binds by `driver_override` only, to a device with a memory BAR that can be provided. It is
-//! bound if all is as it should be; what is not has a line each in the log. While it is bound it
-//! provides the BAR, unpublished, and keeps a page of it for itself.
+//! They bind by `driver_override` only, to a device with a memory BAR that can be provided.
+//! [`TestDriver`] is bound if all is as it should be; what is not has a line each in the log. While
+//! it is bound it provides the BAR, unpublished, and keeps a page of it for itself.
+//! [`FailingDriver`] is never bound.
 
 use kernel::{
     device::Core,
     fmt,
     page::PAGE_SIZE,
     pci,
-    prelude::*, //
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 use p2pdma::{
     mmio::Bars,
@@ -26,6 +31,7 @@ use p2pdma::{
         BarRange,
         NUM_BARS, //
     },
+    system, //
 };
 
 kernel::pci_device_table!(PCI_TABLE, <TestDriver as pci::Driver>::IdInfo, []);
@@ -176,5 +182,46 @@ impl pci::Driver for TestDriver {
             _mailbox: mailbox,
             _provider: provider,
         })
+    }
+}
+
+kernel::pci_device_table!(FAILING_TABLE, <FailingDriver as pci::Driver>::IdInfo, []);
+
+/// A driver whose `probe()` fails with EIO when its memory is in use: once two pages of it are.
+///
+/// There is time for a program to map a page, pin it, and map another.
+pub(crate) struct FailingDriver;
+
+impl FailingDriver {
+    /// How often it looks, and how long that takes: ten seconds.
+    const LOOKS: usize = 1000;
+    const PAUSE: Delta = Delta::from_millis(10);
+}
+
+impl pci::Driver for FailingDriver {
+    type IdInfo = ();
+    type Data<'bound> = ();
+
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &FAILING_TABLE;
+
+    fn probe<'bound>(
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        provider::enable(pdev)?;
+
+        let range = BarRange::largest(&provider::bars(pdev), &provider::limits())?;
+        let provider = Provider::register(pdev, &[range])?;
+        let pool = provider.pool();
+
+        for _ in 0..Self::LOOKS {
+            // CAST: The page size fits.
+            if pool.available()? + 2 * PAGE_SIZE as u64 <= pool.size()? {
+                return Err::<(), Error>(EIO);
+            }
+            system::go_on()?;
+            fsleep(Self::PAUSE);
+        }
+        Err(ETIMEDOUT)
     }
 }

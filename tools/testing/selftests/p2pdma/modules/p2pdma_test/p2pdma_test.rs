@@ -64,6 +64,8 @@ struct TestModule {
     #[pin]
     driver: Registration<pci::Adapter<driver::TestDriver>>,
     #[pin]
+    failing: Registration<pci::Adapter<driver::FailingDriver>>,
+    #[pin]
     going: Watch<going::List>,
 }
 
@@ -71,12 +73,13 @@ impl kernel::InPlaceModule for TestModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // First: whoever opens the device relies on it, and is told later than it is.
-            going <- Watch::new(Ok::<_, Error>(going::List)),
+            going <- Watch::new(going::List::new()),
             device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"p2pdma_test",
             }),
             suites <- suites::Files::new(),
             driver <- Registration::new(c"p2pdma_test", module),
+            failing <- Registration::new(c"p2pdma_test_fails", module),
         })
     }
 }
