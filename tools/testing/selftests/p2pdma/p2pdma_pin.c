@@ -450,23 +450,6 @@ static int call_in_child(int dev, struct answer *answer, bool limited)
 	return pid > 0 && waitpid(pid, &status, 0) == pid ? status : -1;
 }
 
-/* The frame that is mapped at an address, from /proc/self/pagemap. */
-static uint64_t frame_at(const void *addr)
-{
-	uint64_t entry = 0;
-	int fd;
-
-	fd = open("/proc/self/pagemap", O_RDONLY);
-	if (fd < 0)
-		return 0;
-	if (pread(fd, &entry, sizeof(entry),
-		  (uintptr_t)addr / page * sizeof(entry)) != sizeof(entry))
-		entry = 0;
-	close(fd);
-	/* bit 63: present; bits 0 to 54: the frame */
-	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
-}
-
 /* What a call adds to the reference count of a page. */
 static int weight(unsigned int api)
 {
@@ -490,7 +473,8 @@ static bool page_is_right(struct __test_metadata *_metadata,
 {
 	bool right;
 
-	right = same(_metadata, "frame", frame_at(addr), facts->phys / page);
+	right = same(_metadata, "frame", p2p_frame_at(addr),
+		     facts->phys / page);
 	right &= same(_metadata, "flags",
 		      p2pdma ? P2PDMA_TEST_PAGE_P2PDMA : 0, facts->flags);
 	right &= same(_metadata, "provider",

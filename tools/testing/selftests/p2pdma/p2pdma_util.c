@@ -1106,6 +1106,25 @@ int p2p_stop_array(const char *path)
 	return ret;
 }
 
+/* ---- page tables ------------------------------------------------------- */
+
+uint64_t p2p_frame_at(const void *addr)
+{
+	const long page = sysconf(_SC_PAGESIZE);
+	uint64_t entry = 0;
+	int fd;
+
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, sizeof(entry),
+		  (uintptr_t)addr / page * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	/* bit 63: present; bits 0 to 54: the frame */
+	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+}
+
 /* ---- memory that may fault --------------------------------------------- */
 
 static sigjmp_buf fault_env;

@@ -179,6 +179,12 @@ size_t p2p_check(const void *mem, size_t len, enum p2p_what what, uint64_t at,
 void p2p_flip(void *mem, size_t at);
 void p2p_copy_out(void *ram, const void *mem, size_t len);
 
+/*
+ * The frame that is mapped at an address, or 0 if there is none, or if the
+ * process has no CAP_SYS_ADMIN.
+ */
+uint64_t p2p_frame_at(const void *addr);
+
 /* Touch memory that may fault: 0, or the signal that the access raised. */
 int p2p_try_read(const void *mem, uint64_t *value);
 int p2p_try_write(void *mem, uint64_t value);
