@@ -237,6 +237,20 @@ static void expect_calls(struct __test_metadata *_metadata,
 	EXPECT_EQ(i && !taken ? calls[0] : (long)(taken * page), a->args.ret);
 }
 
+/*
+ * The pages are those that are mapped at @addr, in this order. To be called
+ * before anything is unmapped.
+ */
+static void expect_frames(struct __test_metadata *_metadata,
+			  char * const *addr, const struct answer *a)
+{
+	for (unsigned int i = 0; i < a->args.nr_pages; i++) {
+		EXPECT_EQ(p2p_frame_at(addr[i]), a->page[i].phys / page) {
+			TH_LOG("page %u is another than is mapped there", i);
+		}
+	}
+}
+
 static void expect_pages(struct __test_metadata *_metadata,
 			 const struct p2p_provider *provider,
 			 const struct p2p_provider *other, const char *kinds,
@@ -273,6 +287,7 @@ TEST_F(vector, allowed)
 	expect_calls(_metadata, &a, v->with, self->pages);
 	expect_pages(_metadata, variant->provider, variant->other, self->kinds,
 		     &a);
+	expect_frames(_metadata, self->addr, &a);
 	EXPECT_EQ(0U, a.args.id);
 }
 
@@ -286,12 +301,14 @@ TEST_F(vector, not_allowed)
 	expect_calls(_metadata, &a, v->without, self->pages);
 	expect_pages(_metadata, variant->provider, variant->other, self->kinds,
 		     &a);
+	expect_frames(_metadata, self->addr, &a);
 }
 
 /* What is extracted stays taken, without its mapping, until it is released. */
 TEST_F(vector, held)
 {
 	const struct vector *v = variant->vector;
+	struct p2pdma_test_page held[MAX_PAGES];
 	size_t left = 0;
 	struct answer a;
 
@@ -299,6 +316,9 @@ TEST_F(vector, held)
 	    P2PDMA_TEST_EXTRACT_P2PDMA | P2PDMA_TEST_EXTRACT_HOLD |
 	    (v->write ? P2PDMA_TEST_EXTRACT_WRITE : 0), &a);
 	expect_calls(_metadata, &a, v->with, self->pages);
+	expect_pages(_metadata, variant->provider, variant->other, self->kinds,
+		     &a);
+	expect_frames(_metadata, self->addr, &a);
 	EXPECT_EQ(a.args.ret > 0, a.args.id != 0);
 
 	unmap_all(_metadata, self->segment, self->segments);
@@ -311,16 +331,18 @@ TEST_F(vector, held)
 	if (a.args.id) {
 		struct p2pdma_test_peek peek = {
 			.id = a.args.id,
-			.pages = h_pointer(a.page),
+			.pages = h_pointer(held),
 			.nr_pages = MAX_PAGES,
 		};
 
 		EXPECT_EQ(0, h_peek(self->dev, &peek));
 		EXPECT_EQ(a.args.nr_pages, peek.nr_pages);
-		for (unsigned int i = 0; i < peek.nr_pages; i++)
+		for (unsigned int i = 0; i < peek.nr_pages; i++) {
+			EXPECT_EQ(a.page[i].phys, held[i].phys);
 			if (self->kinds[i] != 'a')
 				EXPECT_EQ(P2PDMA_TEST_PIN_BIAS,
-					  a.page[i].during);
+					  held[i].during);
+		}
 		EXPECT_EQ(0, h_drop(self->dev, a.args.id));
 	}
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
@@ -365,10 +387,14 @@ TEST_F(offset, into_a_page)
 		{ 512, 4096, 2 }, { 8, 8184, 2 }, { 1, 4 * 4096 - 2, 4 },
 		{ 4096, 4096, 1 }, { 8191, 4098, 3 },
 	};
+	char *addr[4 + MAX_PAGES];
 	struct answer a;
 
 	if (page != 4096)
 		SKIP(return, "the table is for pages of 4096 bytes");
+	/* for as many pages as an answer has room for */
+	for (size_t i = 0; i < ARRAY_SIZE(addr); i++)
+		addr[i] = self->map + i * page;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct p2pdma_test_segment segment = {
@@ -388,6 +414,7 @@ TEST_F(offset, into_a_page)
 		EXPECT_EQ(rows[i].pages, a.args.nr_pages) {
 			TH_LOG("row %zu", i);
 		}
+		expect_frames(_metadata, addr + rows[i].offset / page, &a);
 	}
 }
 
