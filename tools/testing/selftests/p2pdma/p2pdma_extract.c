@@ -5,7 +5,9 @@
  * mixed with ordinary memory. What each call takes is the table vectors[].
  */
 #include <limits.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"
@@ -418,6 +420,154 @@ TEST_F(offset, into_a_page)
 	}
 }
 
+/* ---- who lets go of what is held --------------------------------------- */
+
+#define HELD	4	/* pages of the pool */
+
+/*
+ * Memory in two segments: an anonymous page, and those of the pool. Their
+ * mappings are gone when this returns, and the pages are held: their id, or 0.
+ */
+static uint32_t hold(int dev, int pool)
+{
+	struct p2pdma_test_segment segment[2] = {
+		{ .length = page }, { .length = HELD * page },
+	};
+	struct p2pdma_test_extract args = {
+		.flags = P2PDMA_TEST_EXTRACT_P2PDMA |
+			 P2PDMA_TEST_EXTRACT_WRITE | P2PDMA_TEST_EXTRACT_HOLD,
+		.segments = h_pointer(segment),
+		.nr_segments = ARRAY_SIZE(segment),
+		.max_pages = ALL,
+	};
+	char *ram, *map = p2p_map(pool, HELD * page);
+
+	ram = mmap(NULL, page, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ram == MAP_FAILED || map == MAP_FAILED)
+		return 0;
+	segment[0].addr = h_pointer(ram);
+	segment[1].addr = h_pointer(map);
+	if (h_extract(dev, &args) || args.ret != (long)((1 + HELD) * page) ||
+	    munmap(ram, page) || munmap(map, HELD * page))
+		return 0;
+	return args.id;
+}
+
+FIXTURE(hold) {
+	int dev, pool;
+};
+
+FIXTURE_VARIANT(hold) {
+	const struct p2p_provider *provider;
+};
+
+FIXTURE_SETUP(hold)
+{
+	self->dev = h_open();
+	ASSERT_LE(0, self->dev);
+	self->pool = p2p_open_pool(variant->provider, O_RDWR);
+	ASSERT_LE(0, self->pool);
+	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
+}
+
+FIXTURE_TEARDOWN(hold)
+{
+	if (self->dev >= 0)
+		close(self->dev);
+	close(self->pool);
+	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+}
+
+#define EXPECT_TAKEN(_taken)						\
+	EXPECT_EQ(variant->provider->rest - (ssize_t)(_taken),		\
+		  p2p_available(variant->provider))
+
+/* Closing the descriptor releases. */
+TEST_F(hold, close)
+{
+	ASSERT_NE(0U, hold(self->dev, self->pool));
+	EXPECT_TAKEN(HELD * page);
+	close(self->dev);
+	self->dev = -1;
+	EXPECT_TAKEN(0);
+}
+
+/* So does the death of the only process that has it. */
+TEST_F(hold, kill)
+{
+	int status, ready[2];
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, pipe(ready));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		int dev = h_open();
+
+		if (dev < 0 || !hold(dev, self->pool) ||
+		    write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	EXPECT_TAKEN(HELD * page);
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_TAKEN(0);
+}
+
+/*
+ * The driver of the provider is unbound while pages are held: unbinding waits
+ * for all references, and gets them.
+ */
+FIXTURE(unbind) {
+};
+
+FIXTURE_VARIANT(unbind) {
+	const struct p2p_provider *provider;
+};
+
+FIXTURE_SETUP(unbind)
+{
+	/* the harness runs a fixture without variants once, with none */
+	if (!variant)
+		SKIP(return, "no device is bound to p2pdma_provider");
+	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
+}
+
+FIXTURE_TEARDOWN(unbind)
+{
+	if (!variant)
+		return;
+	EXPECT_EQ(0, p2p_bind(variant->provider));
+	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+}
+
+TEST_F(unbind, held)
+{
+	int pool, dev;
+	uint32_t id;
+
+	dev = h_open();
+	ASSERT_LE(0, dev);
+	pool = p2p_open_pool(variant->provider, O_RDWR);
+	ASSERT_LE(0, pool);
+	id = hold(dev, pool);
+	ASSERT_NE(0U, id);
+	EXPECT_TAKEN(HELD * page);
+
+	EXPECT_EQ(0, p2p_unbind(variant->provider));
+	EXPECT_FALSE(p2p_is_provider(variant->provider->bdf));
+	EXPECT_EQ(-ENOENT, h_drop(dev, id));
+	close(pool);
+	close(dev);
+}
+
 int main(int argc, char **argv)
 {
 	page = sysconf(_SC_PAGESIZE);
@@ -431,6 +581,8 @@ int main(int argc, char **argv)
 		const struct p2p_provider *p = &p2p.provider[i];
 
 		FIXTURE_VARIANT(offset) offset = { p };
+		FIXTURE_VARIANT(hold) hold = { p };
+		FIXTURE_VARIANT(unbind) unbind = { p };
 
 		for (size_t r = 0; r < ARRAY_SIZE(vectors); r++) {
 			FIXTURE_VARIANT(vector) v = { p, NULL, &vectors[r] };
@@ -442,6 +594,11 @@ int main(int argc, char **argv)
 					vectors[r].name);
 		}
 		P2P_VARIANT_ADD(offset, offset, "%s@%s", p->kind, p->bdf);
+		P2P_VARIANT_ADD(hold, hold, "%s@%s", p->kind, p->bdf);
+		/* other drivers have more to do than to provide */
+		if (!strcmp(p->driver, "p2pdma_provider"))
+			P2P_VARIANT_ADD(unbind, unbind, "%s@%s", p->kind,
+					p->bdf);
 	}
 	return test_harness_run(argc, argv);
 }
