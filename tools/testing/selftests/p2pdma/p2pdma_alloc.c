@@ -455,6 +455,59 @@ TEST_F(alloc, kill)
 	EXPECT_TAKEN(0);
 }
 
+/* A namespace whose controller is said to reach the provider, or NULL. */
+static const struct p2p_client *client_of(const struct p2p_provider *provider)
+{
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		enum p2p_verdict verdict =
+			p2p_expect(provider, &p2p.client[i]).verdict;
+
+		if (verdict == P2P_BUS_ADDR || verdict == P2P_HOST_BRIDGE)
+			return &p2p.client[i];
+	}
+	return NULL;
+}
+
+/* Memory that is mapped for a client goes the same way. */
+TEST_F(alloc, kill_mapped)
+{
+	const struct p2p_client *client = client_of(variant->provider);
+	int status, ready[2];
+	pid_t pid;
+	char c;
+
+	if (!client)
+		SKIP(return, "P2PDMA_EXPECT names no client that reaches it");
+	ASSERT_EQ(0, pipe(ready));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		int dev = h_open();
+		int64_t id = h_memory(dev, variant->provider->bdf, page, 9);
+		struct p2pdma_test_map args = {
+			.flags = P2PDMA_TEST_MAP_HOLD,
+			.id = id,
+			.client = h_function(client->bdf),
+		};
+		struct p2pdma_test_pattern pattern = { .id = id };
+
+		/* mapped, it is no memory to work on */
+		if (id < 0 || h_map(dev, &args) || args.ret ||
+		    h_check(dev, &pattern) != -EMEDIUMTYPE ||
+		    write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	EXPECT_TAKEN(9 * page);
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_TAKEN(0);
+}
+
 /* ---- many at a time ---------------------------------------------------- */
 
 #define THREADS	4
