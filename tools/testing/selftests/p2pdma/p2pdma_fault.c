@@ -35,11 +35,13 @@ static const struct p2p_client *client;
  * @map: peer-to-peer memory
  * @ram: ordinary memory
  * @id: an object of the test module
+ * @at: the position that is in what is written, another one each time
  */
 struct state {
 	int dev, file;
 	char *map, *ram;
 	uint32_t id;
+	uint64_t at;
 };
 
 FIXTURE(fault) {
@@ -179,10 +181,32 @@ static int undo_read(struct state *s)
 	return 0;
 }
 
+/* All of it, and never what was written before. */
 static int run_write(struct state *s)
 {
-	return pwrite(s->file, s->map, PAGES * page, ELSEWHERE) < 0 ? -errno :
-								      0;
+	ssize_t n;
+
+	s->at += PAGES * page;
+	p2p_fill(s->map, PAGES * page, P2P_DATA, s->at);
+	n = pwrite(s->file, s->map, PAGES * page, ELSEWHERE);
+	if (n < 0)
+		return -errno;
+	return n < (ssize_t)(PAGES * page) ? -ENOMEM : 0;
+}
+
+/* What succeeded is on the medium. */
+static int undo_write(struct state *s)
+{
+	char why[256];
+
+	p2p_fill(s->ram, PAGES * page, P2P_PRESET, 0);
+	if (pread(s->file, s->ram, PAGES * page, ELSEWHERE) !=
+	    (ssize_t)(PAGES * page))
+		return -EIO;
+	if (p2p.corrupt)
+		p2p_flip(s->ram, 0);
+	return p2p_check(s->ram, PAGES * page, P2P_DATA, s->at, why,
+			 sizeof(why)) ? -EILSEQ : 0;
 }
 
 static int run_alloc(struct state *s)
@@ -252,12 +276,12 @@ static bool memory_is_intact(struct state *s)
 	       !pattern.wrong;
 }
 
-static int run_pin(struct state *s)
+static int pin_by(struct state *s, unsigned int api)
 {
 	struct p2pdma_test_pin pin = {
 		.flags = P2PDMA_TEST_PIN_WRITE | P2PDMA_TEST_PIN_P2PDMA |
 			 P2PDMA_TEST_PIN_HOLD,
-		.api = P2PDMA_TEST_PIN_FAST,
+		.api = api,
 		.addr = h_pointer(s->map),
 		.length = PAGES * page,
 	};
@@ -271,6 +295,31 @@ static int run_pin(struct state *s)
 		}
 	}
 	return ret;
+}
+
+static int run_pin_fast(struct state *s)
+{
+	return pin_by(s, P2PDMA_TEST_PIN_FAST);
+}
+
+static int run_pin_slow(struct state *s)
+{
+	return pin_by(s, P2PDMA_TEST_PIN_SLOW);
+}
+
+static int run_pin_remote(struct state *s)
+{
+	return pin_by(s, P2PDMA_TEST_PIN_REMOTE);
+}
+
+static int run_get_fast(struct state *s)
+{
+	return pin_by(s, P2PDMA_TEST_GET_FAST);
+}
+
+static int run_get_slow(struct state *s)
+{
+	return pin_by(s, P2PDMA_TEST_GET_SLOW);
 }
 
 static int run_extract(struct state *s)
@@ -297,12 +346,14 @@ static int run_extract(struct state *s)
 	return ret;
 }
 
+/* Memory without the data that is on the disk. */
 static bool has_memory_for_disk(struct state *s)
 {
-	if (!has_memory_for_client(s))
+	if (!has_transfer(s))
 		return false;
-	s->file = open(client->path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	return s->file >= 0;
+	munmap(s->map, PAGES * page);
+	s->map = MAP_FAILED;
+	return has_memory(s) && memory_is_intact(s);
 }
 
 static int run_bio(struct state *s)
@@ -324,19 +375,98 @@ static int run_bio(struct state *s)
 	return ret ? ret : bio.ret;
 }
 
+/* What succeeded has brought the data. The tag is that of p2p_fill(). */
+static int undo_bio(struct state *s)
+{
+	struct p2pdma_test_pattern pattern = {
+		.id = s->id,
+		.length = PAGES * page,
+		.tag = (uint64_t)p2p.seed << 48 |
+		       (uint64_t)P2P_DATA << P2PDMA_TEST_POSITION_BITS,
+	};
+	int ret = h_check(s->dev, &pattern);
+
+	if (ret)
+		return ret;
+	if (pattern.wrong || p2p.corrupt)
+		return -EILSEQ;
+	return memory_is_intact(s) ? 0 : -EIO;
+}
+
+static int run_peek(struct state *s)
+{
+	struct p2pdma_test_page facts[PAGES];
+	struct p2pdma_test_peek peek = {
+		.id = s->id, .pages = h_pointer(facts), .nr_pages = PAGES,
+	};
+	int ret = h_peek(s->dev, &peek);
+
+	if (ret)
+		return ret;
+	return peek.nr_pages == PAGES && peek.total == PAGES ? 0 : -EILSEQ;
+}
+
+static int run_pattern(struct state *s)
+{
+	struct p2pdma_test_pattern pattern = {
+		.id = s->id, .length = PAGES * page, .tag = TAG,
+	};
+	int ret = h_fill(s->dev, &pattern);
+
+	if (!ret)
+		ret = h_check(s->dev, &pattern);
+	return !ret && pattern.wrong ? -EILSEQ : ret;
+}
+
+static int run_release(struct state *s)
+{
+	int ret = h_drop(s->dev, s->id);
+
+	s->id = ret ? s->id : 0;
+	return ret;
+}
+
+static bool has_client(struct state *s __always_unused)
+{
+	return client;
+}
+
+static int run_distance(struct state *s)
+{
+	uint64_t clients[] = { h_function(client->bdf) };
+	struct p2pdma_test_distance distance = {
+		.provider = h_function(provider->bdf),
+		.clients = h_pointer(clients),
+		.nr_clients = 1,
+	};
+	int ret = h_distance(s->dev, &distance);
+
+	return !ret && distance.ret < 0 ? -EILSEQ : ret;
+}
+
+/* The kernel's function tells of no memory as if there were no provider. */
 static int run_find(struct state *s)
 {
 	uint64_t clients[] = { h_function(client->bdf) };
 	struct p2pdma_test_find find = {
 		.clients = h_pointer(clients), .nr_clients = 1,
 	};
+	int ret = h_find(s->dev, &find);
 
-	return h_find(s->dev, &find);
+	return !ret && find.provider == P2PDMA_TEST_NO_FUNCTION ? -ENOMEM : ret;
 }
 
-static bool has_client(struct state *s __always_unused)
+static int run_enable(struct state *s)
 {
-	return client;
+	struct p2pdma_test_enable enable = { 0 };
+	int ret;
+
+	strcpy((char *)enable.value, provider->bdf);
+	ret = h_enable(s->dev, &enable);
+	if (ret || enable.ret)
+		return ret ? ret : enable.ret;
+	return enable.choice == P2PDMA_TEST_PROVIDER &&
+	       enable.provider == h_function(provider->bdf) ? 0 : -EILSEQ;
 }
 
 static int run_pool(struct state *s)
@@ -345,8 +475,14 @@ static int run_pool(struct state *s)
 		.flags = P2PDMA_TEST_POOL_LARGEST,
 		.provider = h_function(provider->bdf),
 	};
+	int ret = h_pool(s->dev, &pool);
 
-	return h_pool(s->dev, &pool);
+	if (ret)
+		return ret;
+	return pool.total == (uint64_t)provider->size &&
+	       pool.available == (uint64_t)provider->rest &&
+	       pool.largest == (uint64_t)provider->rest / provider->ranges ?
+	       0 : -EILSEQ;
 }
 
 FIXTURE_VARIANT_ADD(fault, bind) {
@@ -388,6 +524,7 @@ FIXTURE_VARIANT_ADD(fault, read) {
 FIXTURE_VARIANT_ADD(fault, write) {
 	.prepare = has_transfer,
 	.run = run_write,
+	.undo = undo_write,
 	.least = 1,
 };
 
@@ -411,9 +548,37 @@ FIXTURE_VARIANT_ADD(fault, map_hold) {
 	.least = 1,
 };
 
-FIXTURE_VARIANT_ADD(fault, pin) {
+FIXTURE_VARIANT_ADD(fault, pin_fast) {
 	.prepare = has_mapping,
-	.run = run_pin,
+	.run = run_pin_fast,
+	.undo = undo_object,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, pin_slow) {
+	.prepare = has_mapping,
+	.run = run_pin_slow,
+	.undo = undo_object,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, pin_remote) {
+	.prepare = has_mapping,
+	.run = run_pin_remote,
+	.undo = undo_object,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, get_fast) {
+	.prepare = has_mapping,
+	.run = run_get_fast,
+	.undo = undo_object,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, get_slow) {
+	.prepare = has_mapping,
+	.run = run_get_slow,
 	.undo = undo_object,
 	.least = 1,
 };
@@ -428,16 +593,51 @@ FIXTURE_VARIANT_ADD(fault, extract) {
 FIXTURE_VARIANT_ADD(fault, bio) {
 	.prepare = has_memory_for_disk,
 	.run = run_bio,
+	.undo = undo_bio,
+	.intact = memory_is_intact,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, peek) {
+	.prepare = has_memory,
+	.run = run_peek,
+	.intact = memory_is_intact,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, pattern) {
+	.prepare = has_memory,
+	.run = run_pattern,
+	.intact = memory_is_intact,
+};
+
+FIXTURE_VARIANT_ADD(fault, release) {
+	.prepare = has_memory,
+	.run = run_release,
+	.undo = run_alloc,
+	.intact = memory_is_intact,
+};
+
+FIXTURE_VARIANT_ADD(fault, distance) {
+	.prepare = has_client,
+	.run = run_distance,
 	.least = 1,
 };
 
 FIXTURE_VARIANT_ADD(fault, find) {
 	.prepare = has_client,
 	.run = run_find,
+	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, enable) {
+	.run = run_enable,
+	.least = 1,
 };
 
 FIXTURE_VARIANT_ADD(fault, pool) {
 	.run = run_pool,
+	.least = 1,
 };
 
 FIXTURE_SETUP(fault)
