@@ -56,6 +56,7 @@ enum state {
 	NO_ACCESS,	/* made PROT_NONE */
 	DONTNEED,	/* dropped with MADV_DONTNEED */
 	MIXED,		/* an anonymous page, two of the pool, an anonymous one */
+	MIXED_FIRST,	/* the other way round: the first is one of the pool */
 	ANONYMOUS,	/* no peer-to-peer memory at all */
 	NR_STATES,
 };
@@ -75,6 +76,7 @@ static const char * const state_names[] = {
 	[NO_ACCESS] = "no_access",
 	[DONTNEED] = "dontneed",
 	[MIXED] = "mixed",
+	[MIXED_FIRST] = "mixed_first",
 	[ANONYMOUS] = "anonymous",
 };
 
@@ -131,8 +133,10 @@ static const struct rule {
 	  "stops at the first page that is refused: the ones before count", 0 },
 
 	/* Nothing to be had: the slow path asks for a fault. */
-	{ S(MOVED_AWAY) | S(DONTNEED) | S(NO_ACCESS), FAST_ONLY, NONE, NONE, 0,
-	  NULL, "gup_fast_pte_range(): no PTE to follow", 0 },
+	{ S(MOVED_AWAY) | S(DONTNEED), FAST_ONLY, NONE, NONE, 0, NULL,
+	  "gup_fast_pte_range(): no PTE to follow", 0 },
+	{ S(NO_ACCESS), FAST_ONLY, NONE, NONE, 0, NULL,
+	  "gup_fast_pte_range(): the PTE is pte_protnone()", 0 },
 	{ S(NO_ACCESS), ALL_APIS, NONE, NONE, -EFAULT, NULL,
 	  "check_vma_flags(): neither VM_READ nor VM_WRITE", 0 },
 	{ S(MOVED_AWAY) | S(DONTNEED), PINS, L | W, NONE, -EFAULT, NULL,
@@ -365,6 +369,17 @@ static bool make_mapping(struct mapping *m, enum state how, int pool)
 		m->kinds = "appa";
 		m->addr = anonymous(PAGES);
 		return pool_at(pool, m->addr + page, 2, rw);
+	case MIXED_FIRST:
+		m->kinds = "paap";
+		if (!pool_at(pool, m->addr, PAGES, rw))
+			return false;
+		to = m->addr + page;
+		if (mmap(to, 2 * page, rw, MAP_PRIVATE | MAP_ANONYMOUS |
+			 MAP_FIXED, -1, 0) != to)
+			return false;
+		to[0] = 1;
+		to[page] = 1;
+		return true;
 	case ANONYMOUS:
 		m->kinds = "aaaa";
 		m->addr = anonymous(PAGES);
