@@ -3,7 +3,7 @@
 //! The commands of the test device, read from the header that C programs include: a member that is
 //! added there is driven here without a further word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{bail, ensure, Context, Result};
 use regex::Regex;
@@ -66,6 +66,8 @@ pub struct Abi {
     pub commands: Vec<Command>,
     /// Constants.
     pub constants: BTreeMap<String, u64>,
+    /// The errors that a command may end with, by name.
+    pub errors: BTreeSet<String>,
 }
 
 /// Flags that are not for a fuzzer: the kernel warns of what they let through.
@@ -110,6 +112,21 @@ fn constants(header: &str) -> Result<BTreeMap<String, u64>> {
         }
     }
     Ok(constants)
+}
+
+/// The list of errors in the comment at the top, which is a tab between each and its reasons.
+fn errors(header: &str) -> Result<BTreeSet<String>> {
+    let (comment, _) = header
+        .split_once("#ifndef")
+        .context("there is no comment at the top")?;
+    let error = Regex::new(r"(?m)^ \*  (E[A-Z0-9]+)\t")?;
+    let errors: BTreeSet<_> = error
+        .captures_iter(comment)
+        .map(|found| found[1].to_string())
+        .collect();
+
+    ensure!(!errors.is_empty(), "no errors are listed");
+    Ok(errors)
 }
 
 fn structures(header: &str) -> Result<BTreeMap<String, Structure>> {
@@ -232,6 +249,7 @@ impl Abi {
             )?,
             commands,
             constants,
+            errors: errors(header)?,
         })
     }
 }
@@ -295,6 +313,19 @@ mod tests {
         ] {
             assert_ne!(abi.constant(&format!("P2PDMA_TEST_{constant}")), 0);
         }
+    }
+
+    #[test]
+    fn errors_are_listed() {
+        let listed = errors(HEADER).expect("errors");
+
+        assert_eq!(listed.len(), 14);
+        for name in ["EINVAL", "E2BIG", "EMEDIUMTYPE", "ENOMEM"] {
+            assert!(listed.contains(name), "{name}");
+        }
+        // Those behind the comment are results.
+        assert!(!listed.contains("EXDEV"));
+        assert!(errors("/*\n * none\n */\n#ifndef X\n").is_err());
     }
 
     #[test]

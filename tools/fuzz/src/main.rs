@@ -6,6 +6,7 @@
 mod abi;
 mod generate;
 mod ioctl;
+mod judge;
 mod memory;
 mod system;
 mod worker;
@@ -24,8 +25,9 @@ use serde::Serialize;
 
 use crate::abi::{Abi, HEADER};
 use crate::generate::World;
+use crate::judge::Equipment;
 use crate::system::{Pool, System};
-use crate::worker::{Outcomes, Plan, Run};
+use crate::worker::{Outcomes, Plan, Run, DONE};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,15 +38,16 @@ Examples:
   p2pdma-fuzz --seed 7 --json                 the outcome as JSON
 
 P2PDMA_SCRATCH has to name disks for it to do block I/O: serial numbers or device nodes of NVMe
-namespaces whose content may be destroyed.
+namespaces whose content may be destroyed. Without, there is none, which is no error unless
+P2PDMA_TOPOLOGY is set: the machine was made for the test then.
 
 The numbers for a call depend on the seed, its thread and its number alone. What they come to does not:
 which objects there are, and what the kernel says, depends on the order in which the calls of several
 threads come, and on drivers being taken away. With one thread and --no-remove, in a machine that was
 just booted, the same seed makes the same calls, but for where memory is mapped.
 
-Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned or a call hung, 2 could not
-run.";
+Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned, a call hung, a command never
+succeeded or ended with an error that the header does not list, 2 could not run.";
 
 /// Drive /dev/p2pdma_test with random and boundary arguments.
 ///
@@ -86,6 +89,9 @@ struct Arguments {
         hide = true
     )]
     scratch: Vec<String>,
+    /// The machine was made for this test
+    #[arg(long, env = "P2PDMA_TOPOLOGY", value_name = "NAME", hide = true)]
+    topology: Option<String>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -126,6 +132,7 @@ struct Report {
     seconds: f64,
     outcomes: BTreeMap<String, Outcomes>,
     pools: Vec<Pool>,
+    findings: Vec<String>,
 }
 
 fn world(system: &System, pools: &[Pool], disks: Vec<u32>) -> Result<World> {
@@ -170,13 +177,13 @@ fn print(report: &Report) {
         let all: u64 = outcomes.values().sum();
         let refused: Vec<_> = outcomes
             .iter()
-            .filter(|(outcome, _)| *outcome != "ok")
+            .filter(|(outcome, _)| *outcome != DONE)
             .map(|(outcome, number)| format!("{outcome} {number}"))
             .collect();
 
         println!(
             "{command:<14} {all:>9} {:>9}  {}",
-            outcomes.get("ok").unwrap_or(&0),
+            outcomes.get(DONE).unwrap_or(&0),
             refused.join(", ")
         );
     }
@@ -187,8 +194,15 @@ fn print(report: &Report) {
         );
     }
     println!(
-        "{} calls, {} removals, {:.1} s: nothing wrong",
-        report.made, report.removals, report.seconds
+        "{} calls, {} removals, {:.1} s: {}",
+        report.made,
+        report.removals,
+        report.seconds,
+        if report.findings.is_empty() {
+            "nothing wrong"
+        } else {
+            "something is wrong"
+        }
     );
 }
 
@@ -252,7 +266,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
                 now & !taint
             );
         }
+        let equipment = Equipment {
+            disks: !disks.is_empty(),
+            made: arguments.topology.is_some(),
+        };
+
         Ok(Report {
+            findings: judge::findings(&abi, equipment, tally.calls, &tally.outcomes),
             made: tally.calls,
             removals: tally.removals,
             seconds: start.elapsed().as_secs_f64(),
@@ -262,15 +282,25 @@ fn run(arguments: &Arguments) -> Result<bool> {
         })
     };
 
-    match found() {
-        Ok(report) if arguments.json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Ok(report) => print(&report),
-        Err(error) => {
-            eprintln!("p2pdma-fuzz: {error:#}\n{}", replay(&plan));
-            return Ok(false);
+    let findings = match found() {
+        Ok(report) => {
+            if arguments.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                print(&report);
+            }
+            report.findings
         }
+        Err(error) => vec![format!("{error:#}")],
+    };
+
+    for finding in &findings {
+        eprintln!("p2pdma-fuzz: {finding}");
     }
-    Ok(true)
+    if !findings.is_empty() {
+        eprintln!("{}", replay(&plan));
+    }
+    Ok(findings.is_empty())
 }
 
 fn main() -> ExitCode {
