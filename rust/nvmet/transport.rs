@@ -66,7 +66,8 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// Its type.
     const TYPE: Type;
 
-    /// Where its registration is found; a `static` of the module.
+    /// Where its registration is found; a `static` of the module, and always the same one: ports
+    /// are refused while what is found there is not the transport that is registered.
     fn slot() -> &'static Slot<Self>;
 
     /// The first subsystem was linked to a port of this type.
@@ -107,8 +108,8 @@ pub fn queue() -> &'static workqueue::Queue {
 ///
 /// # Invariants
 ///
-/// The pointer is NULL, or that of an [`Arc`] which is not dropped before an RCU grace period has
-/// passed since the pointer was set to NULL.
+/// The pointer is NULL, or that of an [`Arc`] of whoever filled the slot, which is not dropped before
+/// an RCU grace period has passed since the pointer was set to NULL.
 pub struct Slot<T: Transport>(Atomic<*mut Registered<T>>);
 
 impl<T: Transport> Slot<T> {
@@ -132,27 +133,36 @@ impl<T: Transport> Slot<T> {
         Some((*borrowed).clone())
     }
 
-    /// Fills an empty slot: [`EBUSY`] if it is not. The caller keeps the type's invariant.
+    /// Fills an empty slot: [`EBUSY`] if it is not.
+    ///
+    /// Whoever has filled it keeps the type's invariant: calls [`Self::clear()`] on this slot before
+    /// `registered` is dropped.
     fn set(&self, registered: &Arc<Registered<T>>) -> Result {
         let ptr = Arc::as_ptr(registered).cast_mut();
 
+        // INVARIANT: The pointer of an `Arc`, for which the caller answers.
         self.0
             .cmpxchg(core::ptr::null_mut(), ptr, Release)
             .map_err(|_| EBUSY)?;
         Ok(())
     }
 
-    /// Empties the slot and waits for those who are looking at it.
+    /// Empties the slot, which the caller has filled, and waits for those who are looking at it.
     fn clear(&self) {
+        // INVARIANT: NULL.
         self.0.store(core::ptr::null_mut(), Release);
         rcu::synchronize_rcu();
     }
 }
 
 /// Ports of a transport that the core has enabled.
+///
+/// # Invariants
+///
+/// While `open` is set, or `enabled` is not 0, the transport is registered with the core.
 struct Ports {
     enabled: usize,
-    closing: bool,
+    open: bool,
 }
 
 /// A transport while it is registered, and for as long as something of it exists.
@@ -188,6 +198,7 @@ impl<T: Transport> Registered<T> {
     }
 
     fn port_removed(&self) {
+        // INVARIANT: Fewer than before.
         self.ports.lock().enabled -= 1;
         self.removed.notify_all();
     }
@@ -199,14 +210,21 @@ impl<T: Transport> Registered<T> {
 /// wait: the core holds a reference to the module for each enabled port.
 ///
 /// C: `nvmet_register_transport()`, `nvmet_unregister_transport()`.
-pub struct Registration<T: Transport>(Arc<Registered<T>>);
+///
+/// # Invariants
+///
+/// `registered` is registered with the core, and `slot`, which this object has filled, holds it.
+pub struct Registration<T: Transport> {
+    registered: Arc<Registered<T>>,
+    slot: &'static Slot<T>,
+}
 
 impl<T: Transport> Registration<T> {
     /// Registers `transport`. May sleep.
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] if a transport of this type is registered.
+    /// - [`EBUSY`] if a transport of this type is registered, or the slot is taken.
     /// - [`ENOMEM`].
     #[doc(alias = "nvmet_register_transport")]
     pub fn new<E>(module: &'static ThisModule, transport: impl PinInit<T, E>) -> Result<Self>
@@ -226,28 +244,35 @@ impl<T: Transport> Registration<T> {
         let registered = Arc::pin_init::<Error>(
             try_pin_init!(Registered {
                 ops: Opaque::new(ops),
-                ports <- new_mutex!(Ports { enabled: 0, closing: false }),
+                // INVARIANT: Not open, and without ports.
+                ports <- new_mutex!(Ports { enabled: 0, open: false }),
                 removed <- new_condvar!(),
                 transport <- transport,
             }),
             GFP_KERNEL,
         )?;
+        // Asked once: what is filled here is what is cleared.
+        let slot = T::slot();
 
-        // The first port can be added before `nvmet_register_transport()` returns.
-        //
-        // INVARIANT: Below, and in `drop()`, the slot is cleared before `registered` is dropped.
-        T::slot().set(&registered)?;
+        slot.set(&registered)?;
 
         // SAFETY: The operations stay where they are, and are valid for as long as point 2 of the
         // crate's lifetimes demands. Their functions are those of this crate.
         let result = to_result(unsafe { bindings::nvmet_register_transport(registered.ops()) });
 
         if result.is_err() {
-            T::slot().clear();
+            slot.clear();
             // The only reason there is, for which the C function says EINVAL.
             return Err(EBUSY);
         }
-        Ok(Self(registered))
+
+        // A port that the core adds before that is refused.
+        //
+        // INVARIANT: Registered.
+        registered.ports.lock().open = true;
+
+        // INVARIANT: As above.
+        Ok(Self { registered, slot })
     }
 }
 
@@ -255,27 +280,27 @@ impl<T: Transport> Deref for Registration<T> {
     type Target = Arc<Registered<T>>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.registered
     }
 }
 
 impl<T: Transport> Drop for Registration<T> {
     fn drop(&mut self) {
-        let mut ports = self.0.ports.lock();
+        let mut ports = self.registered.ports.lock();
 
         // From now on `add_port()` refuses.
-        ports.closing = true;
+        ports.open = false;
         while ports.enabled > 0 {
-            self.0.removed.wait(&mut ports);
+            self.registered.removed.wait(&mut ports);
         }
         drop(ports);
 
-        // SAFETY: Registered in `new()`. No port is enabled, and none can be: the core would look
-        // for the transport of an enabled port.
-        unsafe { bindings::nvmet_unregister_transport(self.0.ops()) };
+        // SAFETY: Registered, by the type invariant. No port is enabled, and none can be: the core
+        // would look for the transport of an enabled port.
+        unsafe { bindings::nvmet_unregister_transport(self.registered.ops()) };
 
-        // INVARIANT: Cleared, and a grace period waited for, before the `Arc` is dropped.
-        T::slot().clear();
+        // Before the `Arc` is dropped, as the slot's invariant demands.
+        self.slot.clear();
 
         // SAFETY: `nvmet_wq` exists (point 1 of the crate's lifetimes). What is flushed is point 7.
         unsafe { bindings::p2pdma_nvmet_helper_flush() };
@@ -286,7 +311,8 @@ impl<T: Transport> Drop for Registration<T> {
 ///
 /// # Safety
 ///
-/// To be called by the core only: `port` is valid, and of the type of `T`, which is registered.
+/// To be called by the core only, which keeps the transport of type `T::TYPE` from being
+/// unregistered meanwhile: `port` is valid, and of that type.
 unsafe extern "C" fn add_port<T: Transport>(port: *mut bindings::nvmet_port) -> c_int {
     from_result(|| {
         let registered = T::slot().get().ok_or(ENODEV)?;
@@ -294,9 +320,11 @@ unsafe extern "C" fn add_port<T: Transport>(port: *mut bindings::nvmet_port) -> 
 
         {
             let mut ports = registered.ports.lock();
-            if ports.closing {
+            if !ports.open {
                 return Err(ENODEV);
             }
+            // INVARIANT: It is open, and so it is registered; and so it is the one that the core
+            // calls, of which there is one of a type. It stays until the count is 0 again.
             ports.enabled += 1;
         }
         let undo = ScopeGuard::new_with_data(registered.clone(), |registered| {
