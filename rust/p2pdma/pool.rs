@@ -99,7 +99,8 @@ impl<'a> Pool<'a> {
 
         stat(dev, c"size")?;
         // INVARIANT: Bound for `'a`. While the lock is held, the attribute is there if, and only
-        // if, there is a pool.
+        // if, there is a pool: the kernel adds and removes them together, and the only other way
+        // to a group of that name, `sysfs::register()`, refuses it.
         Ok(Self { dev })
     }
 
@@ -187,6 +188,9 @@ impl<'a> Pool<'a> {
         Memory::new(self.dev.into(), size)
     }
 }
+
+/// The kernel's group of attributes of a device with a pool.
+pub(crate) const GROUP: &CStr = c"p2pmem";
 
 /// The number in `p2pmem/<name>` of `dev` in sysfs.
 ///

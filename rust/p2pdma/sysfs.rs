@@ -14,6 +14,7 @@
 
 use crate::{
     bindings as helpers,
+    pool::GROUP,
     raw, //
 };
 use core::fmt::{
@@ -60,7 +61,9 @@ impl Attribute {
 
 /// Data that are shown, and changed, through a group of attributes.
 pub trait Attributes: Sync {
-    /// Name of the group, which is a directory below the device's.
+    /// Name of the group, which is a directory below the device's. Not `p2pmem`, the name of the
+    /// kernel's own group: whether a device has that tells whether it has a
+    /// [`Pool`](crate::pool::Pool).
     const GROUP: &'static CStr;
     /// The attributes of the group.
     const ATTRIBUTES: &'static [Attribute];
@@ -134,10 +137,15 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 ///
 /// # Errors
 ///
+/// - [`EINVAL`] if the name of the group is `p2pmem`.
 /// - [`ENOMEM`].
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]
 pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
+    if T::GROUP == GROUP {
+        return Err(EINVAL);
+    }
+
     let group = Group::new(dev, data)?;
 
     devres::register::<Group<T>, Error>(dev, Ok::<_, Error>(group), GFP_KERNEL)
