@@ -104,7 +104,7 @@ struct Slot {
     completion: bindings::nvme_completion,
     /// The [`Queue`]; its type is known to those who get at the slot.
     queue: *const c_void,
-    /// Where the response goes; NULL while `nvmet_req_init()` runs.
+    /// Where the response goes; NULL while `init()` runs.
     collector: *const Collector,
     /// The next response that was not taken yet.
     next: *mut Slot,
@@ -246,11 +246,15 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
 
     /// Has the core parse `command`.
     ///
+    /// An Asynchronous Event Request, which the core would complete when there is an event, or when
+    /// the queue is destroyed, is refused here, as by a controller that takes none: nobody could wait
+    /// for it while the queue is borrowed.
+    ///
     /// C: `nvmet_req_init()`. Any context in which the core takes commands; does not sleep.
     ///
     /// # Errors
     ///
-    /// The completed request, if the core refuses the command.
+    /// The completed request, if the command is refused.
     #[doc(alias = "nvmet_req_init")]
     pub fn init(
         self,
@@ -284,11 +288,22 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
         };
 
         // INVARIANT: `nvmet_req_init()` has cleared `sg`.
-        if parsed {
-            Ok(self.with_state())
-        } else {
-            Err(self.with_state())
+        if !parsed {
+            return Err(self.with_state());
         }
+        // CAST: The opcode has 8 bits.
+        if queue.id() == 0
+            && command.opcode() == bindings::nvme_admin_opcode_nvme_admin_async_event as u8
+        {
+            // CAST: A status has 16 bits.
+            let status = (bindings::NVME_SC_ASYNC_LIMIT | bindings::NVME_STATUS_DNR) as u16;
+
+            // SAFETY: The request was parsed, and is not used by the core afterwards. Without a
+            // collector `queue_response()` leaves it alone.
+            unsafe { bindings::nvmet_req_complete(&raw mut (*slot).req, status) };
+            return Err(self.with_state());
+        }
+        Ok(self.with_state())
     }
 }
 
@@ -461,7 +476,8 @@ struct Collector {
 
 /// Where the responses of executed requests are collected, for one thread to take them.
 ///
-/// Dropping it waits until all requests that were executed with it are completed.
+/// Dropping it waits until all requests that were executed with it are completed, as
+/// [`Self::wait()`] does.
 pub struct Responses<'q, T: Transport> {
     collector: Pin<KBox<Collector>>,
     in_flight: usize,
@@ -501,7 +517,8 @@ impl<'q, T: Transport> Responses<'q, T> {
 
     /// Waits for the next request to be completed; [`None`] if none is under way.
     ///
-    /// Sleeps, uninterruptibly: storage answers in bounded time.
+    /// Sleeps, uninterruptibly: storage answers in bounded time, and what does not,
+    /// [`init()`](Request::init) refuses.
     pub fn wait(&mut self) -> Option<Request<'q, T, Completed>> {
         self.in_flight = self.in_flight.checked_sub(1)?;
 
@@ -547,7 +564,7 @@ pub(crate) unsafe extern "C" fn queue_response(req: *mut bindings::nvmet_req) {
     let slot = unsafe { kernel::container_of!(req, Slot, req) };
     // SAFETY: The core owns the slot, and gives it back with this call.
     let Some(collector) = NonNull::new(unsafe { (*slot).collector }.cast_mut()) else {
-        // Refused by `nvmet_req_init()`, whose caller has the slot.
+        // Refused in `init()`, which has the slot.
         return;
     };
     // SAFETY: The collector stays until it was given this slot and its lock was released.

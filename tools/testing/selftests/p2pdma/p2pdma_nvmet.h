@@ -81,8 +81,7 @@ enum p2pdma_nvmet_place {
  *	memory where there is none
  *
  * Errors: ENOTCONN without a controller, or if it was deleted; ENOENT if it has
- * no such queue; EINVAL for an Asynchronous Event Request, which nobody would
- * answer; ENOMEM if there was no memory for the data.
+ * no such queue; ENOMEM if there was no memory for the data.
  */
 struct p2pdma_nvmet_command {
 	__u8 sqe[64];

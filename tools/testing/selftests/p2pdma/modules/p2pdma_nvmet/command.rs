@@ -22,9 +22,6 @@ use nvmet::{
     }, //
 };
 
-/// Asynchronous Event Request: completed when there is an event, and that may be never.
-const ASYNC_EVENT_REQUEST: u8 = 0x0c;
-
 /// The bit of an opcode that says that its data, if it has any, are the host's.
 const HOST_TO_CONTROLLER: u8 = 0x01;
 
@@ -67,9 +64,6 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
     }
 
     let command = Command::from_bytes(args.sqe);
-    if args.qid == 0 && command.opcode() == ASYNC_EVENT_REQUEST {
-        return Err(EINVAL);
-    }
 
     // CAST: 32 bits to 64, and an address of the caller, which has 64 bits.
     let len = args.data_len as usize;
