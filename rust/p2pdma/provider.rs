@@ -176,8 +176,9 @@ pub fn numa_node(dev: &Device) -> Option<u32> {
 /// and before the device's managed resources are released, which is what the lifetime argument in
 /// the [crate's documentation](crate#lifetimes) asks for.
 ///
-/// Dropping it withdraws the publication. The pages themselves, and the `p2pmem/` group in sysfs,
-/// are resources managed by the device: they go when the driver is unbound.
+/// Dropping it withdraws the publication; a [`Publication`] can still publish, and withdraws when it
+/// goes itself. The pages, and the `p2pmem/` group in sysfs, are resources managed by the device:
+/// they go when the driver is unbound.
 ///
 /// # Invariants
 ///
@@ -306,12 +307,17 @@ impl<'bound> Provider<'bound> {
     /// A handle that publishes the memory, or withdraws it, for as long as the device is bound: for
     /// attributes and the like, which do not have the `Provider`. May sleep.
     ///
+    /// It can be used longer than the `Provider`: until it is dropped, or with the device's managed
+    /// resources, before the pages of the ranges, for which unbinding may have to wait. Then it
+    /// withdraws the publication.
+    ///
     /// # Errors
     ///
     /// [`ENOMEM`].
     pub fn publication(&self) -> Result<Publication> {
         let dev: &pci::Device = self.dev;
 
+        // Younger than the pages, and so released before.
         Ok(Publication(Devres::new(
             self.dev.as_ref(),
             Ok::<_, Error>(Published(dev.into())),
@@ -407,7 +413,14 @@ impl Published {
     }
 }
 
-/// Publishes the memory of a provider, or withdraws it: see [`Provider::publication()`].
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+/// Publishes the memory of a provider, or withdraws it: see [`Provider::publication()`]. Dropping it
+/// withdraws the publication.
 pub struct Publication(Devres<Published>);
 
 impl Publication {
