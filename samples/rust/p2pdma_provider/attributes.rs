@@ -8,12 +8,10 @@
 use crate::choice::Source;
 use core::fmt;
 use kernel::{
+    new_mutex,
     prelude::*,
     str::kstrtobool_bytes,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    sync::Mutex, //
 };
 use p2pdma::{
     provider::{
@@ -28,7 +26,16 @@ use p2pdma::{
     }, //
 };
 
+/// Whether the memory is published, and what changes that.
+struct Publish {
+    publication: Publication,
+    published: bool,
+}
+
 /// What a bound device provides.
+///
+/// It goes with the attributes: after the driver's data, and before the pages, for which unbinding
+/// may have to wait. So what is written to `publish` until then does not stay in force.
 pub(crate) struct State {
     source: Source,
     /// The first range: others that the memory was split into follow it without a gap.
@@ -37,8 +44,7 @@ pub(crate) struct State {
     size: u64,
     ranges: usize,
     numa_node: Option<u32>,
-    publication: Publication,
-    published: Atomic<bool>,
+    publish: Pin<KBox<Mutex<Publish>>>,
 }
 
 impl State {
@@ -46,7 +52,9 @@ impl State {
     pub(crate) fn new(provider: &Provider<'_>, source: Source, publish: bool) -> Result<Self> {
         let first = *provider.ranges().first().ok_or(EINVAL)?;
 
-        provider.publish(publish);
+        let publication = provider.publication()?;
+
+        publication.set(publish)?;
         Ok(Self {
             source,
             first,
@@ -54,8 +62,13 @@ impl State {
             size: provider.size(),
             ranges: provider.ranges().len(),
             numa_node: provider::numa_node(provider.device().as_ref()),
-            publication: provider.publication()?,
-            published: Atomic::new(publish),
+            publish: KBox::pin_init(
+                new_mutex!(Publish {
+                    publication,
+                    published: publish,
+                }),
+                GFP_KERNEL,
+            )?,
         })
     }
 }
@@ -85,17 +98,19 @@ impl Attributes for State {
                 Some(node) => write!(out, "{node}"),
                 None => out.write_str("-1"),
             },
-            7 => write!(out, "{}", u8::from(self.published.load(Relaxed))),
+            7 => write!(out, "{}", u8::from(self.publish.lock().published)),
             _ => Err(fmt::Error),
         }
     }
 
     fn store(&self, _index: usize, value: &str) -> Result {
         // The only attribute that can be written.
-        let publish = kstrtobool_bytes(value.as_bytes())?;
+        let published = kstrtobool_bytes(value.as_bytes())?;
+        // Several may write at the same time.
+        let mut publish = self.publish.lock();
 
-        self.publication.set(publish)?;
-        self.published.store(publish, Relaxed);
+        publish.publication.set(published)?;
+        publish.published = published;
         Ok(())
     }
 }

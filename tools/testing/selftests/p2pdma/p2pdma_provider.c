@@ -19,6 +19,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -33,6 +35,8 @@
 #define CYCLES		200
 #define PAGES		8
 #define READERS		4
+#define DUELS		20000
+#define UNBINDINGS	20
 
 #define SYS_PCI		"/sys/bus/pci/devices"
 #define KB(n)		((uint64_t)(n) << 10)
@@ -1455,6 +1459,154 @@ TEST_F(bound, publish)
 	EXPECT_RET(0, bind_it(s));
 	EXPECT_EQ(1, p2p_attr_number(s->bdf, "p2pmem/published"));
 	EXPECT_EQ(1, p2p_attr_number(s->bdf, DRIVER "/publish"));
+}
+
+/* Open a file of the device for as long as the test runs. */
+static int open_file(const struct subject *s, const char *file, int flags)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/%s", s->bdf, file);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/**
+ * struct opponent - a thread that writes 0 while the test writes 1
+ * @fd: the attribute "publish"
+ * @asked: how often it shall have written
+ * @done: how often it has
+ */
+struct opponent {
+	int fd;
+	atomic_int asked, done;
+};
+
+static void *oppose(void *data)
+{
+	struct opponent *o = data;
+
+	for (int i = 1; i <= DUELS; i++) {
+		while (atomic_load(&o->asked) < i)
+			sched_yield();
+		if (pwrite(o->fd, "0", 1, 0) != 1)
+			return "cannot write";
+		atomic_store(&o->done, i);
+	}
+	return NULL;
+}
+
+/* Whoever of two writers was the last: what is shown is what is in force. */
+TEST_F(bound, publish_twice)
+{
+	const struct subject *s = variant->subject;
+	struct opponent o = { .fd = open_file(s, DRIVER "/publish", O_RDWR) };
+	int fd = open_file(s, DRIVER "/publish", O_RDWR);
+	int in_force = open_file(s, "p2pmem/published", O_RDONLY);
+	unsigned int wrong = 0;
+	pthread_t thread;
+	void *error;
+	char a, b;
+
+	ASSERT_LE(0, fd);
+	ASSERT_LE(0, o.fd);
+	ASSERT_LE(0, in_force);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, oppose, &o));
+	for (int i = 1; i <= DUELS; i++) {
+		atomic_store(&o.asked, i);
+		/* now a little earlier, now a little later */
+		for (int wait = i % 256; wait; wait--)
+			atomic_load(&o.done);
+		ASSERT_EQ(1, pwrite(fd, "1", 1, 0));
+		while (atomic_load(&o.done) < i)
+			sched_yield();
+		ASSERT_EQ(1, pread(fd, &a, 1, 0));
+		ASSERT_EQ(1, pread(in_force, &b, 1, 0));
+		wrong += a != b;
+	}
+	ASSERT_EQ(0, pthread_join(thread, &error));
+	EXPECT_EQ(NULL, error);
+	EXPECT_EQ(0U, wrong)
+		TH_LOG("of %d times", DUELS);
+	EXPECT_EQ(1, pwrite(fd, "1", 1, 0));
+	close(fd);
+	close(o.fd);
+	close(in_force);
+}
+
+/**
+ * struct publisher - a thread that publishes for as long as it can
+ * @fd: the attribute "publish"
+ * @in_force: the attribute "published"
+ * @ready: it has published once
+ * @gone: the attribute is gone
+ * @seen: how often it has seen 0 and 1 in force afterwards
+ */
+struct publisher {
+	int fd, in_force;
+	atomic_bool ready, gone;
+	unsigned int seen[2];
+};
+
+static void *publish_until_gone(void *data)
+{
+	struct publisher *p = data;
+	char value;
+
+	while (pwrite(p->fd, "1", 1, 0) == 1)
+		atomic_store(&p->ready, true);
+	atomic_store(&p->gone, true);
+	while (pread(p->in_force, &value, 1, 0) == 1)
+		p->seen[value == '1']++;
+	return NULL;
+}
+
+/* Keep the lock of sysfs busy, so that removing attributes takes a while. */
+static void *look_up_until_gone(void *data)
+{
+	struct publisher *p = data;
+	struct stat st;
+
+	while (!atomic_load(&p->gone))
+		stat(SYS_PCI "/nothing", &st);
+	return NULL;
+}
+
+/*
+ * What is written while the driver goes does not stay in force while its pages
+ * are waited for. Nobody has one, so that this is a moment only; and the thread
+ * that unbinds may lose its CPU just before it withdraws, if not often.
+ */
+TEST_F_TIMEOUT(bound, publish_unbinding, 120)
+{
+	const struct subject *s = variant->subject;
+	pthread_t thread[3];
+	int published = 0;
+
+	for (int i = 0; i < UNBINDINGS; i++) {
+		struct publisher p = {
+			.fd = open_file(s, DRIVER "/publish", O_RDWR),
+			.in_force = open_file(s, "p2pmem/published", O_RDONLY),
+		};
+
+		ASSERT_LE(0, p.fd);
+		ASSERT_LE(0, p.in_force);
+		for (size_t j = 0; j < ARRAY_SIZE(thread); j++)
+			ASSERT_EQ(0, pthread_create(&thread[j], NULL,
+						    j ? look_up_until_gone :
+							publish_until_gone, &p));
+		while (!atomic_load(&p.ready))
+			sched_yield();
+		EXPECT_RET(0, unbind_it(s));
+		for (size_t j = 0; j < ARRAY_SIZE(thread); j++)
+			ASSERT_EQ(0, pthread_join(thread[j], NULL));
+		published += p.seen[1] > p.seen[0];
+		close(p.fd);
+		close(p.in_force);
+		ASSERT_EQ(0, bind_it(s));
+	}
+	EXPECT_GE(1, published)
+		TH_LOG("%d of %d times most of the wait", published,
+		       UNBINDINGS);
 }
 
 static const struct {
