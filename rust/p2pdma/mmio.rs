@@ -62,8 +62,9 @@ impl<'bound> Bars<'bound> {
     /// [`Provider::register()`]: crate::provider::Provider::register
     #[doc(alias = "pcim_p2pdma_init")]
     pub fn init(dev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
-        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means that it is being
-        // bound, under its lock: resources managed by the device can be added.
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means a callback of its
+        // driver, under its lock: what is added is released by the `devres_release_all()` that
+        // follows at the latest.
         to_result(unsafe { bindings::pcim_p2pdma_init(raw::pci_dev(dev)) })?;
 
         // INVARIANT: Succeeded just now; undone when the device is unbound.

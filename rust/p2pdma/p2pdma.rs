@@ -53,8 +53,8 @@
 //!    allocations in bounded time; [`watch`] tells it when, also where `probe()` fails: until then
 //!    user space can map what was registered.
 //! 7. New allocations need a pool, and so a device whose managed resources are not being released
-//!    while they are made. A [`Pool`](pool::Pool) is tied to that: through its `Provider`, which is
-//!    dropped before; or through the lock of another driver's device, under which all of unbinding
+//!    while they are made. A [`Pool`](pool::Pool) is tied to that: through `'bound`, which ends
+//!    before; or through the lock of another driver's device, under which all of unbinding
 //!    happens ([`bound`]).
 //! 8. Code stays as long as it can be called. What a driver registers with its own device
 //!    ([`sysfs`]) goes when that is unbound, before the driver's module does, and it needs `Core` as

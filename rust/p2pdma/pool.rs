@@ -104,7 +104,7 @@ impl<'a> Pool<'a> {
         Ok(Self { dev })
     }
 
-    /// Whether `dev`, which is being bound, has a pool already.
+    /// Whether `dev`, which is in a callback of its driver, has a pool already.
     ///
     /// # Errors
     ///

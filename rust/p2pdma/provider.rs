@@ -135,8 +135,9 @@ pub fn page_structs(ranges: &[BarRange]) -> u64 {
 /// What the C function returns.
 #[doc(alias = "pcim_enable_device")]
 pub fn enable(dev: &pci::Device<Core<'_>>) -> Result {
-    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means that it is being
-    // bound, under its lock: resources managed by the device can be added.
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means a callback of its
+    // driver, under its lock: what is added is released by the `devres_release_all()` that follows
+    // at the latest.
     to_result(unsafe { bindings::pcim_enable_device(raw::pci_dev(dev)) })
 }
 
@@ -264,8 +265,9 @@ impl<'bound> Provider<'bound> {
         for range in ranges {
             // SAFETY:
             // - `pdev` is a valid `struct pci_dev`.
-            // - `Core` means that it is being bound and its device lock is held: resources managed
-            //   by the device can be added, and nobody else registers memory of it meanwhile.
+            // - `Core` means a callback of its driver, under its lock: what is added is released by
+            //   the `devres_release_all()` that follows at the latest, and nobody else registers
+            //   memory of it meanwhile.
             to_result(unsafe {
                 bindings::pci_p2pdma_add_resource(
                     pdev,

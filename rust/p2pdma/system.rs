@@ -70,7 +70,8 @@ pub fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
             .map_err(|_| ENOMEM)
     });
 
-    // SAFETY: The queue is valid, and nothing is queued any more.
+    // SAFETY: The queue is valid, and nothing more is queued from here on; `destroy_workqueue()`
+    // waits for what is.
     unsafe { bindings::destroy_workqueue(queue.as_ptr()) };
     result
 }
