@@ -7,7 +7,8 @@
 //!
 //! - A queue that cannot do peer-to-peer DMA (no `BLK_FEAT_PCI_P2PDMA`) is not told apart by
 //!   `submit_bio()`: its driver would read the memory with the CPU. [`Bio::add()`] refuses.
-//! - A bio holds memory of one provider, or ordinary memory: `bio_add_page()` refuses to mix.
+//! - A bio holds memory of one range of one provider, or ordinary memory: `bio_add_page()` refuses
+//!   to mix.
 //!
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
@@ -222,8 +223,8 @@ pub enum Op {
 pub enum Refusal {
     /// There is no room for another piece, or the bio would have 4 GiB: the next bio takes it.
     Full,
-    /// What is in the bio is of another kind: ordinary memory, or memory of another provider. The
-    /// next bio takes it.
+    /// What is in the bio is of another kind: ordinary memory, or memory of another provider, or of
+    /// another range of the same one. The next bio takes it.
     Mixed,
     /// The queue of the disk cannot do peer-to-peer DMA.
     Queue,

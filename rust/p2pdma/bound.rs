@@ -37,7 +37,7 @@ use kernel::{
 ///
 /// C: `device_lock()` and `device_is_bound()`, as in `drivers/base/dd.c`.
 ///
-/// To be held for as short as goes: unbinding the device, and whoever else wants its lock, waits.
+/// Hold it as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
 /// Two of these at a time are ordered by nothing, so at most one of them may be from
 /// [`Self::lock()`], and that the first.
 ///

@@ -38,8 +38,8 @@ pub enum Reach {
 /// Whether the kernel says in its log why a client cannot reach a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// As little as goes. (A host bridge that is not on the allowlist is reported all the same where
-    /// a port redirects.)
+    /// As little as possible. (A host bridge that is not on the allowlist is reported all the same
+    /// where a port redirects.)
     Quiet,
     /// A warning for each client: which port redirects (and the kernel parameter that stops it), or
     /// that there is no common bridge and no host bridge on the allowlist.

@@ -85,9 +85,9 @@ impl<'a> Pool<'a> {
     ///
     /// It is there only while the device's lock is held. A [`Device<Bound>`](kernel::device::Device)
     /// would not do: some callbacks get one of a device whose managed resources are being released,
-    /// between the pages of a range and the pool that still has it. And a device that was unbound,
-    /// and bound to a driver that sets peer-to-peer DMA up without a pool (`pcim_p2pdma_init()`
-    /// alone, as vfio-pci does), makes `pci_alloc_p2pmem()` dereference NULL.
+    /// when a range's pages are already unmapped and the pool still hands them out. And a device
+    /// that was unbound, and bound to a driver that sets peer-to-peer DMA up without a pool
+    /// (`pcim_p2pdma_init()` alone, as vfio-pci does), makes `pci_alloc_p2pmem()` dereference NULL.
     ///
     /// # Errors
     ///
