@@ -29,6 +29,9 @@ pub trait Watcher: Send + Sync + 'static {
 
 /// Watches the PCI bus for devices that leave, as long as it exists.
 ///
+/// Dropping it waits for callbacks that are under way: it sleeps, and must not happen in
+/// [`Watcher::leaving()`], which would wait for itself.
+///
 /// The counterpart of the `remove()` callback that transports get from their fabric's layer, such as
 /// `ib_client`.
 ///
@@ -48,6 +51,10 @@ unsafe impl<W: Watcher> Sync for Watch<W> {}
 
 impl<W: Watcher> Watch<W> {
     /// Starts to watch. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// What `bus_register_notifier()` returns.
     pub fn new(watcher: Arc<W>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             watcher,

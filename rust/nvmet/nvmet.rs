@@ -16,9 +16,10 @@
 //!   ([`request`], [`command`]).
 //!
 //! Memory for data can be peer-to-peer memory of a PCI device: where the namespace has its `p2pmem`
-//! attribute set, and the transport names a *client*, the device that does the fabric's DMA, when it
-//! connects ([`queue::Connect::client`]). Then the core pairs the namespace's device and the client with a provider,
-//! and [`Request::alloc_data()`](request::Request::alloc_data) takes the memory from there.
+//! attribute set, and the transport names a *client*, the device that does the fabric's DMA, when
+//! it connects ([`queue::Connect::client`]). Then the core pairs the namespace's device and the
+//! client with a provider, and [`Request::alloc_data()`](request::Request::alloc_data) takes the
+//! memory from there.
 //!
 //! # Lifetimes
 //!
@@ -28,15 +29,16 @@
 //!    which therefore stays.
 //! 2. *`struct nvmet_fabrics_ops`*: read by the core while the transport is registered, a port of it
 //!    is enabled, or a controller of it exists. It is part of
-//!    [`Registered`](transport::Registered), counted by the registration, by each [`Port`](port::Port)
-//!    and so by each [`Queue`](queue::Queue); controllers exist only while queues do.
+//!    [`Registered`](transport::Registered), counted by the registration, by each
+//!    [`Port`](port::Port) and so by each [`Queue`](queue::Queue); controllers exist only while
+//!    queues do.
 //! 3. *`struct nvmet_port`*: valid from `add_port()` until `nvmet_port_release()`, which first
 //!    flushes `nvmet_wq`. Each queue counts itself in its port, and `remove_port()`, which comes
-//!    before the release, puts an item on `nvmet_wq` that waits until this count is zero. So a port is
-//!    valid while it has queues. (The transport has to drop them in bounded time: it is told by
+//!    before the release, puts an item on `nvmet_wq` that waits until this count is zero. So a port
+//!    is valid while it has queues. (The transport has to drop them in bounded time: it is told by
 //!    [`Transport::delete_ctrl()`](transport::Transport::delete_ctrl).)
-//! 4. *`struct nvmet_sq`, `struct nvmet_cq`*: pinned in their [`Queue`](queue::Queue), destroyed when it is
-//!    dropped. `nvmet_sq_destroy()` waits until the core has completed all requests.
+//! 4. *`struct nvmet_sq`, `struct nvmet_cq`*: pinned in their [`Queue`](queue::Queue), destroyed when
+//!    it is dropped. `nvmet_sq_destroy()` waits until the core has completed all requests.
 //! 5. *`struct nvmet_req`*: memory of its own on the heap, owned by a
 //!    [`Request`](request::Request), or by the core between [`execute()`](request::Request::execute)
 //!    and the response. It borrows from its queue, so that requests, and the scatterlists that they

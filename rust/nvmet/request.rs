@@ -224,7 +224,11 @@ impl<'q, T: Transport, S: State> Request<'q, T, S> {
 }
 
 impl<'q, T: Transport> Request<'q, T, Idle> {
-    /// Allocates memory for a request of `queue`.
+    /// Allocates memory for a request of `queue`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
     pub fn new(queue: &'q Queue<T>) -> Result<Self> {
         let slot = KBox::new(Opaque::<Slot>::zeroed(), GFP_KERNEL)?;
         let raw = slot.get();
@@ -486,7 +490,11 @@ pub struct Responses<'q, T: Transport> {
 
 impl<'q, T: Transport> Responses<'q, T> {
     /// For requests of `queue`. The borrow makes sure that the queue is still there when they come
-    /// back.
+    /// back. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
     pub fn new(_queue: &'q Queue<T>) -> Result<Self> {
         let collector = KBox::pin_init(
             pin_init!(Collector {
