@@ -85,7 +85,7 @@ pub(crate) fn refuse_cmb(pdev: &pci::Device<Core<'_>>, bar: u8) -> Result {
     if cmb.is_ok_and(|cmb| cmb.bar == bar) {
         dev_err!(
             pdev,
-            "parameter bar={}: the controller's memory buffer is in it, which is found without\n",
+            "parameter bar={}: that BAR holds the controller's memory buffer; leave out bar= to provide it\n",
             bar
         );
         return Err(EINVAL);

@@ -170,7 +170,8 @@ static const struct refusal {
 	{ "registers", ON_CMB, "bar=0", EINVAL,
 	  MISALIGNED("{start0}", "{len0}") },
 	{ "named", ON_CMB, "bar=2", EINVAL,
-	  "parameter bar=2: the controller's memory buffer is in it, which is found without" },
+	  "parameter bar=2: that BAR holds the controller's memory buffer; leave out bar= to provide it",
+	},
 };
 
 /**
