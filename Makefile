@@ -139,7 +139,9 @@ lint-modules: kernel
 docs: modules ## Write the documentation, and that of the Rust API
 	$(Q)$(WITH_KERNEL) KERNEL_SOURCE=$$KERNEL_SOURCE PYTHONDONTWRITEBYTECODE=1 \
 		sphinx-build -W --keep-going -q -d build/docs/.doctrees Documentation build/docs
-	$(Q)$(WITH_KERNEL) $(BIN)/testbed rustdoc --to $(CURDIR)/build/docs/rust $$OUT
+	$(Q)$(WITH_KERNEL) for crate in p2pdma $$(test ! -e $$OUT/rust/nvmet/nvmet.o || echo nvmet); do \
+		$(BIN)/testbed rustdoc --crate $$crate --to $(CURDIR)/build/docs/rust $$OUT || exit; \
+	done
 
 rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer

@@ -42,9 +42,8 @@ struct Users {
 ///
 /// # Invariants
 ///
-/// - `port` is a valid `struct nvmet_port` until [`Self::retire()`] was called and no [`User`] of it
-///   is left.
-/// - There is no new [`User`] once `users.retired` is set.
+/// - `port` is a valid `struct nvmet_port` until `retire()` was called and no `User` of it is left.
+/// - There is no new `User` once `users.retired` is set.
 #[doc(alias = "nvmet_port")]
 #[pin_data]
 pub struct Port<T: Transport> {
