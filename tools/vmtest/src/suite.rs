@@ -31,6 +31,9 @@ pub struct Suite {
     /// The tests, in order.
     #[serde(default, rename = "test")]
     pub tests: Vec<Test>,
+    /// Kernel warnings that several tests provoke; [`Suite::parse()`] hands them out to those.
+    #[serde(default, rename = "allow", skip_serializing_if = "Vec::is_empty")]
+    allow: Vec<AllowIn>,
     /// Memory that the kernel is known to lose.
     #[serde(default, rename = "leak", skip_serializing_if = "Vec::is_empty")]
     pub leaks: Vec<Leak>,
@@ -105,6 +108,21 @@ pub struct Allow {
     /// Another, that one of the lines has to match as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
+}
+
+/// An [`Allow`] of several tests.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct AllowIn {
+    /// [`Allow::name`].
+    name: String,
+    /// [`Allow::pattern`].
+    pattern: String,
+    /// [`Allow::within`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<String>,
+    /// Tests that provoke it, as globs.
+    tests: Vec<String>,
 }
 
 /// A defect of the kernel that kmemleak sees.
@@ -199,7 +217,8 @@ impl Suite {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let suite: Self = toml::from_str(text)?;
+        let mut suite: Self = toml::from_str(text)?;
+        suite.hand_out()?;
         let mut names = BTreeSet::new();
         for test in &suite.tests {
             let name = &test.name;
@@ -214,6 +233,33 @@ impl Suite {
         }
         suite.known_leaks(&suite.tests.iter().collect::<Vec<_>>())?;
         Ok(suite)
+    }
+
+    /// Gives each test the warnings that it has in common with others.
+    fn hand_out(&mut self) -> Result<()> {
+        for row in std::mem::take(&mut self.allow) {
+            let globs = row
+                .tests
+                .iter()
+                .map(|glob| Pattern::new(glob))
+                .collect::<Result<Vec<_>, _>>()
+                .with_context(|| format!("allow \"{}\"", row.name))?;
+            let mut provoked = false;
+            for test in &mut self.tests {
+                if globs.iter().any(|glob| glob.matches(&test.name)) {
+                    provoked = true;
+                    test.allow.push(Allow {
+                        name: row.name.clone(),
+                        pattern: row.pattern.clone(),
+                        within: row.within.clone(),
+                    });
+                }
+            }
+            if !provoked {
+                bail!("allow \"{}\": there is no such test", row.name);
+            }
+        }
+        Ok(())
     }
 
     /// What the kernel is known to lose where `tests` have run.
@@ -384,6 +430,33 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
         assert!(error(&leak("")).contains("max"));
         let message = error(&GOOD.replace("timeout", "timeot"));
         assert!(message.contains("line 12"), "{message}");
+    }
+
+    #[test]
+    fn what_several_tests_provoke_is_allowed_in_each() {
+        let row = |tests: &str| {
+            format!("{GOOD}[[allow]]\nname = \"a\"\npattern = \"p\"\nwithin = \"w\"\n{tests}")
+        };
+        let names = |suite: &Suite| -> Vec<Vec<String>> {
+            let allowed = |test: &Test| test.allowed().expect("patterns");
+            let names = suite.tests.iter().map(allowed);
+            names
+                .map(|rows| rows.into_iter().map(|(name, _)| name).collect())
+                .collect()
+        };
+        let mut suite = Suite::parse(&row("tests = [\"o*\", \"two\"]")).expect("parses");
+        assert_eq!(names(&suite), [vec!["a"], vec!["known", "a"]]);
+        assert_eq!(suite.tests[0].allowed().expect("patterns")[0].1.len(), 2);
+        suite.mend(&["a".into()]);
+        assert_eq!(names(&suite), [vec![], vec!["known"]]);
+        let suite = Suite::parse(&row("tests = [\"two\"]")).expect("parses");
+        assert_eq!(names(&suite), [vec![], vec!["known", "a"]]);
+        let error = |text: &str| format!("{:#}", Suite::parse(text).expect_err("is wrong"));
+        assert!(error(&row("")).contains("tests"));
+        assert!(error(&row("tests = [\"[\"]")).contains("allow \"a\""));
+        assert!(error(&row("tests = [\"three\"]")).contains("no such test"));
+        let message = error(&row("tests = [\"one\"]").replace("\"w\"", "\"(\""));
+        assert!(message.contains("test \"one\": allow"), "{message}");
     }
 
     #[test]
