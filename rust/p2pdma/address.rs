@@ -18,6 +18,24 @@ pub struct Address {
     pub devfn: u8,
 }
 
+impl Address {
+    /// The address as one number: the domain, and 16 bits with bus, device and function as in a
+    /// requester ID.
+    pub fn to_number(self) -> u64 {
+        u64::from(self.domain) << 16 | u64::from(self.bus) << 8 | u64::from(self.devfn)
+    }
+
+    /// The address that [`Self::to_number()`] makes `number` of; [`None`] if there is none.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Some(Self {
+            domain: u32::try_from(number >> 16).ok()?,
+            // CAST: Eight bits each.
+            bus: (number >> 8) as u8,
+            devfn: number as u8,
+        })
+    }
+}
+
 /// As `pci_name()` has it.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,5 +84,24 @@ mod tests {
         // VMD and others have domains of more than 16 bits.
         assert!(is_shown_as(0x10000, 0x80, 0x08, "10000:80:01.0"));
         assert!(!is_shown_as(0, 0, 1, "0000:00:00.0"));
+    }
+
+    #[test]
+    fn number_and_back() {
+        for (domain, bus, devfn, number) in [
+            (0, 0, 0, 0),
+            (0, 5, 0x0a, 0x050a),
+            (0xabc, 0xff, 0xff, 0xabc_ffff),
+            (0x10000, 0x80, 0x08, 0x1_0000_8008),
+            (u32::MAX, 0xff, 0xff, 0xffff_ffff_ffff),
+        ] {
+            let address = Address { domain, bus, devfn };
+
+            assert_eq!(address.to_number(), number);
+            assert_eq!(Address::from_number(number), Some(address));
+        }
+        // A domain of more than 32 bits.
+        assert_eq!(Address::from_number(1 << 48), None);
+        assert_eq!(Address::from_number(u64::MAX), None);
     }
 }

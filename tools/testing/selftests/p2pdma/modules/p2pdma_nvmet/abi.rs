@@ -32,21 +32,12 @@ pub(crate) const NO_FUNCTION: u64 = P2PDMA_NVMET_NO_FUNCTION as u64;
 
 /// A PCI function as the ABI has it.
 pub(crate) fn function(dev: &pci::Device) -> u64 {
-    let address = Address::of(dev);
-
-    u64::from(address.domain) << 16 | u64::from(address.bus) << 8 | u64::from(address.devfn)
+    Address::of(dev).to_number()
 }
 
 /// The PCI function that the ABI has as `function`.
 pub(crate) fn find_function(function: u64) -> Option<ARef<pci::Device>> {
-    let address = Address {
-        domain: u32::try_from(function >> 16).ok()?,
-        // CAST: Eight bits each.
-        bus: (function >> 8) as u8,
-        devfn: function as u8,
-    };
-
-    address.find()
+    Address::from_number(function)?.find()
 }
 
 /// Type of the ioctl numbers.
