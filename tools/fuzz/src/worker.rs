@@ -113,6 +113,7 @@ const NAMES: &[(Errno, &str)] = &[
     (Errno::BADF, "EBADF"),
     (Errno::NOTBLK, "ENOTBLK"),
     (Errno::NOSPC, "ENOSPC"),
+    (Errno::INTR, "EINTR"),
     (Errno::NOMEM, "ENOMEM"),
 ];
 
