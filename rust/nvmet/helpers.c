@@ -48,6 +48,21 @@ bool p2pdma_nvmet_helper_req_is_write(const struct nvmet_req *req)
 }
 
 /*
+ * Whether the core looks at a request that it has completed:
+ * nvmet_passthru_execute_cmd_work() at its command,
+ * nvmet_bdev_zone_append_bio_done() at its bio.
+ */
+bool p2pdma_nvmet_helper_req_is_used_later(struct nvmet_req *req)
+{
+	if (!req->sq->ctrl || nvme_is_fabrics(req->cmd))
+		return false;
+	if (nvmet_is_passthru_req(req))
+		return true;
+	return req->sq->qid && req->ns && req->ns->csi == NVME_CSI_ZNS &&
+	       req->cmd->common.opcode == nvme_cmd_zone_append;
+}
+
+/*
  * What nvmet_req_find_p2p_dev() finds, if that is anything. The provider's
  * device is not returned: only the lookup is protected.
  */

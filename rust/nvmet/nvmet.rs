@@ -31,11 +31,15 @@
 //!    is enabled, or a controller of it exists. It is part of
 //!    [`Registered`](transport::Registered), counted by the registration, by each
 //!    [`Port`](port::Port) and so by each [`Queue`](queue::Queue); controllers exist only while
-//!    queues do.
+//!    queues do. (Queues of this transport, that is. The core lets a host connect a queue through
+//!    another transport to a controller of this one, which then outlives them; that is a defect of
+//!    the core which transports can do nothing about: see "Controllers of other transports" in
+//!    `Documentation/p2pdma/kernel-issues.rst`.)
 //! 3. *`struct nvmet_port`*: valid from `add_port()` until `nvmet_port_release()`, which first
 //!    flushes `nvmet_wq`. Each queue counts itself in its port, and `remove_port()`, which comes
 //!    before the release, puts an item on `nvmet_wq` that waits until this count is zero. So a port
-//!    is valid while it has queues. (The transport has to drop them in bounded time: it is told by
+//!    is valid while it has queues; and while there is a controller that was connected through it,
+//!    because I/O queues count the admin queue as well. (The transport has to drop them in bounded time: it is told by
 //!    [`Transport::delete_ctrl()`](transport::Transport::delete_ctrl).)
 //! 4. *`struct nvmet_sq`, `struct nvmet_cq`*: pinned in their [`Queue`](queue::Queue), destroyed when
 //!    it is dropped. `nvmet_sq_destroy()` waits until the core has completed all requests.

@@ -38,19 +38,19 @@ pub const NQN_FIELD_LEN: usize = bindings::NVMF_NQN_FIELD_LEN as usize;
 pub const NQN_SIZE: usize = bindings::NVMF_NQN_SIZE as usize;
 
 /// CNTLID in the Connect of an admin queue: the target chooses one (dynamic controller model).
-pub const CNTLID_DYNAMIC: u16 = 0xffff;
+const CNTLID_DYNAMIC: u16 = 0xffff;
 
 /// What a host asks for when it connects a queue.
 ///
 /// C: `struct nvmf_connect_command`, `struct nvmf_connect_data`.
 #[doc(alias = "nvmf_connect_data")]
-pub struct Connect<'a> {
+pub struct Connect<'a, T: Transport> {
     /// 0 for the admin queue of a new controller, else the ID of an I/O queue.
     pub qid: u16,
     /// Entries of the queue.
     pub size: u16,
-    /// [`CNTLID_DYNAMIC`], or for an I/O queue its controller.
-    pub cntlid: u16,
+    /// For an I/O queue the admin queue of its controller, which stays at least as long.
+    pub admin: Option<&'a Arc<Queue<T>>>,
     /// The subsystem.
     pub subsys_nqn: &'a [u8],
     /// The host.
@@ -106,8 +106,10 @@ struct Pair {
 #[pin_data(PinnedDrop)]
 pub struct Queue<T: Transport> {
     client: Option<ARef<Device>>,
-    // Dropped after `PinnedDrop::drop()`, in which the controller may go that refers to the port.
+    // All dropped after `PinnedDrop::drop()`, in which the controller may go that refers to the
+    // port.
     user: User<T>,
+    admin: Option<Arc<Queue<T>>>,
     #[pin]
     pair: Opaque<Pair>,
 }
@@ -126,12 +128,23 @@ impl<T: Transport> Queue<T> {
     /// # Errors
     ///
     /// - [`ConnectError::Refused`] with what the core says.
-    /// - [`EINVAL`] if a name is longer than [`NQN_SIZE`], or `size` is 0.
+    /// - [`EINVAL`] if a name is longer than [`NQN_SIZE`], or `size` is 0; if an I/O queue is not
+    ///   given an admin queue, and that of this port.
     /// - [`ENODEV`] if the port is being removed.
     /// - [`ENOMEM`].
-    pub fn connect(port: &Arc<Port<T>>, connect: &Connect<'_>) -> Result<Arc<Self>, ConnectError> {
+    pub fn connect(
+        port: &Arc<Port<T>>,
+        connect: &Connect<'_, T>,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let cntlid = match connect.admin {
+            None if connect.qid == 0 => CNTLID_DYNAMIC,
+            Some(admin) if connect.qid != 0 && admin.id() == 0 && Arc::ptr_eq(admin.port(), port) => {
+                admin.ctrl_id()
+            }
+            _ => return Err(EINVAL.into()),
+        };
         let mut data = bindings::nvmf_connect_data {
-            cntlid: connect.cntlid.to_le(),
+            cntlid: cntlid.to_le(),
             ..Default::default()
         };
         set_nqn(&mut data.subsysnqn, connect.subsys_nqn)?;
@@ -143,6 +156,7 @@ impl<T: Transport> Queue<T> {
             try_pin_init!(Self {
                 client: connect.client.clone(),
                 user,
+                admin: connect.admin.cloned(),
                 // INVARIANT: Initialised as said.
                 pair <- Opaque::try_ffi_init(|pair: *mut Pair| {
                     // SAFETY: `pair` is valid for writing; all zero is what both functions expect

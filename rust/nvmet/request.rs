@@ -254,6 +254,9 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
     /// the queue is destroyed, is refused here, as by a controller that takes none: nobody could wait
     /// for it while the queue is borrowed.
     ///
+    /// So are commands that the core still looks at when it has completed them: all of a subsystem
+    /// that is passed through to a controller, and Zone Append.
+    ///
     /// C: `nvmet_req_init()`. Any context in which the core takes commands; does not sleep.
     ///
     /// # Errors
@@ -296,18 +299,23 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
             return Err(self.with_state());
         }
         // CAST: The opcode has 8 bits.
-        if queue.id() == 0
+        let code = if queue.id() == 0
             && command.opcode() == bindings::nvme_admin_opcode_nvme_admin_async_event as u8
         {
-            // CAST: A status has 16 bits.
-            let status = (bindings::NVME_SC_ASYNC_LIMIT | bindings::NVME_STATUS_DNR) as u16;
+            bindings::NVME_SC_ASYNC_LIMIT
+        // SAFETY: The request was parsed.
+        } else if unsafe { bindings::p2pdma_nvmet_helper_req_is_used_later(&raw mut (*slot).req) } {
+            bindings::NVME_SC_INVALID_OPCODE
+        } else {
+            return Ok(self.with_state());
+        };
+        // CAST: A status has 16 bits.
+        let status = (code | bindings::NVME_STATUS_DNR) as u16;
 
-            // SAFETY: The request was parsed, and is not used by the core afterwards. Without a
-            // collector `queue_response()` leaves it alone.
-            unsafe { bindings::nvmet_req_complete(&raw mut (*slot).req, status) };
-            return Err(self.with_state());
-        }
-        Ok(self.with_state())
+        // SAFETY: The request was parsed, and is not used by the core afterwards: it was not
+        // executed. Without a collector `queue_response()` leaves it alone.
+        unsafe { bindings::nvmet_req_complete(&raw mut (*slot).req, status) };
+        Err(self.with_state())
     }
 }
 
@@ -580,7 +588,7 @@ pub(crate) unsafe extern "C" fn queue_response(req: *mut bindings::nvmet_req) {
     let mut collected = collector.collected.lock();
 
     // INVARIANT: The slot is put at the end of the list, and is nobody else's: the core does not
-    // look at the request any more.
+    // look at the request any more. (`init()` has refused those for which it does.)
     //
     // SAFETY: The slot is valid, and so are those on the list.
     unsafe {
@@ -719,8 +727,9 @@ impl<'a> Iterator for Segments<'a> {
             // SAFETY: The memory is mapped, and stays so for `'a`: it is allocated.
             Memory::Io(unsafe { Mmio::from_raw(region) })
         } else {
-            // SAFETY: `addr` is valid for `len` bytes, initialised or not does not matter for pages
-            // of the system, and by the type invariant nobody else accesses them for `'a`.
+            // SAFETY: `addr` is valid for `len` bytes, pages of the system that the core has
+            // allocated: whatever they hold is a value of `u8`. By the type invariant nobody else
+            // accesses them for `'a`.
             Memory::Ram(unsafe { core::slice::from_raw_parts_mut(addr, len) })
         };
         Some(segment)

@@ -40,8 +40,7 @@ use nvmet::{
     port::Port,
     queue::{
         Connect,
-        ConnectError,
-        CNTLID_DYNAMIC, //
+        ConnectError, //
     },
     request::{
         Request,
@@ -114,7 +113,8 @@ impl Controller {
         if again.as_deref().map(core::ptr::from_ref) != client.as_deref().map(core::ptr::from_ref) {
             return Err(ENODEV);
         }
-        let mut queues = KVec::with_capacity(usize::from(args.queues) + 1, GFP_KERNEL)?;
+        let mut queues: KVec<Arc<Queue>> =
+            KVec::with_capacity(usize::from(args.queues) + 1, GFP_KERNEL)?;
         let mut refused = None;
 
         for qid in 0..=args.queues {
@@ -127,9 +127,7 @@ impl Controller {
                     } else {
                         args.queue_size
                     },
-                    cntlid: queues
-                        .first()
-                        .map_or(CNTLID_DYNAMIC, |admin: &Arc<Queue>| admin.ctrl_id()),
+                    admin: queues.first(),
                     subsys_nqn,
                     host_nqn,
                     client: client.clone(),
