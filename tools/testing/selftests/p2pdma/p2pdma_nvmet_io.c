@@ -707,6 +707,76 @@ TEST_F(command, bad_calls)
 	EXPECT_EQ(r.count, r.commands);
 }
 
+/* ---- controllers that are passed through -------------------------------- */
+
+FIXTURE(passthru) {
+	struct target t;
+};
+
+FIXTURE_SETUP(passthru)
+{
+	const struct p2p_client *disk = NULL;
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++)
+		if (p2p.client[i].scratch)
+			disk = &p2p.client[i];
+	if (!disk)
+		SKIP(return, "may write to the medium, allow it with P2PDMA_SCRATCH=<disk>");
+	target_prepare(_metadata, &self->t, &p2p.provider[0], disk);
+}
+
+FIXTURE_TEARDOWN(passthru)
+{
+	target_close(_metadata, &self->t);
+}
+
+/*
+ * The core looks at the commands of such a subsystem when it has completed
+ * them, and so the library executes none; but a host can connect.
+ */
+TEST_F(passthru, refused)
+{
+	struct target *t = &self->t;
+	struct p2pdma_nvmet_command cmd;
+	char device[64], path[PATH_MAX];
+	uint8_t data[4096];
+	unsigned int ctrl;
+
+	ASSERT_EQ(1, sscanf(t->disk.name, "nvme%u", &ctrl));
+	snprintf(device, sizeof(device), "/dev/nvme%u", ctrl);
+	ASSERT_EQ(0, nvmet_subsys_add(t->nqn));
+	snprintf(path, sizeof(path), NVMET_CONFIG "/subsystems/%s/passthru",
+		 t->nqn);
+	if (access(path, F_OK))
+		SKIP(return, "kernel without CONFIG_NVME_TARGET_PASSTHRU");
+	snprintf(path, sizeof(path),
+		 NVMET_CONFIG "/subsystems/%s/passthru/device_path", t->nqn);
+	ASSERT_EQ(0, p2p_sysfs_write(path, device))
+		TH_LOG("%s: %s", device, strerror(errno));
+	snprintf(path, sizeof(path),
+		 NVMET_CONFIG "/subsystems/%s/passthru/enable", t->nqn);
+	ASSERT_EQ(0, p2p_sysfs_write(path, "1"))
+		TH_LOG("%s: %s", device, strerror(errno));
+	ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
+	ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+	ASSERT_EQ(0, nvmet_host_connect(&t->host, NVMET_PORT, t->nqn, t->fabric,
+					1, 8));
+
+	cmd = command(0, OP_IDENTIFY, 0);
+	put(&cmd, 40, 1, 1);	/* CNS 1: controller */
+	cmd.data = (uintptr_t)data;
+	cmd.data_len = sizeof(data);
+	EXPECT_STATUS(NVME_DNR | 0x001, &t->host, &cmd);
+	cmd = rw(t, OP_READ, t->pos, KB(4), t->ram);
+	EXPECT_STATUS(NVME_DNR | 0x001, &t->host, &cmd);
+	EXPECT_EQ(P2PDMA_NVMET_NOWHERE, cmd.place);
+	cmd = command(1, OP_FLUSH, 1);
+	EXPECT_STATUS(NVME_DNR | 0x001, &t->host, &cmd);
+
+	nvmet_host_close(&t->host);
+	EXPECT_EQ(0, p2p_sysfs_write(path, "0"));
+}
+
 /* ---- memory that runs out, and namespaces without a provider ------------ */
 
 FIXTURE(memory) {
