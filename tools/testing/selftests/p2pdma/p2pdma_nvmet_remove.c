@@ -294,6 +294,86 @@ TEST_F_TIMEOUT(load, remove_port, 120)
 	load_check(_metadata, t, self->thread);
 }
 
+/* Hosts that connect all the time, and what they must not see. */
+struct connector {
+	pthread_t id;
+	const struct target *t;
+	const bool *removed;
+	unsigned int connected;
+	int ret;
+	const char *wrong;
+};
+
+static void *connect_again(void *arg)
+{
+	struct p2pdma_nvmet_command flush = { .qid = 1, .sqe = { 0, 0x40 } };
+	struct connector *c = arg;
+	struct nvmet_host host;
+	bool removed;
+
+	flush.sqe[4] = 1;
+	for (;;) {
+		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
+		c->ret = nvmet_host_connect(&host, NVMET_PORT, c->t->nqn,
+					    c->t->fabric, 1, QUEUE_SIZE);
+		if (c->ret)
+			return NULL;
+		if (removed)
+			c->wrong = "connected with what was removed";
+		c->connected++;
+		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
+		if (!nvmet_command(&host, &flush) && removed)
+			c->wrong = "connected when the removal was over";
+		nvmet_host_close(&host);
+	}
+}
+
+/*
+ * The port goes while hosts connect, from no work of the target's: its release has
+ * to wait for them. Each is told that it is gone, or refused.
+ */
+TEST_F_TIMEOUT(load, remove_port_connecting, 180)
+{
+	struct connector connector[THREADS] = {};
+	struct target *t = &self->t;
+
+	/* without a provider: each such controller would leave memory behind */
+	nvmet_host_close(&t->host);
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	for (int round = 0; round < 10; round++) {
+		bool removed = false;
+
+		for (int i = 0; i < THREADS; i++) {
+			connector[i] = (struct connector) {
+				.t = t, .removed = &removed,
+			};
+			ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
+						    connect_again,
+						    &connector[i]));
+		}
+		usleep(50000);
+		ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
+		ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
+		__atomic_store_n(&removed, true, __ATOMIC_SEQ_CST);
+		for (int i = 0; i < THREADS; i++) {
+			ASSERT_EQ(0, pthread_join(connector[i].id, NULL));
+			EXPECT_NE(0, connector[i].ret);
+			EXPECT_LT(0U, connector[i].connected);
+			EXPECT_TRUE(!connector[i].wrong)
+				TH_LOG("%s", connector[i].wrong);
+		}
+		ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
+		ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
+	}
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", t->provider->bdf));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	target_connect(_metadata, t, t->fabric);
+	expect_works(_metadata, t);
+}
+
 /*
  * A host of the discovery subsystem is on the port, too, which belongs to no
  * subsystem that could be unlinked: it goes with the port.
@@ -654,40 +734,6 @@ TEST_F_TIMEOUT(hardware, remove_client, 120)
 	bring_back(_metadata, t, self->driver);
 	target_connect(_metadata, t, client);
 	expect_works(_metadata, t);
-}
-
-/* Hosts that connect all the time, and what they must not see. */
-struct connector {
-	pthread_t id;
-	const struct target *t;
-	const bool *removed;
-	unsigned int connected;
-	int ret;
-	const char *wrong;
-};
-
-static void *connect_again(void *arg)
-{
-	struct p2pdma_nvmet_command flush = { .qid = 1, .sqe = { 0, 0x40 } };
-	struct connector *c = arg;
-	struct nvmet_host host;
-	bool removed;
-
-	flush.sqe[4] = 1;
-	for (;;) {
-		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
-		c->ret = nvmet_host_connect(&host, NVMET_PORT, c->t->nqn,
-					    c->t->fabric, 1, QUEUE_SIZE);
-		if (c->ret)
-			return NULL;
-		if (removed)
-			c->wrong = "connected with a function that was removed";
-		c->connected++;
-		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
-		if (!nvmet_command(&host, &flush) && removed)
-			c->wrong = "connected when the removal was over";
-		nvmet_host_close(&host);
-	}
 }
 
 /* The same while hosts connect: each is told that it is gone, or refused. */
