@@ -6,6 +6,7 @@
  */
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <time.h>
 
 #define TH_LOG_STREAM stdout
 #include "kselftest_harness.h"

@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "p2pdma_test_uapi.h"
@@ -109,40 +107,6 @@ static inline void h_require(void)
 		ksft_exit_skip("%s: %s: load the module p2pdma_test\n",
 			       P2PDMA_TEST_DEVICE, strerror(errno));
 	close(dev);
-}
-
-/*
- * How much processor time a call may take that is expected not to return,
- * times P2PDMA_TIMEOUT_SCALE.
- */
-#define H_LIMIT_MS	100
-
-/*
- * Wait for a child that may be caught in a loop in the kernel: the status that
- * it ended with. What counts is processor time, not time, so that it does not
- * matter how busy the machine is. A timer of the child's own is no use: it
- * expires on the way to user space.
- */
-static inline int h_wait_limited(pid_t pid)
-{
-	const struct timespec pause = { .tv_nsec = 2000000 };
-	const double limit = H_LIMIT_MS / 1e3 * p2p_timeout_scale();
-	struct timespec used;
-	clockid_t clock;
-	int status;
-
-	if (pid < 0 || clock_getcpuclockid(pid, &clock))
-		return -1;
-	for (;;) {
-		pid_t ended = waitpid(pid, &status, WNOHANG);
-
-		if (ended)
-			return ended == pid ? status : -1;
-		if (!clock_gettime(clock, &used) &&
-		    used.tv_sec + used.tv_nsec / 1e9 >= limit)
-			kill(pid, SIGKILL);
-		nanosleep(&pause, NULL);
-	}
 }
 
 #endif /* _SELFTESTS_P2PDMA_HARNESS_H */

@@ -93,7 +93,7 @@ static const char * const state_names[] = {
 
 /* ---- what is expected -------------------------------------------------- */
 
-#define LIVELOCK	"kernfs-mkwrite-livelock"
+#define LIVELOCK	P2P_LIVELOCK
 
 /* Whether this kernel has it, which is tried out once. */
 static bool has_livelock;
@@ -145,8 +145,10 @@ static const struct rule {
 	  "kernfs_vma_fault(): SIGBUS, as p2pmem/allocate has no fault handler", 0 },
 
 	/* Writing. */
-	{ S(READ_ONLY) | S(CLEAN), FAST_ONLY, W, NONE, 0, NULL,
+	{ S(READ_ONLY), FAST_ONLY, W, NONE, 0, NULL,
 	  "gup_fast_pte_range(): the PTE is not writable", 0 },
+	{ S(CLEAN), FAST_ONLY, W | P, NONE, 0, NULL,
+	  "gup_fast_pte_range(): the PTE is not writable", PAGES },
 	{ S(READ_ONLY), ALL_APIS, W, NONE, -EFAULT, NULL,
 	  "check_vma_flags(): no VM_WRITE", 0 },
 	{ ALL_STATES, PINS, L | W, NONE, -EFAULT, NULL,
@@ -461,7 +463,7 @@ static int call_in_child(int dev, struct answer *answer, bool limited)
 		_exit(0);
 	}
 	if (limited)
-		return h_wait_limited(pid);
+		return p2p_wait_limited(pid);
 	return pid > 0 && waitpid(pid, &status, 0) == pid ? status : -1;
 }
 
@@ -803,39 +805,6 @@ TEST_F(unbind, held)
 	close(dev);
 }
 
-/* ---- the kernel -------------------------------------------------------- */
-
-/*
- * Write to memory that was made writable: without %LIVELOCK the process ends,
- * with it, it has to be ended.
- */
-static bool probe_livelock(const struct p2p_provider *provider)
-{
-	int pool = p2p_open_pool(provider, O_RDWR), status;
-	char *map;
-	pid_t pid;
-
-	if (pool < 0)
-		ksft_exit_fail_msg("%s: p2pmem/allocate: %s\n", provider->bdf,
-				   strerror(errno));
-	pid = fork();
-	if (!pid) {
-		map = mmap(NULL, page, PROT_READ, MAP_SHARED, pool, 0);
-		if (map == MAP_FAILED ||
-		    mprotect(map, page, PROT_READ | PROT_WRITE))
-			_exit(1);
-		_exit(p2p_try_write(map, 1) ? 1 : 0);
-	}
-	status = h_wait_limited(pid);
-	close(pool);
-	if (status && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
-		ksft_exit_fail_msg("probing for " LIVELOCK ": status %#x\n",
-				   status);
-	ksft_print_msg(LIVELOCK ": %s\n",
-		       status ? "this kernel has it" : "fixed");
-	return status;
-}
-
 /* ---- one variant for each cell ----------------------------------------- */
 
 static void print_cell(enum state how, unsigned int api, unsigned int flags)
@@ -875,7 +844,7 @@ int main(int argc, char **argv)
 		return test_harness_run(argc, argv);
 	p2p_discover();
 	h_require();
-	has_livelock = probe_livelock(&p2p.provider[0]);
+	has_livelock = p2p_has_livelock(&p2p.provider[0]);
 
 	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
 		const struct p2p_provider *p = &p2p.provider[i];

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
@@ -861,6 +862,75 @@ void *p2p_map_pieces(int fd, size_t len)
 		}
 	}
 	return map;
+}
+
+/* ---- a known defect ---------------------------------------------------- */
+
+/*
+ * How much processor time a call may take that is expected not to return,
+ * times P2PDMA_TIMEOUT_SCALE.
+ */
+#define LIMIT_MS	100
+
+/*
+ * Wait for a child that may be caught in a loop in the kernel: the status that
+ * it ended with. What counts is processor time, not time, so that it does not
+ * matter how busy the machine is. A timer of the child's own is no use: it
+ * expires on the way to user space.
+ */
+int p2p_wait_limited(pid_t pid)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+	const double limit = LIMIT_MS / 1e3 * p2p_timeout_scale();
+	struct timespec used;
+	clockid_t clock;
+	int status;
+
+	if (pid < 0 || clock_getcpuclockid(pid, &clock))
+		return -1;
+	for (;;) {
+		pid_t ended = waitpid(pid, &status, WNOHANG);
+
+		if (ended)
+			return ended == pid ? status : -1;
+		if (!clock_gettime(clock, &used) &&
+		    used.tv_sec + used.tv_nsec / 1e9 >= limit)
+			kill(pid, SIGKILL);
+		nanosleep(&pause, NULL);
+	}
+}
+
+/*
+ * Write to memory that was made writable: with the defect, the process has to be
+ * ended. A kernel without it does not want to be told of writes to
+ * p2pmem/allocate, and then refuses some things for another reason.
+ */
+bool p2p_has_livelock(const struct p2p_provider *provider)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	int pool = p2p_open_pool(provider, O_RDWR), status;
+	char *map;
+	pid_t pid;
+
+	if (pool < 0)
+		ksft_exit_fail_msg("%s: p2pmem/allocate: %s\n", provider->bdf,
+				   strerror(errno));
+	pid = fork();
+	if (!pid) {
+		map = mmap(NULL, page, PROT_READ, MAP_SHARED, pool, 0);
+		if (map == MAP_FAILED ||
+		    mprotect(map, page, PROT_READ | PROT_WRITE))
+			_exit(1);
+		_exit(p2p_try_write(map, 1) ? 1 : 0);
+	}
+	status = p2p_wait_limited(pid);
+	close(pool);
+	if (status && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
+		ksft_exit_fail_msg("probing for " P2P_LIVELOCK ": status %#x\n",
+				   status);
+	ksft_print_msg(P2P_LIVELOCK ": %s\n",
+		       status ? "this kernel has it" : "fixed");
+	return status;
 }
 
 /* ---- pattern ----------------------------------------------------------- */

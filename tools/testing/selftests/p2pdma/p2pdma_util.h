@@ -154,6 +154,11 @@ bool kmsg_next(int fd, char *text, size_t len);
 int p2p_open_pool(const struct p2p_provider *provider, int flags);
 void *p2p_map(int fd, size_t len);
 void *p2p_map_pieces(int fd, size_t len);
+
+/* a write through a clean PTE that was made writable never returns */
+#define P2P_LIVELOCK	"kernfs-mkwrite-livelock"
+int p2p_wait_limited(pid_t pid);
+bool p2p_has_livelock(const struct p2p_provider *provider);
 ssize_t p2p_pool_size(const struct p2p_provider *provider);
 ssize_t p2p_available(const struct p2p_provider *provider);
 
