@@ -6,6 +6,7 @@
 #ifndef _SELFTESTS_P2PDMA_SLOT_H
 #define _SELFTESTS_P2PDMA_SLOT_H
 
+#include <dirent.h>
 #include <endian.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -62,11 +63,32 @@ static inline int slot_capability(int port)
 	return 0;
 }
 
-/* A device whose slot can be switched off. */
+/* Whether the kernel looks after the slot that a device is in: pciehp does. */
+static inline bool slot_is_native(const char *bdf)
+{
+	char path[PATH_MAX], port[PATH_MAX];
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/..", bdf);
+	if (!realpath(path, port))
+		return false;
+	/* names of its services are the port's address and a type */
+	dir = opendir("/sys/bus/pci_express/drivers/pciehp");
+	for (struct dirent *e; dir && !found && (e = readdir(dir));)
+		found = !strncmp(e->d_name, strrchr(port, '/') + 1,
+				 strlen("0000:00:00.0"));
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* A device whose slot can be switched off, and the kernel finds it so. */
 static inline bool in_a_slot(const char *bdf)
 {
 	int port = port_open(bdf);
-	bool found = port >= 0 && slot_capability(port);
+	bool found = port >= 0 && slot_capability(port) &&
+		     slot_is_native(bdf);
 
 	if (port >= 0)
 		close(port);
