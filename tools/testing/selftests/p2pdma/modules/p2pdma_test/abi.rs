@@ -198,9 +198,7 @@ pub(crate) fn write_array<T: Plain>(
 
 /// A PCI function as the ABI has it; see also [`NO_FUNCTION`].
 pub(crate) fn function(dev: &pci::Device) -> u64 {
-    let address = Address::of(dev);
-
-    u64::from(address.domain) << 16 | u64::from(address.bus) << 8 | u64::from(address.devfn)
+    Address::of(dev).to_number()
 }
 
 // CAST: bindgen takes these for negative numbers; sign extension makes them right.

@@ -39,15 +39,7 @@ use p2pdma::{
 
 /// The PCI function that the ABI names.
 pub(crate) fn find_function(function: u64) -> Result<ARef<pci::Device>> {
-    let address = u32::try_from(function >> 16).map(|domain| Address {
-        domain,
-        // CAST: Eight bits of a number each.
-        bus: (function >> 8) as u8,
-        devfn: function as u8,
-    });
-
-    address
-        .ok()
+    Address::from_number(function)
         .and_then(Address::find)
         .ok_or_else(|| refuse!(ENODEV, "no PCI function {function:#x}"))
 }
