@@ -138,7 +138,9 @@ impl<T: Transport> Queue<T> {
     ) -> Result<Arc<Self>, ConnectError> {
         let cntlid = match connect.admin {
             None if connect.qid == 0 => CNTLID_DYNAMIC,
-            Some(admin) if connect.qid != 0 && admin.id() == 0 && Arc::ptr_eq(admin.port(), port) => {
+            Some(admin)
+                if connect.qid != 0 && admin.id() == 0 && Arc::ptr_eq(admin.port(), port) =>
+            {
                 admin.ctrl_id()
             }
             _ => return Err(EINVAL.into()),
