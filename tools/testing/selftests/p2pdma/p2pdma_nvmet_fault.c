@@ -361,15 +361,16 @@ TEST_F_TIMEOUT(nvmet_fault, each_allocation, 600)
 	if (!variant->exhausted)
 		EXPECT_EQ(variant->falls_back, !!seen->fallback);
 	EXPECT_FALSE(variant->exhausted && seen->p2p);
-	ksft_print_msg("%d allocations: without one it failed %d times, and did without %d times; commands in the pool %lu, in memory of the system %lu, without any %lu\n",
-		       nth - 1, failed, nth - 1 - failed, seen->p2p,
-		       seen->fallback, seen->no_memory);
+	ksft_print_msg("%d allocations: without one it failed %d times, and did without %d times\n",
+		       nth - 1, failed, nth - 1 - failed);
+	ksft_print_msg("commands in the pool: %lu, in system memory: %lu, without memory: %lu\n",
+		       seen->p2p, seen->fallback, seen->no_memory);
 }
 
 int main(int argc, char **argv)
 {
 	if (p2p_help(argc, argv,
-		     "What the NVMe target does with peer-to-peer memory, while each allocation in turn fails"))
+		     "The NVMe target with peer-to-peer memory, while each allocation fails"))
 		return test_harness_run(argc, argv);
 	p2p_discover();
 	require_faults();

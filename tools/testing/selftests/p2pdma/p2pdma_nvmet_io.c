@@ -741,8 +741,10 @@ TEST_F(passthru, refused)
 	char device[64], path[PATH_MAX];
 	uint8_t data[4096];
 	unsigned int ctrl;
+	int found;
 
-	ASSERT_EQ(1, sscanf(t->disk.name, "nvme%u", &ctrl));
+	found = sscanf(t->disk.name, "nvme%u", &ctrl);
+	ASSERT_EQ(1, found);
 	snprintf(device, sizeof(device), "/dev/nvme%u", ctrl);
 	ASSERT_EQ(0, nvmet_subsys_add(t->nqn));
 	snprintf(path, sizeof(path), NVMET_CONFIG "/subsystems/%s/passthru",
