@@ -222,7 +222,12 @@ impl Detector {
         } else {
             open.quiet + usize::from(!message.trim().is_empty())
         };
-        let faded = !open.trace && !open.boxed && !open.framed && open.quiet >= QUIET_LINES;
+        // Lockdep shows each step of the chain before its own stack trace.
+        let patience = match open.splat.kind {
+            "lockdep" => LINES,
+            _ => QUIET_LINES,
+        };
+        let faded = !open.trace && !open.boxed && !open.framed && open.quiet >= patience;
         let endless = open.quiet >= LINES;
         if ends || faded || endless {
             return self.flush();
@@ -440,6 +445,24 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, "RCU");
+    }
+
+    #[test]
+    fn a_circle_of_locks_is_one_with_its_trace() {
+        let step = "[ 1.0]        pciehp_ist+0x1c9/0x710\n".repeat(30);
+        let found = find(&format!(
+            "[ 1.0] ======================================================\n\
+             [ 1.0] WARNING: possible circular locking dependency detected\n\
+             {step}\
+             [ 1.0] stack backtrace:\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  pciehp_unconfigure_device+0x150/0x280\n\
+             [ 1.0]  </TASK>\n\
+             [ 1.0] pcieport 0000:00:07.0: pciehp: Slot(7): Card not present\n",
+        ));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind, "lockdep");
     }
 
     #[test]
