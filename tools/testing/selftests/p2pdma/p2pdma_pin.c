@@ -145,10 +145,10 @@ static const struct rule {
 	  "kernfs_vma_fault(): SIGBUS, as p2pmem/allocate has no fault handler", 0 },
 
 	/* Writing. */
-	{ S(READ_ONLY), FAST_ONLY, W, NONE, 0, NULL,
-	  "gup_fast_pte_range(): the PTE is not writable", 0 },
 	{ S(CLEAN), FAST_ONLY, W | P, NONE, 0, NULL,
 	  "gup_fast_pte_range(): the PTE is not writable", PAGES },
+	{ S(READ_ONLY) | S(CLEAN), FAST_ONLY, W, NONE, 0, NULL,
+	  "gup_fast_pte_range(): the PTE is not writable", 0 },
 	{ S(READ_ONLY), ALL_APIS, W, NONE, -EFAULT, NULL,
 	  "check_vma_flags(): no VM_WRITE", 0 },
 	{ ALL_STATES, PINS, L | W, NONE, -EFAULT, NULL,
