@@ -1109,6 +1109,20 @@ int p2p_open_without(enum p2p_without what, const char *path)
 
 /* ---- arrays ------------------------------------------------------------ */
 
+/* Whether the kernel knows RAID1, as a module or built in. */
+bool p2p_has_raid1(void)
+{
+	char line[256] = "";
+	FILE *f = fopen("/proc/mdstat", "re");
+
+	/* the first line has the levels */
+	if (f && !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	return strstr(line, "[raid1]");
+}
+
 /*
  * An array that nothing on its members tells of: @nr of the @disks that it is
  * made for. Its path is returned in @path; -1 if it cannot be made.

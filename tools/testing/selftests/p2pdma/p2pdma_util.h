@@ -138,6 +138,7 @@ int p2p_find_again(const struct p2p_provider *provider);
 bool p2p_find_client(const char *serial, struct p2p_client *client);
 
 /* Arrays of disks, without a superblock. */
+bool p2p_has_raid1(void);
 int p2p_make_array(int number, int level, int disks,
 		   const char * const *devices, int nr, char *path, size_t len);
 int p2p_stop_array(const char *path);
