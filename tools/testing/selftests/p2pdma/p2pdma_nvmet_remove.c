@@ -299,7 +299,7 @@ struct connector {
 	pthread_t id;
 	const struct target *t;
 	const bool *removed;
-	unsigned int connected;
+	unsigned int queues, connected;
 	int ret;
 	const char *wrong;
 };
@@ -315,7 +315,8 @@ static void *connect_again(void *arg)
 	for (;;) {
 		removed = __atomic_load_n(c->removed, __ATOMIC_SEQ_CST);
 		c->ret = nvmet_host_connect(&host, NVMET_PORT, c->t->nqn,
-					    c->t->fabric, 1, QUEUE_SIZE);
+					    c->t->fabric, c->queues,
+					    QUEUE_SIZE);
 		if (c->ret)
 			return NULL;
 		if (removed)
@@ -348,6 +349,8 @@ TEST_F_TIMEOUT(load, remove_port_connecting, 180)
 		for (int i = 0; i < THREADS; i++) {
 			connector[i] = (struct connector) {
 				.t = t, .removed = &removed,
+				/* so that it is gone in the midst of it */
+				.queues = 64,
 			};
 			ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
 						    connect_again,
@@ -360,7 +363,6 @@ TEST_F_TIMEOUT(load, remove_port_connecting, 180)
 		for (int i = 0; i < THREADS; i++) {
 			ASSERT_EQ(0, pthread_join(connector[i].id, NULL));
 			EXPECT_NE(0, connector[i].ret);
-			EXPECT_LT(0U, connector[i].connected);
 			EXPECT_TRUE(!connector[i].wrong)
 				TH_LOG("%s", connector[i].wrong);
 		}
@@ -753,6 +755,7 @@ TEST_F_TIMEOUT(hardware, remove_client_connecting, 180)
 		for (int i = 0; i < THREADS; i++) {
 			connector[i].t = t;
 			connector[i].removed = &removed;
+			connector[i].queues = 1;
 			ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
 						    connect_again,
 						    &connector[i]));
