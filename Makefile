@@ -113,7 +113,7 @@ tools: testbed ## Build the programs in tools/
 # Those that are ignored by default need the modules.
 unit: modules ## Run the unit tests of the library and the tools
 	$(Q)$(WITH_KERNEL) export P2PDMA_MODULE_DIR=$$OUT KERNEL_SOURCE && \
-		$(CARGO) test --locked --workspace -- --include-ignored
+		$(CARGO) test --locked --workspace --no-fail-fast -- --include-ignored
 
 selftest: tools modules kselftest ## Check that the test runner finds what is wrong with a guest
 	$(Q)$(WITH_KERNEL) $(call VMTEST,selftest)
