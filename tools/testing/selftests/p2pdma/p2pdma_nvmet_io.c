@@ -366,14 +366,14 @@ static void disk_attr(const struct target *t, const char *attr, char *line,
 
 /*
  * Move data between the disk and a file, as an administrator does. Blocks may
- * have metadata: checksums are the controller's business (PRACT), others go to
- * a file and come from it.
+ * have metadata: checksums are the controller's business (PRACT), with the
+ * block's number as reference tag; others go to a file and come from it.
  */
 static int nvme_cli(const struct target *t, const char *what, uint64_t pos,
 		    size_t len, const char *file)
 {
 	char start[48], count[48], size[48], data[PATH_MAX];
-	char bytes[32], format[64], meta_size[64], meta[PATH_MAX];
+	char bytes[32], format[64], meta_size[64], meta[PATH_MAX], tag[48];
 	const char *argv[12] = {
 		NVME_CLI, what, t->disk.path, start, count, size, data,
 	};
@@ -388,7 +388,10 @@ static int nvme_cli(const struct target *t, const char *what, uint64_t pos,
 	disk_attr(t, "metadata_bytes", bytes, sizeof(bytes));
 	disk_attr(t, "integrity/format", format, sizeof(format));
 	if (!strncmp(format, "T10-DIF", strlen("T10-DIF"))) {
+		snprintf(tag, sizeof(tag), "--ref-tag=%llu",
+			 (unsigned long long)(pos / t->disk.lba));
 		argv[argc++] = "--prinfo=8";
+		argv[argc++] = tag;
 	} else if (strtoul(bytes, NULL, 10)) {
 		snprintf(meta_size, sizeof(meta_size), "--metadata-size=%zu",
 			 blocks * strtoul(bytes, NULL, 10));
