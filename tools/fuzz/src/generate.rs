@@ -31,11 +31,11 @@ pub struct World {
 }
 
 /// What a thread does next.
-pub enum Call<'a> {
+pub enum Call<'a, 'p> {
     /// A command with a structure.
-    Command(&'a Command, Structure),
+    Command(&'a Command, Structure<'p>),
     /// A command with a place that need not be one.
-    Place(u8, u8, Address),
+    Place(u8, u8, Address<'p>),
     /// Close a file, and open another.
     Close,
 }
@@ -152,7 +152,12 @@ impl<'a> Generator<'a> {
     }
 
     /// A call, and where it goes. `ids` are objects that there are.
-    pub fn call(&self, rng: &mut ChaCha8Rng, arena: &Arena, ids: &[u32]) -> (Call<'a>, Target) {
+    pub fn call<'p>(
+        &self,
+        rng: &mut ChaCha8Rng,
+        arena: &'p Arena,
+        ids: &[u32],
+    ) -> (Call<'a, 'p>, Target) {
         let number = rng.gen_range(-1..32);
         let target = match rng.gen_range(0..200) {
             0..180 => Target::Own,
@@ -181,7 +186,7 @@ impl<'a> Generator<'a> {
     }
 
     /// The release of an object, as it should be.
-    pub fn release(&self, id: u32) -> Option<Call<'a>> {
+    pub fn release(&self, id: u32) -> Option<Call<'a, 'static>> {
         let command = self.abi.command("release")?;
         let mut structure = Structure::new();
 
@@ -194,13 +199,13 @@ impl<'a> Generator<'a> {
         Some(Call::Command(command, structure))
     }
 
-    fn structure(
+    fn structure<'p>(
         &self,
         rng: &mut ChaCha8Rng,
         command: &Command,
-        arena: &Arena,
+        arena: &'p Arena,
         ids: &[u32],
-    ) -> Structure {
+    ) -> Structure<'p> {
         let mut structure = Structure::new();
         // One in five has something unlikely in each of some members.
         let wild = rng.gen_ratio(1, 5);
@@ -220,13 +225,13 @@ impl<'a> Generator<'a> {
     }
 
     /// What a member could be by its type alone.
-    fn wild(
+    fn wild<'p>(
         &self,
         rng: &mut ChaCha8Rng,
         command: &Command,
         member: &Member,
-        arena: &Arena,
-        structure: &mut Structure,
+        arena: &'p Arena,
+        structure: &mut Structure<'p>,
     ) {
         structure.point(member, arena.any(rng));
         for i in 0..member.count {
@@ -240,14 +245,14 @@ impl<'a> Generator<'a> {
     }
 
     /// What a member could be by its name.
-    fn plausible(
+    fn plausible<'p>(
         &self,
         rng: &mut ChaCha8Rng,
         command: &Command,
         member: &Member,
-        arena: &Arena,
+        arena: &'p Arena,
         ids: &[u32],
-        structure: &mut Structure,
+        structure: &mut Structure<'p>,
     ) {
         if member.pointer {
             // Where the kernel writes to; what it reads is put there by `arrays()`.
@@ -351,13 +356,13 @@ impl<'a> Generator<'a> {
     }
 
     /// Arrays that the kernel reads.
-    fn arrays(
+    fn arrays<'p>(
         &self,
         rng: &mut ChaCha8Rng,
         command: &Command,
-        arena: &Arena,
+        arena: &'p Arena,
         ids: &[u32],
-        structure: &mut Structure,
+        structure: &mut Structure<'p>,
     ) {
         for (array, max) in [
             ("segments", "P2PDMA_TEST_MAX_SEGMENTS"),
@@ -423,7 +428,7 @@ impl<'a> Generator<'a> {
     }
 
     /// The size that the structure says it has, and what is behind what is known.
-    fn size(&self, rng: &mut ChaCha8Rng, command: &Command, structure: &mut Structure) {
+    fn size(&self, rng: &mut ChaCha8Rng, command: &Command, structure: &mut Structure<'_>) {
         let known = command.structure.size as u64;
         let longer = rng.gen_range(1..128);
         let shorter = rng.gen_range(0..known);

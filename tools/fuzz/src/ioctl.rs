@@ -5,12 +5,13 @@
 //! The kernel reads a structure at the address that it is given, whose first four bytes are its
 //! size, and writes one back of at most that size. A size of more than a page is refused, so a
 //! [`Structure`] is never left, whatever size it claims. What else the kernel writes goes where a
-//! member of the structure points: these are [`Address`]es, which the type sees to, and no Rust
-//! object lives at one.
+//! member of the structure points: these are [`Address`]es, which the type sees to. No Rust object
+//! lives at one, as long as the arena that it was taken from stays, which the structure borrows.
 
 #![allow(unsafe_code)]
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::ioctl::{opcode, Ioctl, IoctlOutput, Opcode};
@@ -22,15 +23,18 @@ use crate::memory::Address;
 const ROOM: usize = 8192;
 
 /// A structure to be, any size that it may claim.
-pub struct Structure {
+pub struct Structure<'a> {
     bytes: Box<[u8; ROOM]>,
+    /// What its pointers may point to.
+    places: PhantomData<Address<'a>>,
 }
 
-impl Structure {
+impl<'a> Structure<'a> {
     /// Zeros.
     pub fn new() -> Self {
         Structure {
             bytes: Box::new([0; ROOM]),
+            places: PhantomData,
         }
     }
 
@@ -42,7 +46,7 @@ impl Structure {
     }
 
     /// Sets a pointer. What is none stays what it is.
-    pub fn point(&mut self, member: &Member, to: Address) {
+    pub fn point(&mut self, member: &Member, to: Address<'a>) {
         if member.pointer {
             self.write(member, 0, to.get() as u64);
         }
@@ -72,21 +76,21 @@ impl Structure {
 }
 
 /// What a command is given.
-pub enum Argument<'a> {
+pub enum Argument<'a, 'p> {
     /// A structure of ours.
-    Structure(&'a mut Structure),
+    Structure(&'a mut Structure<'p>),
     /// Some other place, which may be bad.
-    Place(Address),
+    Place(Address<'p>),
 }
 
-struct Command<'a> {
+struct Command<'a, 'p> {
     opcode: Opcode,
-    argument: Argument<'a>,
+    argument: Argument<'a, 'p>,
 }
 
 // SAFETY: The kernel reads and writes where the module's documentation says: within the structure,
-// which is borrowed mutably for the call, or at an `Address`.
-unsafe impl Ioctl for Command<'_> {
+// which is borrowed mutably for the call, or at an `Address`, whose arena is borrowed.
+unsafe impl Ioctl for Command<'_, '_> {
     type Output = ();
 
     const IS_MUTATING: bool = true;
@@ -114,7 +118,7 @@ unsafe impl Ioctl for Command<'_> {
 ///
 /// `fd` need not be open: it may be closed by another thread at any time, which is what is tested. If
 /// its number belongs to another file by then, that file does not know the command.
-pub fn command(fd: RawFd, kind: u8, number: u8, argument: Argument<'_>) -> io::Result<()> {
+pub fn command(fd: RawFd, kind: u8, number: u8, argument: Argument<'_, '_>) -> io::Result<()> {
     let command = Command {
         opcode: opcode::none(kind, number),
         argument,

@@ -291,7 +291,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
             }
             report.findings
         }
-        Err(error) => vec![format!("{error:#}")],
+        Err(error) => {
+            let error = format!("{error:#}");
+            if arguments.json {
+                let report = serde_json::json!({ "findings": [error], "replay": replay(&plan) });
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            }
+            vec![error]
+        }
     };
 
     for finding in &findings {

@@ -3,6 +3,7 @@
 //! Places for the kernel to read, write, pin and extract.
 
 use std::fs::OpenOptions;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
@@ -27,13 +28,13 @@ pub const PAGE: usize = 4096;
 const SIZE: usize = PAGES * PAGE;
 
 /// A place in the address space that the kernel may write to without doing harm: in one of the
-/// arena's regions, or where nothing can be.
+/// arena's regions, which stay for `'a`, or where nothing can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address(usize);
+pub struct Address<'a>(usize, PhantomData<&'a Arena>);
 
-impl Address {
+impl Address<'_> {
     /// The null pointer.
-    pub const NULL: Address = Address(0);
+    pub const NULL: Address<'static> = Address(0, PhantomData);
 
     /// The address.
     pub fn get(self) -> usize {
@@ -142,7 +143,7 @@ impl Arena {
     /// Any place: mostly in a region, often at an edge, sometimes where nothing can be.
     ///
     /// Takes the same number from `rng` whatever is mapped.
-    pub fn any(&self, rng: &mut impl Rng) -> Address {
+    pub fn any(&self, rng: &mut impl Rng) -> Address<'_> {
         let kernel = rng.gen::<usize>() | (1 << 63);
         let nowhere = *NOWHERE.choose(rng).unwrap_or(&0);
         let which: u32 = rng.gen_range(0..100);
@@ -160,19 +161,19 @@ impl Arena {
             len => Some(&self.peer_to_peer[number / SIZE % len]),
         };
         let region = match which {
-            0..8 => return Address(nowhere),
-            8..10 => return Address(kernel),
+            0..8 => return Address(nowhere, PhantomData),
+            8..10 => return Address(kernel, PhantomData),
             10..14 => &self.anonymous[2],
             14..20 => &self.anonymous[1],
             20..60 => peer_to_peer.unwrap_or(&self.anonymous[0]),
             _ => &self.anonymous[0],
         };
 
-        Address(start(region) + offset)
+        Address(start(region) + offset, PhantomData)
     }
 
     /// A place in memory that can be written, with room for `len` bytes, if it has as much.
-    pub fn room(&self, rng: &mut impl Rng, len: usize) -> Address {
+    pub fn room(&self, rng: &mut impl Rng, len: usize) -> Address<'_> {
         let number: usize = rng.gen();
         let room = SIZE.saturating_sub(len);
         let offset = if number % 4 == 0 {
@@ -181,11 +182,11 @@ impl Arena {
             number / 4 % (room / 8 + 1) * 8
         };
 
-        Address(start(&self.anonymous[0]) + offset)
+        Address(start(&self.anonymous[0]) + offset, PhantomData)
     }
 
     /// Puts `bytes` at a place in memory that can be written.
-    pub fn store(&self, rng: &mut impl Rng, bytes: &[u8]) -> Address {
+    pub fn store(&self, rng: &mut impl Rng, bytes: &[u8]) -> Address<'_> {
         let bytes = &bytes[..bytes.len().min(SIZE)];
         let address = self.room(rng, bytes.len());
         let region = &self.anonymous[0];

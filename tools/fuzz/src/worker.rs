@@ -366,7 +366,7 @@ impl<'a> Run<'a> {
         Ok(tally)
     }
 
-    fn begin(&self, own: &Slot, call: u64, what: &Call<'_>) {
+    fn begin(&self, own: &Slot, call: u64, what: &Call<'_, '_>) {
         let mut asked = lock(&own.asked);
 
         asked.clear();
@@ -388,7 +388,7 @@ impl<'a> Run<'a> {
         &self,
         slot: &Slot,
         fd: RawFd,
-        what: Call<'c>,
+        what: Call<'c, '_>,
     ) -> Result<(&'c str, Result<(), Errno>)> {
         match what {
             Call::Close => {
