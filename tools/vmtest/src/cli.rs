@@ -65,6 +65,24 @@ Examples:
 
 `exit` powers the guest off, Ctrl-A X kills it.";
 
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  vmtest demo -k kernel.json
+  vmtest demo -k kernel.json -t root-ports-intel
+
+Exit status: 0 if all commands succeeded, 1 if not or if the kernel warned, 2 could not run.";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  vmtest list
+  vmtest list --json | jq";
+
+const SELFTEST_EXAMPLES: &str = "\
+Examples:
+  vmtest selftest -k kernel.json
+
+Exit status: 0 if all that went wrong was reported, 1 if not, 2 could not run.";
+
 /// Runs the P2PDMA tests in virtual machines, one per PCI topology.
 #[derive(Debug, Parser)]
 #[command(name = "vmtest", version, after_help = EXAMPLES)]
@@ -79,6 +97,7 @@ enum Action {
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Boot one topology and show P2PDMA at work.
+    #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// Boot one topology and run one command in it, with its output and nothing else, on standard
     /// output and standard error as the command has it.
@@ -88,8 +107,10 @@ enum Action {
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(ShellArgs),
     /// List topologies and tests.
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Check that the runner reports what goes wrong: boots guests that misbehave.
+    #[command(after_help = SELFTEST_EXAMPLES)]
     Selftest(SelftestArgs),
 }
 
