@@ -480,7 +480,7 @@ mod tests {
     }
 
     /// What a call is, but for its arguments.
-    fn kind(call: &Call<'_>) -> (String, Option<(u8, u8)>) {
+    fn kind(call: &Call<'_, '_>) -> (String, Option<(u8, u8)>) {
         match call {
             Call::Command(command, _) => (command.name.clone(), None),
             Call::Place(kind, number, _) => ("place".into(), Some((*kind, *number))),
