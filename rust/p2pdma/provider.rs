@@ -268,7 +268,7 @@ impl<'bound> Provider<'bound> {
             // - `Core` means a callback of its driver, under its lock: what is added is released by
             //   the `devres_release_all()` that follows at the latest, and nobody else registers
             //   memory of it meanwhile.
-            to_result(unsafe {
+            let ret = unsafe {
                 bindings::pci_p2pdma_add_resource(
                     pdev,
                     range.bar().into(),
@@ -276,7 +276,8 @@ impl<'bound> Provider<'bound> {
                     range.size().get() as usize,
                     range.offset(),
                 )
-            })?;
+            };
+            to_result(ret)?;
         }
 
         // INVARIANT: `ranges` is not empty, and all of them were registered.
