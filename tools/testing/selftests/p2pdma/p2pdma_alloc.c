@@ -441,11 +441,8 @@ TEST_F(alloc, kill)
 	if (!pid) {
 		int dev = h_open();
 
-		if (h_memory(dev, variant->provider->bdf, page, 9) < 0 ||
-		    write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
+		h_ready(ready[1], h_memory(dev, variant->provider->bdf, page,
+					   9) > 0);
 	}
 	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &c, 1));
@@ -492,12 +489,8 @@ TEST_F(alloc, kill_mapped)
 		struct p2pdma_test_pattern pattern = { .id = id };
 
 		/* mapped, it is no memory to work on */
-		if (id < 0 || h_map(dev, &args) || args.ret ||
-		    h_check(dev, &pattern) != -EMEDIUMTYPE ||
-		    write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
+		h_ready(ready[1], id > 0 && !h_map(dev, &args) && !args.ret &&
+			h_check(dev, &pattern) == -EMEDIUMTYPE);
 	}
 	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &c, 1));

@@ -506,11 +506,7 @@ TEST_F(hold, kill)
 	if (!pid) {
 		int dev = h_open();
 
-		if (dev < 0 || !hold(dev, self->pool) ||
-		    write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
+		h_ready(ready[1], dev >= 0 && hold(dev, self->pool));
 	}
 	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &c, 1));

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +108,15 @@ static inline void h_require(void)
 		ksft_exit_skip("%s: %s: load the module p2pdma_test\n",
 			       P2PDMA_TEST_DEVICE, strerror(errno));
 	close(dev);
+}
+
+/* In a child that is to be killed: tell that it has all, if so, and wait. */
+static inline void h_ready(int fd, bool has_all)
+{
+	if (!has_all || write(fd, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
 }
 
 #endif /* _SELFTESTS_P2PDMA_HARNESS_H */

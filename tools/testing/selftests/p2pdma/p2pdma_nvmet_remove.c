@@ -162,6 +162,15 @@ static void expect_gone(struct __test_metadata *_metadata, struct target *t,
 		TH_LOG("memory is missing in the pool");
 }
 
+/* Another value of the namespace's p2pmem, which takes one that is disabled. */
+static void set_p2pmem(struct __test_metadata *_metadata, struct target *t,
+		       const char *value)
+{
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", value));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+}
+
 /* Take something away, and say how long that took. */
 #define TIMED(_call) ({							\
 	struct timespec __start, __end;					\
@@ -206,9 +215,7 @@ TEST_F_TIMEOUT(load, remove_namespace, 120)
 	struct target *t = &self->t;
 
 	/* with "1" there is no device that the namespace could keep */
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "1"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	set_p2pmem(_metadata, t, "1");
 	load_start(_metadata, t, self->thread);
 	load_wait(_metadata, t, false);
 	ASSERT_EQ(0, TIMED(nvmet_ns_rmdir(t->nqn, 1)));
@@ -329,6 +336,20 @@ static void *connect_again(void *arg)
 	}
 }
 
+static void connectors_start(struct __test_metadata *_metadata,
+			     const struct target *t,
+			     struct connector *connector, const bool *removed,
+			     unsigned int queues)
+{
+	for (int i = 0; i < THREADS; i++) {
+		connector[i] = (struct connector) {
+			.t = t, .removed = removed, .queues = queues,
+		};
+		ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
+					    connect_again, &connector[i]));
+	}
+}
+
 /*
  * The port goes while hosts connect, from no work of the target's: its release has
  * to wait for them. Each is told that it is gone, or refused.
@@ -340,22 +361,12 @@ TEST_F_TIMEOUT(load, remove_port_connecting, 180)
 
 	/* without a provider: each such controller would leave memory behind */
 	nvmet_host_close(&t->host);
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	set_p2pmem(_metadata, t, "0");
 	for (int round = 0; round < 10; round++) {
 		bool removed = false;
 
-		for (int i = 0; i < THREADS; i++) {
-			connector[i] = (struct connector) {
-				.t = t, .removed = &removed,
-				/* so that it is gone in the midst of it */
-				.queues = 64,
-			};
-			ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
-						    connect_again,
-						    &connector[i]));
-		}
+		/* many queues, so that it is gone in the midst of it */
+		connectors_start(_metadata, t, connector, &removed, 64);
 		usleep(50000);
 		ASSERT_EQ(0, nvmet_unlink(NVMET_PORT, t->nqn));
 		ASSERT_EQ(0, nvmet_port_remove(NVMET_PORT));
@@ -369,9 +380,7 @@ TEST_F_TIMEOUT(load, remove_port_connecting, 180)
 		ASSERT_EQ(0, nvmet_port_add(NVMET_PORT));
 		ASSERT_EQ(0, nvmet_link(NVMET_PORT, t->nqn));
 	}
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", t->provider->bdf));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	set_p2pmem(_metadata, t, t->provider->bdf);
 	target_connect(_metadata, t, t->fabric);
 	expect_works(_metadata, t);
 }
@@ -746,20 +755,11 @@ TEST_F_TIMEOUT(hardware, remove_client_connecting, 180)
 
 	/* without a provider: each such controller would leave memory behind */
 	nvmet_host_close(&t->host);
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	set_p2pmem(_metadata, t, "0");
 	for (int round = 0; round < 3; round++) {
 		bool removed = false;
 
-		for (int i = 0; i < THREADS; i++) {
-			connector[i].t = t;
-			connector[i].removed = &removed;
-			connector[i].queues = 1;
-			ASSERT_EQ(0, pthread_create(&connector[i].id, NULL,
-						    connect_again,
-						    &connector[i]));
-		}
+		connectors_start(_metadata, t, connector, &removed, 1);
 		usleep(100000);
 		ASSERT_EQ(0, TIMED(device_write(t->fabric, "remove", "1")));
 		__atomic_store_n(&removed, true, __ATOMIC_SEQ_CST);
@@ -772,9 +772,7 @@ TEST_F_TIMEOUT(hardware, remove_client_connecting, 180)
 		}
 		bring_back(_metadata, t, self->driver);
 	}
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", t->provider->bdf));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	set_p2pmem(_metadata, t, t->provider->bdf);
 	target_connect(_metadata, t, t->fabric);
 	expect_works(_metadata, t);
 }
@@ -912,9 +910,7 @@ TEST_F_TIMEOUT(surprise, provider, 120)
 				 P2P_PRESET));
 
 	/* another provider takes its place, if there is one */
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "p2pmem", "1"));
-	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	set_p2pmem(_metadata, t, "1");
 	r = io(t, P2PDMA_NVMET_READ, 1, SIZE, DEPTH, t->pos, MB(1), P2P_PRESET);
 	ASSERT_EQ(0, run(t, &r));
 	EXPECT_EQ(r.count, another ? r.p2p_commands : r.ram_commands);

@@ -738,10 +738,7 @@ TEST_F(hold, kill)
 		if (dev < 0 || map == MAP_FAILED)
 			_exit(1);
 		hold(_metadata, dev, variant->api, map, self->len);
-		if (write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
+		h_ready(ready[1], true);
 	}
 	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &c, 1));
