@@ -23,8 +23,8 @@
 
 use crate::{
     bindings as helpers,
-    pool::Holder,
-    sg::SgTable, //
+    client::sg::SgTable,
+    pool::Holder, //
 };
 use core::{
     marker::PhantomData,

@@ -8,14 +8,19 @@
 //! through system memory. Three roles take part, named as in
 //! [`Documentation/driver-api/pci/p2pdma.rst`](srctree/Documentation/driver-api/pci/p2pdma.rst):
 //!
-//! - A *provider* offers a BAR, or a part of one, as memory: [`provider`], [`range`](mod@range),
-//!   and for NVMe controllers [`cmb`]; or a BAR by its address alone, without pages: [`mmio`].
-//! - A *client* does DMA to and from it: [`sg`].
-//! - An *orchestrator* pairs them ([`distance`], and what the user chose: [`enable`]) and hands
-//!   memory out of the provider's [`pool`], while it keeps the devices [`bound`].
+//! - A *provider* offers a BAR, or a part of one, as memory: [`provider`].
+//! - A *client* does DMA to and from it: [`client`].
+//! - An *orchestrator* pairs them ([`orchestrator`]) and hands memory out of the provider's
+//!   [`pool`], while it keeps the devices [bound](pci::bound).
 //!
 //! User space gets at the memory by mapping the provider's `p2pmem/allocate`, and hands it to the
-//! kernel as the buffer of an I/O: [`pin`], [`mod@page`].
+//! kernel as the buffer of an I/O: [`user`], [`mod@page`], [`block`].
+//!
+//! # Layers
+//!
+//! Each folder, or file beside the folders, uses those before it only: `raw`, [`pci`] and
+//! [`mod@page`], [`pool`], [`provider`] and [`client`], then [`orchestrator`], [`user`] and
+//! [`block`].
 //!
 //! # Context
 //!
@@ -50,39 +55,29 @@
 //!    too, but nowhere that lasts longer. So it is dropped before the wait, unless it is leaked.
 //! 6. An orchestrator holds a counted reference ([`Pool::alloc_owned()`](pool::Pool::alloc_owned)),
 //!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop its
-//!    allocations in bounded time; [`watch`] tells it when, also where `probe()` fails: until then
+//!    allocations in bounded time; [`watch`](orchestrator::watch) tells it when, also where `probe()` fails: until then
 //!    user space can map what was registered.
 //! 7. New allocations need a pool, and so a device whose managed resources are not being released
 //!    while they are made. A [`Pool`](pool::Pool) is tied to that: through `'bound`, which ends
 //!    before; or through the lock of another driver's device, under which all of unbinding
-//!    happens ([`bound`]).
+//!    happens ([`bound`](pci::bound)).
 //! 8. Code stays as long as it can be called. What a driver registers with its own device
-//!    ([`sysfs`]) goes when that is unbound, before the driver's module does, and it needs `Core` as
+//!    ([`sysfs`](pci::sysfs)) goes when that is unbound, before the driver's module does, and it needs `Core` as
 //!    the proof that it is its own. What is registered with something else is removed when its owner
-//!    is dropped, and borrows nothing, should it be leaked ([`watch`],
-//!    [`map_managed()`](sg::SgTable::map_managed)): the module that leaked it must not be removed,
+//!    is dropped, and borrows nothing, should it be leaked ([`watch`](orchestrator::watch),
+//!    [`map_managed()`](client::sg::SgTable::map_managed)): the module that leaked it must not be removed,
 //!    as after all that is leaked.
 
-mod address;
 #[path = "../bindings/lib.rs"]
 mod bindings;
-mod errno;
 mod raw;
-mod user;
 
 pub mod block;
-pub mod bound;
-pub mod cmb;
-pub mod devices;
-pub mod distance;
-pub mod enable;
-pub mod mmio;
+pub mod client;
+pub mod orchestrator;
 pub mod page;
-pub mod pin;
+pub mod pci;
 pub mod pool;
 pub mod provider;
-pub mod range;
-pub mod sg;
-pub mod sysfs;
 pub mod system;
-pub mod watch;
+pub mod user;

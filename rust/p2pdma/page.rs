@@ -5,26 +5,18 @@
 //! C headers: [`include/linux/memremap.h`](srctree/include/linux/memremap.h),
 //! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
 
-use crate::{
-    bindings as helpers,
-    devices,
-    provider,
-    range::{
-        BarKind,
-        NUM_BARS, //
-    },
-    raw, //
-};
+use crate::bindings as helpers;
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
 };
 use kernel::{
     bindings,
-    io::PhysAddr,
-    pci,
-    sync::aref::ARef, //
+    io::PhysAddr, //
 };
+
+/// What a pin adds to the reference count of a page (`GUP_PIN_COUNTING_BIAS`).
+pub const PIN_BIAS: i32 = bindings::GUP_PIN_COUNTING_BIAS as i32;
 
 /// A page that stays for `'a`.
 ///
@@ -77,7 +69,7 @@ impl<'a> PageRef<'a> {
         unsafe { helpers::p2pdma_helper_is_p2pdma_page(self.page.as_ptr()) }
     }
 
-    /// Its reference count. A pin counts as [`PIN_BIAS`](crate::pin::PIN_BIAS) references.
+    /// Its reference count. A pin counts as [`PIN_BIAS`] references.
     ///
     /// Others may change it at any time: what is asserted on it has to hold for all of them.
     ///
@@ -121,35 +113,4 @@ impl<'a> PageRef<'a> {
             range: range.end - range.start + 1,
         })
     }
-
-    /// Whether it is peer-to-peer memory of `dev`: within one of its BARs. Any context.
-    pub fn is_of(&self, dev: &pci::Device) -> bool {
-        let phys = self.phys();
-
-        self.is_p2pdma()
-            && (0..NUM_BARS).any(|index| {
-                let bar = provider::bar(dev, index);
-
-                bar.kind == BarKind::Memory && phys >= bar.start && phys - bar.start < bar.len
-            })
-    }
-
-    /// The device whose memory it is; [`None`] if it is no peer-to-peer memory.
-    ///
-    /// The kernel keeps the owner of a page to itself, so this walks all PCI devices. May sleep.
-    pub fn provider(&self) -> Option<ARef<pci::Device>> {
-        if !self.is_p2pdma() {
-            return None;
-        }
-
-        devices::all().find(|dev| self.is_of(dev))
-    }
-}
-
-/// Whether `dev` provides peer-to-peer memory now, or was set up for it.
-///
-/// C: `pdev->p2pdma` is not NULL.
-pub fn provides(dev: &pci::Device) -> bool {
-    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`.
-    unsafe { helpers::p2pdma_helper_has_p2pdma(raw::pci_dev(dev)) }
 }

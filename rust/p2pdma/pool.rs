@@ -18,9 +18,8 @@
 
 use crate::{
     bindings as helpers,
-    bound::BoundDevice,
-    raw,
-    sg::Client, //
+    pci::bound::BoundDevice,
+    raw, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -45,8 +44,7 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// An address on the PCI bus (`pci_bus_addr_t`): what a peer below the same switch uses.
-pub type BusAddress = bindings::pci_bus_addr_t;
+pub use crate::raw::BusAddress;
 
 /// How an allocation holds on to the device that it came from.
 ///
@@ -128,9 +126,9 @@ impl<'a> Pool<'a> {
         self.dev
     }
 
-    /// The same, as a client of its own memory. Any context.
-    pub fn client(&self) -> Client<'a> {
-        Client::own(self.dev)
+    /// The same, with the proof that it is bound.
+    pub(crate) fn bound(&self) -> &'a pci::Device<Bound> {
+        self.dev
     }
 
     /// Size of the pool in bytes: what `p2pmem/size` in sysfs shows. May sleep.
@@ -188,9 +186,6 @@ impl<'a> Pool<'a> {
         Memory::new(self.dev.into(), size)
     }
 }
-
-/// The kernel's group of attributes of a device with a pool.
-pub(crate) const GROUP: &CStr = c"p2pmem";
 
 /// The number in `p2pmem/<name>` of `dev` in sysfs.
 ///
@@ -250,7 +245,7 @@ impl<D: Holder> Memory<D> {
     /// The address that peers below the same switch use.
     ///
     /// A driver maps the memory for its device instead, with
-    /// [`SgTable::map()`](crate::sg::SgTable::map), which also handles peers behind a host bridge.
+    /// [`SgTable::map()`](crate::client::sg::SgTable::map), which also handles peers behind a host bridge.
     ///
     /// C: `pci_p2pmem_virt_to_bus()`. Any context.
     #[doc(alias = "pci_p2pmem_virt_to_bus")]

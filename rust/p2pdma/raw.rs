@@ -8,6 +8,9 @@ use kernel::{
     pci, //
 };
 
+/// An address on the PCI bus (`pci_bus_addr_t`): what a peer below the same switch uses.
+pub type BusAddress = bindings::pci_bus_addr_t;
+
 /// `pci::Device::as_raw()`, which is private outside of the kernel crate.
 ///
 /// The pointer is valid for as long as `dev` is borrowed.

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 use kernel::{pci, prelude::*};
 use p2pdma::{
-    block::{submit, Bio, Disk, Op, Piece},
-    sg::SgTable,
+    block::{
+        submit,
+        Bio,
+        Disk,
+        Op,
+        Piece, //
+    },
+    client::sg::SgTable, //
 };
 
 /// Writes the first `len` bytes of a scatterlist of one entry to the disk that `fd` is open for, at

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 use kernel::{device::Device, pci, prelude::*, sync::aref::ARef};
-use p2pdma::{
-    distance::{self, Reach, Report},
-    enable::Enable,
+use p2pdma::orchestrator::{
+    distance::{
+        self,
+        Reach,
+        Report, //
+    },
+    enable::Enable, //
 };
 
 /// The provider for I/O of `client`, by what the user stored in a configfs attribute; none if they

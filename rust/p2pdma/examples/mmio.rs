@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 use kernel::{device::Core, pci, prelude::*};
-use p2pdma::{mmio::Bars, pool::BusAddress, provider};
+use p2pdma::{
+    pool::BusAddress,
+    provider::{
+        self,
+        mmio::Bars, //
+    }, //
+};
 
 /// In `probe()`: where peers below the same switch find the doorbell, in the middle of BAR 2.
 pub fn doorbell(pdev: &pci::Device<Core<'_>>) -> Result<BusAddress> {

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 use kernel::{device::Device, dma::DataDirection, prelude::*};
-use p2pdma::{bound::BoundDevice, distance, pool::Pool, sg::EntryExt};
+use p2pdma::{
+    client::sg::EntryExt,
+    orchestrator::distance,
+    pci::bound::BoundDevice,
+    pool::Pool, //
+};
 
 /// Lets `client` write 64 KiB into the memory of the provider that is nearest to it.
 pub fn transfer(client: &Device) -> Result {

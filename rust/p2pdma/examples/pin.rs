@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 use kernel::prelude::*;
-use p2pdma::pin::{pin_fast, Access, Flags, UserRange};
+use p2pdma::user::pin::{
+    pin_fast,
+    Access,
+    Flags,
+    UserRange, //
+};
 
 /// How many of the pages of a user buffer, that a device is going to write to, are peer-to-peer
 /// memory.

@@ -2,8 +2,11 @@
 use kernel::{device::Core, io::Io, pci, prelude::*};
 use p2pdma::{
     pool::Memory,
-    provider::{self, Provider},
-    range::BarRange,
+    provider::{
+        self,
+        range::BarRange,
+        Provider, //
+    }, //
 };
 
 /// A driver's private data: the memory it provides, and a part that it keeps for itself.

@@ -6,7 +6,11 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
-use p2pdma::sysfs::{self, Attribute, Attributes};
+use p2pdma::pci::sysfs::{
+    self,
+    Attribute,
+    Attributes, //
+};
 
 /// The directory `my_driver`, with the file `speed`.
 pub struct State(Atomic<u32>);

@@ -5,8 +5,11 @@ use kernel::{
     sync::{aref::ARef, Mutex},
 };
 use p2pdma::{
-    pool::Memory,
-    watch::{Events, Watch},
+    orchestrator::watch::{
+        Events,
+        Watch, //
+    },
+    pool::Memory, //
 };
 
 /// Memory that an orchestrator keeps at hand, until its provider goes.

@@ -14,15 +14,17 @@ use kernel::{
     sync::Mutex, //
 };
 use p2pdma::{
+    pci::{
+        devices,
+        sysfs::{
+            Attribute,
+            Attributes, //
+        }, //
+    },
     provider::{
-        self,
+        range::BarRange,
         Provider,
         Publication, //
-    },
-    range::BarRange,
-    sysfs::{
-        Attribute,
-        Attributes, //
     }, //
 };
 
@@ -61,7 +63,7 @@ impl State {
             bus_address: provider.bus_address(&first),
             size: provider.size(),
             ranges: provider.ranges().len(),
-            numa_node: provider::numa_node(provider.device().as_ref()),
+            numa_node: devices::numa_node(provider.device().as_ref()),
             publish: KBox::pin_init(
                 new_mutex!(Publish {
                     publication,

@@ -15,8 +15,8 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use p2pdma::{
-    provider,
+use p2pdma::provider::{
+    self,
     range::{
         BarRange,
         NUM_BARS, //

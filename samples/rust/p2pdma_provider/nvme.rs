@@ -17,13 +17,13 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use p2pdma::{
+use p2pdma::provider::{
+    self,
     cmb::{
         self,
         Cmb,
         CmbError, //
     },
-    provider,
     range::BarRange, //
 };
 

@@ -24,11 +24,11 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
+    pci::sysfs,
     provider::{
         self,
         Provider, //
-    },
-    sysfs, //
+    }, //
 };
 
 kernel::pci_device_table!(

@@ -8,7 +8,7 @@ use kernel::{
     device::Device,
     prelude::*, //
 };
-use p2pdma::{
+use p2pdma::pci::{
     bound::BoundDevice,
     sysfs::{
         self,

@@ -8,7 +8,7 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use p2pdma::mmio::{
+use p2pdma::provider::mmio::{
     BarProvider,
     Bars, //
 };

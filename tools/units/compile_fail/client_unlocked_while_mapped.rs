@@ -9,7 +9,7 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    bound::BoundDevice,
+    pci::bound::BoundDevice,
     provider::Provider, //
 };
 

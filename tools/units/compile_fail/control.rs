@@ -8,14 +8,14 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    pin::{
+    client::Client,
+    provider::Provider,
+    user::pin::{
         self,
         Access,
         Flags,
         UserRange, //
-    },
-    provider::Provider,
-    sg::Client, //
+    }, //
 };
 
 pub fn correct(provider: &Provider<'_>, client: Client<'_>, range: UserRange) -> Result<usize> {

@@ -3,7 +3,7 @@
 //! The lock that keeps a device bound is released by the task that took it.
 //~ E0277
 
-use p2pdma::bound::BoundDevice;
+use p2pdma::pci::bound::BoundDevice;
 
 fn send<T: Send>(_: T) {}
 

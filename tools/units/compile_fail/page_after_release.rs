@@ -4,7 +4,7 @@
 //~ E0505
 
 use kernel::prelude::*;
-use p2pdma::pin::{
+use p2pdma::user::pin::{
     self,
     Access,
     Flags,

@@ -3,7 +3,7 @@
 //! Peer-to-peer memory is not pinned for a long term.
 //~ E0599
 
-use p2pdma::pin::{
+use p2pdma::user::pin::{
     Access,
     Flags,
     LongTerm, //

@@ -8,7 +8,7 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    bound::BoundDevice,
+    pci::bound::BoundDevice,
     pool::Pool, //
 };
 

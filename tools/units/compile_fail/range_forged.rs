@@ -4,7 +4,7 @@
 //~ E0451
 
 use core::num::NonZero;
-use p2pdma::range::BarRange;
+use p2pdma::provider::range::BarRange;
 
 pub fn misuse() -> BarRange {
     BarRange {

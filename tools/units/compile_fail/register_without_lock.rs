@@ -9,9 +9,9 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use p2pdma::{
-    provider::Provider,
-    range::BarRange, //
+use p2pdma::provider::{
+    range::BarRange,
+    Provider, //
 };
 
 pub fn misuse(dev: &pci::Device<Bound>, range: BarRange) -> Result {

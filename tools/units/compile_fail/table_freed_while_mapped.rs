@@ -8,8 +8,8 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    provider::Provider,
-    sg::Client, //
+    client::Client,
+    provider::Provider, //
 };
 
 pub fn misuse(provider: &Provider<'_>, client: Client<'_>) -> Result<usize> {

@@ -5,7 +5,7 @@
 //~ E0495
 
 use kernel::pci;
-use p2pdma::watch::Events;
+use p2pdma::orchestrator::watch::Events;
 
 pub struct Borrows<'a>(pub &'a u32);
 

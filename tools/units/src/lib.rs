@@ -9,16 +9,16 @@
 // As in the kernel.
 #![allow(clippy::precedence)]
 
-#[path = "../../../rust/p2pdma/address.rs"]
+#[path = "../../../rust/p2pdma/pci/address.rs"]
 pub mod address;
 
-#[path = "../../../rust/p2pdma/range.rs"]
+#[path = "../../../rust/p2pdma/provider/range.rs"]
 pub mod range;
 
-#[path = "../../../rust/p2pdma/cmb.rs"]
+#[path = "../../../rust/p2pdma/provider/cmb.rs"]
 pub mod cmb;
 
 // The library itself uses what is not public there.
 #[cfg(test)]
-#[path = "../../../rust/p2pdma/user.rs"]
+#[path = "../../../rust/p2pdma/user/range.rs"]
 mod user;

@@ -30,30 +30,32 @@ use kernel::{
     }, //
 };
 use p2pdma::{
-    bound::BoundDevice,
-    distance::{
+    orchestrator::distance::{
         self,
         Reach,
         Report, //
     },
-    pin::{
+    pci::{
+        bound::BoundDevice,
+        sysfs::{
+            self,
+            Attribute,
+            Attributes, //
+        }, //
+    },
+    pool::Pool,
+    provider::{
+        self,
+        range::BarRange,
+        Provider, //
+    },
+    user::pin::{
         self,
         Access,
         Flags,
         Segment,
         UserIter,
         UserRange, //
-    },
-    pool::Pool,
-    provider::{
-        self,
-        Provider, //
-    },
-    range::BarRange,
-    sysfs::{
-        self,
-        Attribute,
-        Attributes, //
     }, //
 };
 

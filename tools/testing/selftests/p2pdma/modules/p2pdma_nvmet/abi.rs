@@ -24,7 +24,7 @@ use kernel::{
     sync::aref::ARef,
     uaccess::UserSlice, //
 };
-use p2pdma::devices::Address;
+use p2pdma::pci::devices::Address;
 
 /// No PCI function.
 // CAST: bindgen takes `~0ULL` for a signed number; sign extension makes it right.

@@ -29,7 +29,7 @@ use kernel::{
         UserSliceReader, //
     }, //
 };
-use p2pdma::devices::Address;
+use p2pdma::pci::devices::Address;
 use zerocopy::{
     Immutable,
     KnownLayout, //

@@ -19,17 +19,17 @@ use kernel::{
     }, //
 };
 use p2pdma::{
-    mmio::Bars,
     pool::Memory,
     provider::{
         self,
+        mmio::Bars,
+        range::{
+            Bar,
+            BarKind,
+            BarRange,
+            NUM_BARS, //
+        },
         Provider, //
-    },
-    range::{
-        Bar,
-        BarKind,
-        BarRange,
-        NUM_BARS, //
     },
     system, //
 };

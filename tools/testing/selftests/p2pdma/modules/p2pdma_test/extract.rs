@@ -19,13 +19,13 @@ use crate::{
 };
 use kernel::prelude::*;
 use p2pdma::{
-    pin::{
+    system,
+    user::pin::{
         Access,
         Segment,
         UserIter,
         MAX_PAGES, //
-    },
-    system, //
+    }, //
 };
 
 // CAST: 32 bits to 64.

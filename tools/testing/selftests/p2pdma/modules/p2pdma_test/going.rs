@@ -24,8 +24,8 @@ use kernel::{
     }, //
 };
 use p2pdma::{
-    page,
-    watch::Events, //
+    orchestrator::watch::Events,
+    provider, //
 };
 
 /// Drivers that are unbound at the same time, without that anything has to be allocated for it.
@@ -66,7 +66,7 @@ fn sweep() {
         let function = slot.load(Relaxed);
 
         if function != abi::NO_FUNCTION
-            && !find_function(function).is_ok_and(|dev| page::provides(&dev))
+            && !find_function(function).is_ok_and(|dev| provider::provides(&dev))
         {
             // The error is that it was taken out. It is not added again meanwhile: see `adding`.
             let _ = slot.cmpxchg(function, abi::NO_FUNCTION, Full);

@@ -27,13 +27,15 @@ use kernel::{
     sync::aref::ARef, //
 };
 use p2pdma::{
-    bound::BoundDevice,
-    devices::Address,
-    pool::Pool,
-    sg::{
+    client::sg::{
         EntryExt,
         SgTable, //
     },
+    pci::{
+        bound::BoundDevice,
+        devices::Address, //
+    },
+    pool::Pool,
     system, //
 };
 

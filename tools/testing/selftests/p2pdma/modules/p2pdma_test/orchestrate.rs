@@ -17,7 +17,7 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
-use p2pdma::{
+use p2pdma::orchestrator::{
     distance::{
         self,
         Reach,

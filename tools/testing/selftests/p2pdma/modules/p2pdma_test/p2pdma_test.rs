@@ -41,7 +41,7 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use p2pdma::watch::Watch;
+use p2pdma::orchestrator::watch::Watch;
 use session::Session;
 
 /// Says why user space is refused, at a bounded rate, and evaluates to the error.

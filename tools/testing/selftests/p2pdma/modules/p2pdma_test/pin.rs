@@ -22,7 +22,7 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
-use p2pdma::pin::{
+use p2pdma::user::pin::{
     self,
     Access,
     Flags,

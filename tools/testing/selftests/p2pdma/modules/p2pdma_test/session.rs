@@ -32,19 +32,19 @@ use kernel::{
     }, //
 };
 use p2pdma::{
-    page::PageRef,
-    pin::{
-        Extracted,
-        UserPages, //
-    },
-    sg::{
+    client::sg::{
         ManagedSgTable,
         SgTable, //
     },
-    watch::{
+    orchestrator::watch::{
         Events,
         Watch, //
     },
+    page::PageRef,
+    user::pin::{
+        Extracted,
+        UserPages, //
+    }, //
 };
 
 /// An open file of the device.

@@ -27,12 +27,14 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 use p2pdma::{
-    bound::BoundDevice,
-    devices::{
-        self,
-        Address, //
+    pci::{
+        bound::BoundDevice,
+        devices::{
+            self,
+            Address, //
+        }, //
     },
-    pool::Pool,
+    pool::Pool, //
 };
 
 mod map;

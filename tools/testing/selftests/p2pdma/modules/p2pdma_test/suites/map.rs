@@ -18,22 +18,26 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
-    bound::BoundDevice,
-    devices::{
-        self,
-        Address, //
+    client::{
+        sg::{
+            EntryExt,
+            MapType,
+            SgTable, //
+        },
+        Client, //
     },
-    distance::{
+    orchestrator::distance::{
         self,
         Reach,
         Report, //
     },
-    sg::{
-        Client,
-        EntryExt,
-        MapType,
-        SgTable, //
-    },
+    pci::{
+        bound::BoundDevice,
+        devices::{
+            self,
+            Address, //
+        }, //
+    }, //
 };
 
 pub(super) const SUITE: Suite = Suite {

@@ -17,16 +17,18 @@ use kernel::{
     str::CString, //
 };
 use p2pdma::{
-    devices::{
+    orchestrator::{
+        distance::{
+            self,
+            Reach,
+            Report, //
+        },
+        enable::Enable, //
+    },
+    pci::devices::{
         self,
         Address, //
-    },
-    distance::{
-        self,
-        Reach,
-        Report, //
-    },
-    enable::Enable,
+    }, //
 };
 
 pub(super) const SUITE: Suite = Suite {

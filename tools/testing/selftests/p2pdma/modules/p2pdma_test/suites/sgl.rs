@@ -17,7 +17,7 @@ use kernel::{
     prelude::*,
     sizes::SZ_2M, //
 };
-use p2pdma::sg::SgTable;
+use p2pdma::client::sg::SgTable;
 
 pub(super) const SUITE: Suite = Suite {
     name: "sgl",

@@ -12,13 +12,12 @@
 //! An orchestrator that keeps a client and a provider bound:
 //!
 //! ```ignore
-#![doc = include_str!("examples/orchestrator.rs")]
+#![doc = include_str!("../examples/orchestrator.rs")]
 //! ```
 
 use crate::{
     bindings as helpers,
-    raw,
-    sg::Client, //
+    raw, //
 };
 use core::ops::Deref;
 use kernel::{
@@ -110,15 +109,6 @@ impl BoundDevice {
     /// [`EINVAL`] if it is none.
     pub fn pci(&self) -> Result<&pci::Device> {
         (&**self).try_into()
-    }
-
-    /// The device as a client, to map memory for. Any context.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if it is no PCI device.
-    pub fn client(&self) -> Result<Client<'_>> {
-        self.pci_bound().map(Client::own)
     }
 
     /// The device as a PCI device that is bound; only for what does not outlast `self`.

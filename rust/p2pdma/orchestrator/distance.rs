@@ -10,7 +10,7 @@
 //! An orchestrator that finds a provider for a client:
 //!
 //! ```ignore
-#![doc = include_str!("examples/orchestrator.rs")]
+#![doc = include_str!("../examples/orchestrator.rs")]
 //! ```
 
 use crate::raw;
@@ -110,7 +110,7 @@ pub fn distance(provider: &pci::Device, client: &device::Device, report: Report)
 
 /// A published provider that was found for some clients, with a counted reference to it.
 ///
-/// To allocate its memory, [keep it bound](crate::bound::BoundDevice) and look for
+/// To allocate its memory, [keep it bound](crate::pci::bound::BoundDevice) and look for
 /// [its pool](crate::pool::Pool::of): it may have been unbound meanwhile.
 ///
 /// C: what `pci_p2pmem_find_many()` returns, released with `pci_dev_put()`.

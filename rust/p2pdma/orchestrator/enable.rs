@@ -10,13 +10,11 @@
 //! What a user stored, made use of:
 //!
 //! ```ignore
-#![doc = include_str!("examples/enable.rs")]
+#![doc = include_str!("../examples/enable.rs")]
 //! ```
 
-use crate::{
-    distance::Found,
-    raw, //
-};
+use super::distance::Found;
+use crate::raw;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -30,7 +28,7 @@ use kernel::{
 pub enum Enable {
     /// No peer-to-peer DMA.
     Off,
-    /// With whichever provider [`find_many()`](crate::distance::find_many) finds.
+    /// With whichever provider [`find_many()`](crate::orchestrator::distance::find_many) finds.
     Auto,
     /// With this provider.
     Provider(Found),

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error numbers of the errors that the pure modules define, and how they are printed.
+//! Error numbers of what [`range`](super::range) and [`cmb`](super::cmb) find, and how it is printed.
 
-use crate::{
-    address::Address,
+use super::{
     cmb::CmbError,
-    range::RangeError,
-    user::UserRangeError, //
+    range::RangeError, //
 };
 use kernel::{
     fmt,
@@ -39,27 +37,6 @@ impl From<CmbError> for Error {
             }
             CmbError::Gone => EIO,
         }
-    }
-}
-
-impl From<UserRangeError> for Error {
-    fn from(error: UserRangeError) -> Self {
-        match error {
-            UserRangeError::Empty | UserRangeError::Wraps { .. } => EINVAL,
-            UserRangeError::TooMany { .. } => E2BIG,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        core::fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for UserRangeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        core::fmt::Display::fmt(self, f)
     }
 }
 

@@ -14,15 +14,15 @@
 //! # Examples
 //!
 //! ```ignore
-#![doc = include_str!("examples/pin.rs")]
+#![doc = include_str!("../examples/pin.rs")]
 //! ```
 
-pub use crate::user::UserRangeError;
+pub use super::range::UserRangeError;
 
+use super::range;
 use crate::{
     bindings as helpers,
-    page::PageRef,
-    user, //
+    page::PageRef, //
 };
 use core::{
     marker::PhantomData,
@@ -36,9 +36,6 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
-
-/// What a pin adds to the reference count of a page (`GUP_PIN_COUNTING_BIAS`).
-pub const PIN_BIAS: i32 = bindings::GUP_PIN_COUNTING_BIAS as i32;
 
 /// Most pages that one call takes: 1 GiB of 4 KiB pages.
 pub const MAX_PAGES: usize = 1 << 18;
@@ -175,7 +172,7 @@ impl UserRange {
     /// - [`EINVAL`] if `len` is 0 or the range wraps around.
     /// - [`E2BIG`] if it touches more than [`MAX_PAGES`] pages.
     pub fn new(addr: usize, len: usize) -> Result<Self, UserRangeError> {
-        let (start, pages) = user::pages(addr, len, PAGE_SIZE, MAX_PAGES)?;
+        let (start, pages) = range::pages(addr, len, PAGE_SIZE, MAX_PAGES)?;
 
         Ok(Self { start, pages })
     }

@@ -9,12 +9,11 @@
 //! # Examples
 //!
 //! ```ignore
-#![doc = include_str!("examples/sysfs.rs")]
+#![doc = include_str!("../examples/sysfs.rs")]
 //! ```
 
 use crate::{
     bindings as helpers,
-    pool::GROUP,
     raw, //
 };
 use core::fmt::{
@@ -87,6 +86,9 @@ pub trait Attributes: Sync {
     }
 }
 
+/// The group that the kernel adds to devices with a pool, and nobody else may.
+const KERNEL_GROUP: &CStr = c"p2pmem";
+
 /// An attribute as the C code sees it, and the way back to the data.
 ///
 /// # Invariants
@@ -142,7 +144,7 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]
 pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
-    if T::GROUP == GROUP {
+    if T::GROUP == KERNEL_GROUP {
         return Err(EINVAL);
     }
 

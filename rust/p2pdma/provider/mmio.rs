@@ -14,16 +14,18 @@
 //! A driver that lets peers write to its registers:
 //!
 //! ```ignore
-#![doc = include_str!("examples/mmio.rs")]
+#![doc = include_str!("../examples/mmio.rs")]
 //! ```
 
-use crate::{
-    pool::BusAddress,
-    provider,
+use super::{
+    bars,
     range::{
         Bar,
         NUM_BARS, //
-    },
+    }, //
+};
+use crate::{
+    pool::BusAddress,
     raw, //
 };
 use core::ptr::NonNull;
@@ -89,7 +91,7 @@ impl<'bound> Bars<'bound> {
             // SAFETY: The C structure is not changed after it was set up, and freed when the device
             // is unbound: it is valid for `'bound`.
             raw: unsafe { provider.as_ref() },
-            bar: provider::bar(self.dev, index),
+            bar: bars::bar(self.dev, index),
         })
     }
 }

@@ -11,12 +11,14 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{
     bindings,
+    device::Device,
+    fmt,
     pci,
     prelude::*,
     sync::aref::ARef, //
 };
 
-pub use crate::address::Address;
+pub use super::address::Address;
 
 impl Address {
     /// Address of `dev`.
@@ -60,6 +62,24 @@ impl Address {
         // `struct pci_dev`.
         Some(unsafe { ARef::from_raw(pdev.cast()) })
     }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The NUMA node that `dev` is near to; [`None`] if the firmware does not say.
+///
+/// C: `dev_to_node()`. Any context.
+#[doc(alias = "dev_to_node")]
+pub fn numa_node(dev: &Device) -> Option<u32> {
+    // SAFETY: `raw::device()` returns a valid `struct device`.
+    let node = unsafe { helpers::p2pdma_helper_device_node(raw::device(dev)) };
+
+    // NUMA_NO_NODE is -1.
+    u32::try_from(node).ok()
 }
 
 /// All PCI functions.

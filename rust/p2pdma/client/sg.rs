@@ -10,9 +10,10 @@
 //! Memory of the nearest provider, mapped for a client:
 //!
 //! ```ignore
-#![doc = include_str!("examples/orchestrator.rs")]
+#![doc = include_str!("../examples/orchestrator.rs")]
 //! ```
 
+use super::Client;
 use crate::{
     bindings as helpers,
     page::PageRef,
@@ -83,30 +84,6 @@ impl<'a> Pool<'a> {
     #[inline]
     pub fn alloc_sgl_owned(&self, length: u32) -> Result<SgTable<ARef<pci::Device>>> {
         SgTable::new(self.device().into(), length)
-    }
-}
-
-/// A PCI device that is bound to its driver for `'a`, as one that memory is mapped for.
-///
-/// Of a driver's own device from [`Self::own()`], of another driver's from
-/// [`BoundDevice::client()`](crate::bound::BoundDevice::client). Others than PCI devices have no
-/// path to a provider's memory that the kernel would know of: it refuses to map for them.
-#[derive(Clone, Copy)]
-pub struct Client<'a>(&'a pci::Device<Bound>);
-
-impl<'a> Client<'a> {
-    /// The device of the driver that calls. Any context.
-    pub fn own(dev: &'a pci::Device<Bound>) -> Self {
-        Self(dev)
-    }
-
-    /// The device. Any context.
-    pub fn device(&self) -> &'a Device {
-        self.0.as_ref()
-    }
-
-    fn bound(&self) -> &'a Device<Bound> {
-        self.0.as_ref()
     }
 }
 
@@ -309,13 +286,13 @@ impl<D: Holder> SgTable<D> {
     ///
     /// - `EREMOTEIO` if the client cannot reach the memory. The kernel says why in its log if it is
     ///   asked for the first time about this pair, since the provider was bound; so not after
-    ///   [`find()`](crate::distance::find), where
-    ///   [`distance()`](crate::distance::distance) with [`Report::Verbose`] tells.
+    ///   [`find()`](crate::orchestrator::distance::find), where
+    ///   [`distance()`](crate::orchestrator::distance::distance) with [`Report::Verbose`] tells.
     /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client takes
     ///   (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
     ///
-    /// [`Report::Verbose`]: crate::distance::Report::Verbose
+    /// [`Report::Verbose`]: crate::orchestrator::distance::Report::Verbose
     #[doc(alias = "dma_map_sgtable")]
     pub fn map<'a>(self, client: Client<'a>, dir: DataDirection) -> Result<MappedSgTable<'a, D>> {
         self.try_map(client, dir)
@@ -676,7 +653,7 @@ impl MapType {
     /// Finds out by mapping one page of `pool` for `client`, and looking at the address.
     ///
     /// The kernel does not export `pci_p2pdma_map_type()`, and
-    /// [`distance()`](crate::distance::distance) does not tell the two supported types apart. What
+    /// [`distance()`](crate::orchestrator::distance::distance) does not tell the two supported types apart. What
     /// a mapping says is what counts in the end. May sleep.
     ///
     /// # Errors

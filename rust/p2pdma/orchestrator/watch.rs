@@ -14,11 +14,11 @@
 //! Memory that is kept until its provider goes:
 //!
 //! ```ignore
-#![doc = include_str!("examples/watch.rs")]
+#![doc = include_str!("../examples/watch.rs")]
 //! ```
 
 use crate::{
-    page,
+    provider,
     raw, //
 };
 use kernel::{
@@ -50,7 +50,7 @@ pub trait Events: Send + Sync + 'static {
     ///
     /// Nobody tells of the end where `probe()` failed, only of the attempt after it. So a device can
     /// be one that goes for as long as the system runs: what is kept of those must not be limited to
-    /// few of them, or has to leave out those that are [no providers](page::provides) any more.
+    /// few of them, or has to leave out those that are [no providers](provider::provides) any more.
     fn gone(&self, dev: &pci::Device);
 }
 
@@ -132,7 +132,7 @@ impl<T: Events> Watch<T> {
             // Both come before managed resources are released.
             bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER
             | bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND
-                if page::provides(dev) =>
+                if provider::provides(dev) =>
             {
                 events.going(dev)
             }

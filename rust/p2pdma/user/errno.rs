@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error numbers of what [`range`](super::range) finds, and how it is printed.
+
+use super::range::UserRangeError;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+impl From<UserRangeError> for Error {
+    fn from(error: UserRangeError) -> Self {
+        match error {
+            UserRangeError::Empty | UserRangeError::Wraps { .. } => EINVAL,
+            UserRangeError::TooMany { .. } => E2BIG,
+        }
+    }
+}
+
+impl fmt::Display for UserRangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
