@@ -16,14 +16,15 @@ use kernel::{
 
 /// What a transport does when a client goes.
 pub trait Watcher: Send + Sync + 'static {
-    /// The device is about to be removed from the bus, or its driver to be unbound; or that was done.
+    /// The device is about to be removed from the bus, or its driver to be unbound; or that was
+    /// done.
     ///
     /// When this returns, the transport must not use the device any more. May sleep; the device's
     /// lock may be held.
     ///
-    /// Called before and after: who looks for the device in between still finds it. After the second
-    /// call a device that was removed is not found any more. So a transport that notes down that it
-    /// uses a device, and then finds it on the bus, is told when it leaves.
+    /// Called before and after: who looks for the device in between still finds it. After the
+    /// second call a device that was removed is not found any more. So a transport that notes down
+    /// that it uses a device, and then finds it on the bus, is told when it leaves.
     fn leaving(&self, device: &Device);
 }
 
@@ -32,8 +33,8 @@ pub trait Watcher: Send + Sync + 'static {
 /// Dropping it waits for callbacks that are under way: it sleeps, and must not happen in
 /// [`Watcher::leaving()`], which would wait for itself.
 ///
-/// The counterpart of the `remove()` callback that transports get from their fabric's layer, such as
-/// `ib_client`.
+/// The counterpart of the `remove()` callback that transports get from their fabric's layer, such
+/// as `ib_client`.
 ///
 /// C: `bus_register_notifier()`.
 #[doc(alias = "bus_register_notifier")]

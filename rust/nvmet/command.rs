@@ -12,8 +12,8 @@ pub const COMMAND_SIZE: usize = 64;
 
 /// A command as it arrives at the target, little endian.
 ///
-/// Any 64 bytes are a command: it is the core's business to refuse what makes no sense, as it has to
-/// for commands of any host.
+/// Any 64 bytes are a command: it is the core's business to refuse what makes no sense, as it has
+/// to for commands of any host.
 ///
 /// C: `struct nvme_command`.
 #[doc(alias = "nvme_command")]

@@ -56,7 +56,8 @@ pub struct Connect<'a, T: Transport> {
     /// The host.
     pub host_nqn: &'a [u8],
     /// The device that does the fabric's DMA, so that the core can look for peer-to-peer memory
-    /// that it reaches; without one there is none. What counts is the one given for the admin queue.
+    /// that it reaches; without one there is none. What counts is the one given for the admin
+    /// queue.
     ///
     /// C: `req->p2p_client`.
     pub client: Option<ARef<Device>>,
@@ -99,8 +100,8 @@ struct Pair {
 /// # Invariants
 ///
 /// - `pair` was initialised by `nvmet_cq_init()` and `nvmet_sq_init()`.
-/// - What [`Self::connect()`] returned is connected: `sq.ctrl` is a valid controller until `self` is
-///   dropped. Only that is shared.
+/// - What [`Self::connect()`] returned is connected: `sq.ctrl` is a valid controller until `self`
+///   is dropped. Only that is shared.
 #[doc(alias = "nvmet_sq")]
 #[doc(alias = "nvmet_cq")]
 #[pin_data(PinnedDrop)]

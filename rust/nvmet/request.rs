@@ -179,8 +179,8 @@ impl<'q, T: Transport, S: State> Request<'q, T, S> {
         }
     }
 
-    /// The provider whose peer-to-peer memory holds the data; [`None`] if there are no data, or they
-    /// are in memory of the system.
+    /// The provider whose peer-to-peer memory holds the data; [`None`] if there are no data, or
+    /// they are in memory of the system.
     ///
     /// C: `req->p2p_dev`.
     pub fn provider(&self) -> Option<&pci::Device> {
@@ -251,8 +251,8 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
     /// Has the core parse `command`.
     ///
     /// An Asynchronous Event Request, which the core would complete when there is an event, or when
-    /// the queue is destroyed, is refused here, as by a controller that takes none: nobody could wait
-    /// for it while the queue is borrowed.
+    /// the queue is destroyed, is refused here, as by a controller that takes none: nobody could
+    /// wait for it while the queue is borrowed.
     ///
     /// So are commands that the core still looks at when it has completed them: all of a subsystem
     /// that is passed through to a controller, and Zone Append.
@@ -340,8 +340,8 @@ impl<'q, T: Transport> Request<'q, T, Parsed> {
     }
 
     /// Whether the core has paired the namespace and the client with a provider. Then
-    /// [`Self::alloc_data()`] is meant to take peer-to-peer memory, and memory of the system only if
-    /// the pool is exhausted.
+    /// [`Self::alloc_data()`] is meant to take peer-to-peer memory, and memory of the system only
+    /// if the pool is exhausted.
     pub fn has_provider(&self) -> bool {
         // SAFETY: The request was parsed; the queue is connected, or was not and has no controller.
         unsafe { bindings::p2pdma_nvmet_helper_req_has_provider(self.req()) }
@@ -358,7 +358,8 @@ impl<'q, T: Transport> Request<'q, T, Parsed> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `len` has no room for data beside the command's metadata, or exceeds 32 bits.
+    /// - [`EINVAL`] if `len` has no room for data beside the command's metadata, or exceeds 32
+    ///   bits.
     /// - [`EBUSY`] if memory was allocated already.
     /// - [`ENOMEM`].
     #[doc(alias = "nvmet_req_alloc_sgls")]
@@ -411,11 +412,11 @@ impl<'q, T: Transport> Request<'q, T, Parsed> {
         core::mem::forget(self);
 
         // The collector stays until the slot was collected: `responses` waits for that when it is
-        // dropped, and if it is forgotten, the collector is never freed. The queue is valid for `'q`,
-        // and its destruction waits for the core to be done.
+        // dropped, and if it is forgotten, the collector is never freed. The queue is valid for
+        // `'q`, and its destruction waits for the core to be done.
         //
-        // SAFETY: The request was parsed, so that the core has set `execute`, and owns the slot from
-        // here on. What it points to stays for as long, see above.
+        // SAFETY: The request was parsed, so that the core has set `execute`, and owns the slot
+        // from here on. What it points to stays for as long, see above.
         unsafe {
             (*slot).collector = &raw const *responses.collector;
             if let Some(execute) = (*slot).req.execute {

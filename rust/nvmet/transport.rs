@@ -72,11 +72,12 @@ pub trait Transport: Sized + Send + Sync + 'static {
 
     /// The first subsystem was linked to a port of this type.
     ///
-    /// May sleep; called with `nvmet_config_sem` held for writing, so it must not wait for a connect.
+    /// May sleep; called with `nvmet_config_sem` held for writing, so it must not wait for a
+    /// connect.
     fn add_port(&self, port: &Arc<Port<Self>>) -> Result;
 
-    /// The last subsystem was unlinked from the port, and its controllers deleted before. Queues can
-    /// no longer be connected through it when this returns.
+    /// The last subsystem was unlinked from the port, and its controllers deleted before. Queues
+    /// can no longer be connected through it when this returns.
     ///
     /// The transport has to drop the queues that are left, those of the discovery subsystem, in
     /// bounded time: the port's release waits for it.
@@ -108,8 +109,8 @@ pub fn queue() -> &'static workqueue::Queue {
 ///
 /// # Invariants
 ///
-/// The pointer is NULL, or that of an [`Arc`] of whoever filled the slot, which is not dropped before
-/// an RCU grace period has passed since the pointer was set to NULL.
+/// The pointer is NULL, or that of an [`Arc`] of whoever filled the slot, which is not dropped
+/// before an RCU grace period has passed since the pointer was set to NULL.
 pub struct Slot<T: Transport>(Atomic<*mut Registered<T>>);
 
 impl<T: Transport> Slot<T> {
@@ -135,8 +136,8 @@ impl<T: Transport> Slot<T> {
 
     /// Fills an empty slot: [`EBUSY`] if it is not.
     ///
-    /// Whoever has filled it keeps the type's invariant: calls [`Self::clear()`] on this slot before
-    /// `registered` is dropped.
+    /// Whoever has filled it keeps the type's invariant: calls [`Self::clear()`] on this slot
+    /// before `registered` is dropped.
     fn set(&self, registered: &Arc<Registered<T>>) -> Result {
         let ptr = Arc::as_ptr(registered).cast_mut();
 
@@ -206,8 +207,8 @@ impl<T: Transport> Registered<T> {
 
 /// The registration of a transport, undone when it is dropped.
 ///
-/// Dropping waits until no port of this type is enabled any more. In a module's data it never has to
-/// wait: the core holds a reference to the module for each enabled port.
+/// Dropping waits until no port of this type is enabled any more. In a module's data it never has
+/// to wait: the core holds a reference to the module for each enabled port.
 ///
 /// C: `nvmet_register_transport()`, `nvmet_unregister_transport()`.
 ///

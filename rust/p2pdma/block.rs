@@ -247,9 +247,9 @@ pub const MAX_PIECES: u16 = bindings::BIO_MAX_VECS as u16;
 ///
 /// # Invariants
 ///
-/// `bio` was made by `bio_kmalloc()` and initialized for the block device of a disk that is open for
-/// `'a`, with room for `room` pieces. All memory that it refers to is memory of a [`Piece<'a>`]. It
-/// is not submitted.
+/// `bio` was made by `bio_kmalloc()` and initialized for the block device of a disk that is open
+/// for `'a`, with room for `room` pieces. All memory that it refers to is memory of a
+/// [`Piece<'a>`]. It is not submitted.
 pub struct Bio<'a> {
     bio: NonNull<bindings::bio>,
     room: u16,
@@ -408,7 +408,8 @@ impl Batch {
 
     /// # Safety
     ///
-    /// To be called by the block layer, for a bio whose `bi_private` is a `Batch` that waits for it.
+    /// To be called by the block layer, for a bio whose `bi_private` is a `Batch` that waits for
+    /// it.
     unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
         // SAFETY: By the safety requirement.
         let (batch, status) = unsafe { (&*(*bio).bi_private.cast::<Batch>(), (*bio).bi_status) };

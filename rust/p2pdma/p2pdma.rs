@@ -24,7 +24,8 @@
 //!
 //! # Context
 //!
-//! Functions that do not say otherwise neither sleep nor allocate, and can be called in any context.
+//! Functions that do not say otherwise neither sleep nor allocate, and can be called in any
+//! context.
 //!
 //! # Lifetimes
 //!
@@ -54,19 +55,19 @@
 //!    private data, and what it allocates is tied to `'bound`: it can be kept in the private data,
 //!    too, but nowhere that lasts longer. So it is dropped before the wait, unless it is leaked.
 //! 6. An orchestrator holds a counted reference ([`Pool::alloc_owned()`](pool::Pool::alloc_owned)),
-//!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop its
-//!    allocations in bounded time; [`watch`](orchestrator::watch) tells it when, also where `probe()` fails: until then
-//!    user space can map what was registered.
+//!    and no lifetime ties it to the provider's driver. It must have a reason of its own to drop
+//!    its allocations in bounded time; [`watch`](orchestrator::watch) tells it when, also where
+//!    `probe()` fails: until then user space can map what was registered.
 //! 7. New allocations need a pool, and so a device whose managed resources are not being released
 //!    while they are made. A [`Pool`](pool::Pool) is tied to that: through `'bound`, which ends
 //!    before; or through the lock of another driver's device, under which all of unbinding
 //!    happens ([`bound`](pci::bound)).
 //! 8. Code stays as long as it can be called. What a driver registers with its own device
-//!    ([`sysfs`](pci::sysfs)) goes when that is unbound, before the driver's module does, and it needs `Core` as
-//!    the proof that it is its own. What is registered with something else is removed when its owner
-//!    is dropped, and borrows nothing, should it be leaked ([`watch`](orchestrator::watch),
-//!    [`map_managed()`](client::sg::SgTable::map_managed)): the module that leaked it must not be removed,
-//!    as after all that is leaked.
+//!    ([`sysfs`](pci::sysfs)) goes when that is unbound, before the driver's module does, and it
+//!    needs `Core` as the proof that it is its own. What is registered with something else is
+//!    removed when its owner is dropped, and borrows nothing, should it be leaked
+//!    ([`watch`](orchestrator::watch), [`map_managed()`](client::sg::SgTable::map_managed)): the
+//!    module that leaked it must not be removed, as after all that is leaked.
 
 #[path = "../bindings/lib.rs"]
 mod bindings;

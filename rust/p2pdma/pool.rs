@@ -49,8 +49,8 @@ pub use crate::raw::BusAddress;
 /// How an allocation holds on to the device that it came from.
 ///
 /// Either a borrow (`&pci::Device`), so that the allocation cannot outlive the time for which the
-/// device is known to be bound; or a counted reference (`ARef<pci::Device>`), for orchestrators that
-/// keep allocations in structures of their own.
+/// device is known to be bound; or a counted reference (`ARef<pci::Device>`), for orchestrators
+/// that keep allocations in structures of their own.
 pub trait Holder: Deref<Target = pci::Device> + Send + Sync + private::Sealed {}
 
 impl Holder for &pci::Device {}
@@ -81,11 +81,12 @@ pub struct Pool<'a> {
 impl<'a> Pool<'a> {
     /// The pool of another driver's device, published or not. May sleep.
     ///
-    /// It is there only while the device's lock is held. A [`Device<Bound>`](kernel::device::Device)
-    /// would not do: some callbacks get one of a device whose managed resources are being released,
-    /// when a range's pages are already unmapped and the pool still hands them out. And a device
-    /// that was unbound, and bound to a driver that sets peer-to-peer DMA up without a pool
-    /// (`pcim_p2pdma_init()` alone, as vfio-pci does), makes `pci_alloc_p2pmem()` dereference NULL.
+    /// It is there only while the device's lock is held. A
+    /// [`Device<Bound>`](kernel::device::Device) would not do: some callbacks get one of a device
+    /// whose managed resources are being released, when a range's pages are already unmapped and
+    /// the pool still hands them out. And a device that was unbound, and bound to a driver that
+    /// sets peer-to-peer DMA up without a pool (`pcim_p2pdma_init()` alone, as vfio-pci does),
+    /// makes `pci_alloc_p2pmem()` dereference NULL.
     ///
     /// # Errors
     ///
@@ -245,7 +246,8 @@ impl<D: Holder> Memory<D> {
     /// The address that peers below the same switch use.
     ///
     /// A driver maps the memory for its device instead, with
-    /// [`SgTable::map()`](crate::client::sg::SgTable::map), which also handles peers behind a host bridge.
+    /// [`SgTable::map()`](crate::client::sg::SgTable::map), which also handles peers behind a host
+    /// bridge.
     ///
     /// C: `pci_p2pmem_virt_to_bus()`. Any context.
     #[doc(alias = "pci_p2pmem_virt_to_bus")]

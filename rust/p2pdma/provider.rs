@@ -2,8 +2,8 @@
 
 //! The provider's side: a device that offers a BAR, or a part of one, as peer-to-peer memory.
 //!
-//! [`Provider`] registers [ranges](mod@range) of BARs as memory with a pool; [`cmb`] decodes what an
-//! NVMe controller says of its memory buffer; [`mmio`] is the layer below, a BAR without pages.
+//! [`Provider`] registers [ranges](mod@range) of BARs as memory with a pool; [`cmb`] decodes what
+//! an NVMe controller says of its memory buffer; [`mmio`] is the layer below, a BAR without pages.
 
 mod bars;
 pub mod cmb;

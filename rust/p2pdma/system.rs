@@ -20,8 +20,8 @@ pub fn may_administrate() -> bool {
     unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as kernel::ffi::c_int) }
 }
 
-/// For each turn of a loop that takes long: whether the current process still waits for its end. Lets
-/// others run. May sleep.
+/// For each turn of a loop that takes long: whether the current process still waits for its end.
+/// Lets others run. May sleep.
 ///
 /// C: `cond_resched()` and `signal_pending()`.
 ///

@@ -18,8 +18,8 @@ use kernel::{
 /// A PCI device that is bound to its driver for `'a`, as one that memory is mapped for.
 ///
 /// Of a driver's own device from [`Self::own()`], of another driver's from
-/// [`BoundDevice::client()`](crate::pci::bound::BoundDevice::client). Others than PCI devices have no
-/// path to a provider's memory that the kernel would know of: it refuses to map for them.
+/// [`BoundDevice::client()`](crate::pci::bound::BoundDevice::client). Others than PCI devices have
+/// no path to a provider's memory that the kernel would know of: it refuses to map for them.
 #[derive(Clone, Copy)]
 pub struct Client<'a>(&'a pci::Device<Bound>);
 

@@ -95,8 +95,8 @@ impl<'a> Pool<'a> {
 /// # Invariants
 ///
 /// `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
-/// `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed. It is not DMA mapped, except within a
-/// [`MappedSgTable`] or a [`ManagedSgTable`].
+/// `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed. It is not DMA mapped, except within
+/// a [`MappedSgTable`] or a [`ManagedSgTable`].
 #[doc(alias = "pci_p2pmem_free_sgl")]
 pub struct SgTable<D: Holder> {
     dev: D,
@@ -106,9 +106,9 @@ pub struct SgTable<D: Holder> {
 // SAFETY: The list and its memory belong to no thread; see also `Memory`.
 unsafe impl<D: Holder> Send for SgTable<D> {}
 
-// SAFETY: Through a shared reference can be reached: io accessors, which may race with each other as
-// they may with the device; addresses, which do not change; and facts about pages, which others may
-// change at any time.
+// SAFETY: Through a shared reference can be reached: io accessors, which may race with each other
+// as they may with the device; addresses, which do not change; and facts about pages, which others
+// may change at any time.
 unsafe impl<D: Holder> Sync for SgTable<D> {}
 
 impl<D: Holder> SgTable<D> {
@@ -130,8 +130,8 @@ impl<D: Holder> SgTable<D> {
         Ok(Self { dev, table })
     }
 
-    /// A list of several pieces of memory of one pool, each an entry. What holds the pieces may be any
-    /// kind of vector; the list itself is contiguous.
+    /// A list of several pieces of memory of one pool, each an entry. What holds the pieces may be
+    /// any kind of vector; the list itself is contiguous.
     ///
     /// C: none; `pci_p2pmem_alloc_sgl()` makes lists of one entry only, but callers and
     /// `pci_p2pmem_free_sgl()` take any. May sleep.
@@ -265,8 +265,8 @@ impl<D: Holder> SgTable<D> {
         self.raw_entries().flat_map(|(first, _, len)| {
             // CAST: 32 bits to 64.
             (0..(len as usize).div_ceil(PAGE_SIZE)).map(move |i| {
-                // SAFETY: The memory of an entry is contiguous, and so are its `struct page`s; it is
-                // allocated while `self` is borrowed.
+                // SAFETY: The memory of an entry is contiguous, and so are its `struct page`s; it
+                // is allocated while `self` is borrowed.
                 unsafe { PageRef::from_raw(first.add(i)) }
             })
         })
@@ -288,8 +288,8 @@ impl<D: Holder> SgTable<D> {
     ///   asked for the first time about this pair, since the provider was bound; so not after
     ///   [`find()`](crate::orchestrator::distance::find), where
     ///   [`distance()`](crate::orchestrator::distance::distance) with [`Report::Verbose`] tells.
-    /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client takes
-    ///   (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
+    /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client
+    ///   takes (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
     ///
     /// [`Report::Verbose`]: crate::orchestrator::distance::Report::Verbose
@@ -353,12 +353,12 @@ pub struct NotMapped<D: Holder> {
 }
 
 impl SgTable<ARef<pci::Device>> {
-    /// Maps the list for DMA by `client` until the mapping is dropped, or the client is unbound from
-    /// its driver, whichever is first: the mapping is a managed resource of the client.
+    /// Maps the list for DMA by `client` until the mapping is dropped, or the client is unbound
+    /// from its driver, whichever is first: the mapping is a managed resource of the client.
     ///
     /// For orchestrators that keep mappings in structures of their own. The memory is given back
-    /// together with the mapping; and to the provider, `client` is one more that holds memory of it,
-    /// for which an unbind of the provider's driver waits.
+    /// together with the mapping; and to the provider, `client` is one more that holds memory of
+    /// it, for which an unbind of the provider's driver waits.
     ///
     /// C: `dma_map_sgtable()` and `devm_add_action()`. May sleep.
     ///
@@ -536,7 +536,8 @@ impl<'a> Iterator for Segments<'a> {
                 (*entry.as_ptr()).length,
             )
         };
-        // Does not fail: the memory is page aligned and `SgTable::new()` allows multiples of 4 only.
+        // Does not fail: the memory is page aligned and `SgTable::new()` allows multiples of 4
+        // only.
         let region = MmioRaw::new_region(addr.addr(), len as usize).ok()?;
 
         // SAFETY: The memory is mapped, and stays so for `'a`: it is allocated while the list
@@ -653,8 +654,8 @@ impl MapType {
     /// Finds out by mapping one page of `pool` for `client`, and looking at the address.
     ///
     /// The kernel does not export `pci_p2pdma_map_type()`, and
-    /// [`distance()`](crate::orchestrator::distance::distance) does not tell the two supported types apart. What
-    /// a mapping says is what counts in the end. May sleep.
+    /// [`distance()`](crate::orchestrator::distance::distance) does not tell the two supported
+    /// types apart. What a mapping says is what counts in the end. May sleep.
     ///
     /// # Errors
     ///

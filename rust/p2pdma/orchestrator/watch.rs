@@ -31,8 +31,8 @@ use kernel::{
 
 /// What an orchestrator does when drivers are unbound from providers.
 ///
-/// Both functions may sleep. They run in the thread that binds, unbinds or removes the device, mostly
-/// with its lock held: what they wait for must not wait for that lock.
+/// Both functions may sleep. They run in the thread that binds, unbinds or removes the device,
+/// mostly with its lock held: what they wait for must not wait for that lock.
 ///
 /// Nothing is borrowed (`'static`): a [`Watch`] that is leaked goes on calling them.
 pub trait Events: Send + Sync + 'static {
@@ -45,20 +45,21 @@ pub trait Events: Send + Sync + 'static {
     /// [`Self::gone()`].
     fn going(&self, dev: &pci::Device);
 
-    /// The memory that `dev` had as a provider is gone, if it had any: its driver was unbound, or the
-    /// next one is about to be bound, or it was removed from the bus.
+    /// The memory that `dev` had as a provider is gone, if it had any: its driver was unbound, or
+    /// the next one is about to be bound, or it was removed from the bus.
     ///
-    /// Nobody tells of the end where `probe()` failed, only of the attempt after it. So a device can
-    /// be one that goes for as long as the system runs: what is kept of those must not be limited to
-    /// few of them, or has to leave out those that are [no providers](provider::provides) any more.
+    /// Nobody tells of the end where `probe()` failed, only of the attempt after it. So a device
+    /// can be one that goes for as long as the system runs: what is kept of those must not be
+    /// limited to few of them, or has to leave out those that are [no
+    /// providers](provider::provides) any more.
     fn gone(&self, dev: &pci::Device);
 }
 
 /// Calls the functions of `T` for as long as it exists.
 ///
-/// What is made while a driver is being unbound is not told that this one is going. So whoever makes
-/// one for each of its users, as they come, needs one more that is older than all of them, and tells
-/// which drivers are going. Those that are older are called first.
+/// What is made while a driver is being unbound is not told that this one is going. So whoever
+/// makes one for each of its users, as they come, needs one more that is older than all of them,
+/// and tells which drivers are going. Those that are older are called first.
 ///
 /// C: `bus_register_notifier()` on `pci_bus_type`.
 ///

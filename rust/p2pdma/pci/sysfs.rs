@@ -106,8 +106,8 @@ struct Slot<T> {
 ///
 /// # Invariants
 ///
-/// - `group` refers to `list`, which refers to the attributes in `slots` and ends with NULL. None of
-///   them, nor `data`, is changed or moved while the group is registered.
+/// - `group` refers to `list`, which refers to the attributes in `slots` and ends with NULL. None
+///   of them, nor `data`, is changed or moved while the group is registered.
 /// - The group is registered with `dev`, which is in sysfs, as long as this exists.
 struct Group<T: Attributes> {
     dev: ARef<Device>,
@@ -124,8 +124,8 @@ struct Group<T: Attributes> {
 // the attributes anyhow, and dropped on the one that drops the group.
 unsafe impl<T: Attributes + Send> Send for Group<T> {}
 
-/// Registers a group of attributes below `dev`, until `dev` is unbound. They can be read and written
-/// before this returns.
+/// Registers a group of attributes below `dev`, until `dev` is unbound. They can be read and
+/// written before this returns.
 ///
 /// `Core` is the proof that the caller is the device's driver: what runs when the attributes are
 /// read, and when they are removed, is code of the caller's module, which stays until all of its

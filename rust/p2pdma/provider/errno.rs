@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error numbers of what [`range`](super::range) and [`cmb`](super::cmb) find, and how it is printed.
+//! Error numbers of what [`range`](super::range) and [`cmb`](super::cmb) find, and how it is
+//! printed.
 
 use super::{
     cmb::CmbError,

@@ -112,7 +112,8 @@ impl BarProvider<'_> {
         &self.bar
     }
 
-    /// The address on the PCI bus of CPU physical address `phys`; [`None`] if that is not in the BAR.
+    /// The address on the PCI bus of CPU physical address `phys`; [`None`] if that is not in the
+    /// BAR.
     ///
     /// C: `pci_p2pdma_bus_addr_map()`. Any context.
     #[doc(alias = "pci_p2pdma_bus_addr_map")]

@@ -47,8 +47,8 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// System memory that registering `ranges` takes for their `struct page`s, in bytes: a 64th of their
-/// size where pages have 4 KiB.
+/// System memory that registering `ranges` takes for their `struct page`s, in bytes: a 64th of
+/// their size where pages have 4 KiB.
 pub fn page_structs(ranges: &[BarRange]) -> u64 {
     ranges
         .iter()
@@ -81,9 +81,9 @@ pub fn enable(dev: &pci::Device<Core<'_>>) -> Result {
 /// and before the device's managed resources are released, which is what the lifetime argument in
 /// the [crate's documentation](crate#lifetimes) asks for.
 ///
-/// Dropping it withdraws the publication; a [`Publication`] can still publish, and withdraws when it
-/// goes itself. The pages, and the `p2pmem/` group in sysfs, are resources managed by the device:
-/// they go when the driver is unbound.
+/// Dropping it withdraws the publication; a [`Publication`] can still publish, and withdraws when
+/// it goes itself. The pages, and the `p2pmem/` group in sysfs, are resources managed by the
+/// device: they go when the driver is unbound.
 ///
 /// # Invariants
 ///
@@ -191,8 +191,8 @@ impl<'bound> Provider<'bound> {
         })
     }
 
-    /// Publishes the memory, so that [`find()`](crate::orchestrator::distance::find) and the configuration of
-    /// orchestrators such as nvmet find it, or withdraws it.
+    /// Publishes the memory, so that [`find()`](crate::orchestrator::distance::find) and the
+    /// configuration of orchestrators such as nvmet find it, or withdraws it.
     ///
     /// Publication does not gate mappings of `p2pmem/allocate` by user space.
     ///
@@ -326,8 +326,8 @@ impl Drop for Published {
     }
 }
 
-/// Publishes the memory of a provider, or withdraws it: see [`Provider::publication()`]. Dropping it
-/// withdraws the publication.
+/// Publishes the memory of a provider, or withdraws it: see [`Provider::publication()`]. Dropping
+/// it withdraws the publication.
 pub struct Publication(Devres<Published>);
 
 impl Publication {

@@ -260,8 +260,8 @@ impl UserPages {
         self.pages.is_empty()
     }
 
-    /// Takes a plain reference on each of the pages: they stay when the pins in `self` go. May sleep:
-    /// allocates.
+    /// Takes a plain reference on each of the pages: they stay when the pins in `self` go. May
+    /// sleep: allocates.
     ///
     /// C: `try_get_page()`.
     ///
@@ -353,9 +353,9 @@ pub fn pin_fast<T: Term>(range: UserRange, flags: Flags<T>) -> Result<UserPages>
     // SAFETY: The function pins the pages whose number it returns.
     unsafe {
         UserPages::collect(range.pages(), Hold::Pin, flags.writes(), |pages| {
-            // SAFETY: There is room for `range.pages()` pages, and the current task has user memory.
-            // The function checks the user address itself, and sleeps, which the caller is told.
-            // CAST: At most `MAX_PAGES` pages; the error numbers fit as well.
+            // SAFETY: There is room for `range.pages()` pages, and the current task has user
+            // memory. The function checks the user address itself, and sleeps, which the caller is
+            // told. CAST: At most `MAX_PAGES` pages; the error numbers fit as well.
             bindings::pin_user_pages_fast(range.start, range.pages() as c_int, flags.bits, pages)
                 as isize
         })
@@ -387,8 +387,8 @@ pub fn get_fast<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPag
 ///
 /// # Errors
 ///
-/// What the C function returns. A page of peer-to-peer memory that `flags` do not allow is no error:
-/// the pages before it are returned, maybe none.
+/// What the C function returns. A page of peer-to-peer memory that `flags` do not allow is no
+/// error: the pages before it are returned, maybe none.
 #[doc(alias = "get_user_pages_fast_only")]
 pub fn get_fast_only<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
     check_user_memory()?;
@@ -453,8 +453,8 @@ pub fn get<T: GetTerm>(range: UserRange, flags: Flags<T>) -> Result<UserPages> {
 
 /// The memory of a process, by its number in the caller's PID namespace. 0 is the caller.
 ///
-/// Whether the caller may look into that process is not checked here: `mm_access()` is not exported.
-/// Whoever passes on a number that came from user space has to ask for a capability.
+/// Whether the caller may look into that process is not checked here: `mm_access()` is not
+/// exported. Whoever passes on a number that came from user space has to ask for a capability.
 ///
 /// C: `find_get_pid()`, `get_pid_task()` and `get_task_mm()`. May sleep.
 ///
@@ -486,8 +486,8 @@ pub fn memory_of(pid: i32) -> Result<ARef<MmWithUser>> {
     unsafe { bindings::put_task_struct(task.as_ptr()) };
     let mm = NonNull::new(mm).ok_or(ESRCH)?;
 
-    // SAFETY: `mm_users` was raised by `get_task_mm()`, which passes to the `ARef`. `MmWithUser` is a
-    // transparent wrapper of `struct mm_struct`.
+    // SAFETY: `mm_users` was raised by `get_task_mm()`, which passes to the `ARef`. `MmWithUser` is
+    // a transparent wrapper of `struct mm_struct`.
     Ok(unsafe { ARef::from_raw(mm.cast()) })
 }
 

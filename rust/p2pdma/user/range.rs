@@ -43,8 +43,8 @@ impl fmt::Display for UserRangeError {
     }
 }
 
-/// The pages of `page_size` bytes, a power of two, that `len` bytes from `addr` touch: the address of
-/// the first, and how many.
+/// The pages of `page_size` bytes, a power of two, that `len` bytes from `addr` touch: the address
+/// of the first, and how many.
 pub(crate) fn pages(
     addr: usize,
     len: usize,

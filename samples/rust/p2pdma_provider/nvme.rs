@@ -53,7 +53,8 @@ fn idle<'bound>(pdev: &'bound pci::Device<Core<'_>>) -> Result<Registers<'bound>
     Ok(registers)
 }
 
-/// Finds the CMB, and enables it until the device is unbound; what is wrong is reported in one line.
+/// Finds the CMB, and enables it until the device is unbound; what is wrong is reported in one
+/// line.
 pub(crate) fn choose(pdev: &pci::Device<Core<'_>>, parameters: &Parameters) -> Result<Choice> {
     let registers = idle(pdev)?;
     let (cmb, range) = if cmb::has_cmbmsc(read_cap(&registers)) {

@@ -160,7 +160,8 @@ fn keep_smallest(smallest: &mut [u64], values: &[u64]) {
     }
 }
 
-/// One round with `driver`: the calls' times, then that of unbinding and binding; and what pages cost.
+/// One round with `driver`: the calls' times, then that of unbinding and binding; and what pages
+/// cost.
 fn round(device: &Device, driver: &str, costs: &mut Costs) -> Result<[u64; CALLS.len() + 1]> {
     let mut times = [0; CALLS.len() + 1];
 

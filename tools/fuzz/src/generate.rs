@@ -2,9 +2,10 @@
 
 //! What the calls are made of.
 //!
-//! The numbers for a call are determined by the seed, its thread and its number: each has a stream of
-//! random numbers of its own, and takes as many whatever the kernel answered to those before. Which
-//! object a number means depends on the objects that there are by then. What is asked for is plausible for the most part, or it would be refused before it gets anywhere; the rest is at the
+//! The numbers for a call are determined by the seed, its thread and its number: each has a stream
+//! of random numbers of its own, and takes as many whatever the kernel answered to those before.
+//! Which object a number means depends on the objects that there are by then. What is asked for is
+//! plausible for the most part, or it would be refused before it gets anywhere; the rest is at the
 //! edges of types and limits, and anywhere.
 
 use rand::seq::SliceRandom;

@@ -116,8 +116,8 @@ unsafe impl Ioctl for Command<'_, '_> {
 
 /// Sends command `number` of the test device's type `kind` to `fd`.
 ///
-/// `fd` need not be open: it may be closed by another thread at any time, which is what is tested. If
-/// its number belongs to another file by then, that file does not know the command.
+/// `fd` need not be open: it may be closed by another thread at any time, which is what is tested.
+/// If its number belongs to another file by then, that file does not know the command.
 pub fn command(fd: RawFd, kind: u8, number: u8, argument: Argument<'_, '_>) -> io::Result<()> {
     let command = Command {
         opcode: opcode::none(kind, number),

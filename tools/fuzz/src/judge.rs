@@ -11,7 +11,8 @@ use crate::worker::{Outcomes, ANY_FILE, DONE};
 /// With as many calls of all commands together, each must have succeeded.
 pub const ENOUGH_CALLS: u64 = 1000;
 
-/// With as many calls of a command it must have. Of block I/O, which does least often, one in seven does.
+/// With as many calls of a command it must have. Of block I/O, which does least often, one in seven
+/// does.
 pub const ENOUGH: u64 = 100;
 
 /// What there is in the machine.

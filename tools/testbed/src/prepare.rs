@@ -124,7 +124,8 @@ pub fn prepare(
     Ok((manifest, kernel.manifest_file()))
 }
 
-/// Writes the newest packages of every packaged flavour's series to the lock file; tells what changed.
+/// Writes the newest packages of every packaged flavour's series to the lock file; tells what
+/// changed.
 pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Result<Vec<String>> {
     let _guard = cache.lock("update-lock")?;
     let old = Lock::load(lock_file)?;

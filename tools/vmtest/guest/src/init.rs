@@ -315,7 +315,8 @@ fn kmemleak(reporter: &mut Reporter) {
             .collect(),
         Err(error) => vec![format!("{KMEMLEAK}: {error}")],
     };
-    // In parts: the host takes no message that is much longer than that. An empty report is one, too.
+    // In parts: the host takes no message that is much longer than that. An empty report is one,
+    // too.
     let (first, rest) = report.split_at(report.len().min(KMEMLEAK_PART));
     for part in std::iter::once(first).chain(rest.chunks(KMEMLEAK_PART)) {
         reporter.send(Event::Kmemleak {

@@ -90,8 +90,8 @@ pub(crate) fn call<T: Args>(ptr: UserPtr, f: impl FnOnce(&mut T) -> Result) -> R
     })
 }
 
-/// Runs a command that has something to do once the structure is the caller's again, or to take back
-/// if it cannot be.
+/// Runs a command that has something to do once the structure is the caller's again, or to take
+/// back if it cannot be.
 pub(crate) fn call_with_reply<T: Args>(
     ptr: UserPtr,
     f: impl FnOnce(&mut T, Reply) -> Result<Sent>,

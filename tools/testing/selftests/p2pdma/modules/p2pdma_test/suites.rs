@@ -4,8 +4,8 @@
 //!
 //! - `list` shows the suites and their cases;
 //! - what is written to `run` is run: `all`, or the names of suites and of cases
-//!   (`<suite>.<case>`), with white space between them. The write returns when all is done, with the
-//!   number of bytes, whatever the tests said;
+//!   (`<suite>.<case>`), with white space between them. The write returns when all is done, with
+//!   the number of bytes, whatever the tests said;
 //! - `results` shows what they said, as nested KTAP: suite, provider, case.
 //!
 //! Each case runs once for each provider that is bound, under the provider's lock, and has to leave
