@@ -166,7 +166,7 @@ FIXTURE_SETUP(bind)
 		 p->bdf);
 	t->published = is_published(p);
 	t->namespaces = count_namespaces(p);
-	ASSERT_EQ(p->rest, p2p_available(p))
+	ASSERT_EQ(p->rest, p2p_settled(p))
 		TH_LOG("the pool is not as it was, an earlier test or another user holds memory");
 }
 
@@ -180,7 +180,7 @@ FIXTURE_TEARDOWN(bind)
 	else if (!p2p_is_provider(t->provider->bdf))
 		p2p_bind(t->provider);
 	wait_until_back(t);
-	EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+	EXPECT_EQ(t->provider->rest, p2p_settled(t->provider));
 }
 
 TEST_F(bind, cycles)

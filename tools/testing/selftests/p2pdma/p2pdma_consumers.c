@@ -552,7 +552,7 @@ FIXTURE_SETUP(direct)
 		    (e.defect[0] && !self->expect.defect[0]))
 			self->expect = e;
 	}
-	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	ASSERT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 	self->fd = open(t->path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	ASSERT_LE(0, self->fd)
 		TH_LOG("%s: %s", t->path, strerror(errno));
@@ -571,7 +571,7 @@ FIXTURE_TEARDOWN(direct)
 	munmap(self->map, LENGTH);
 	munmap(self->ram, LENGTH);
 	close(self->pool);
-	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	EXPECT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 }
 
 static bool holds(struct __test_metadata *_metadata, const char *what,
@@ -746,7 +746,7 @@ FIXTURE_VARIANT(buffered) {
 
 FIXTURE_SETUP(buffered)
 {
-	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	ASSERT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 	self->fd = open(variant->target->path, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->fd)
 		TH_LOG("%s: %s", variant->target->path, strerror(errno));
@@ -769,7 +769,7 @@ FIXTURE_TEARDOWN(buffered)
 	munmap(self->map, LENGTH);
 	munmap(self->ram, LENGTH);
 	close(self->pool);
-	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	EXPECT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 }
 
 TEST_F(buffered, write)
@@ -806,7 +806,7 @@ FIXTURE_VARIANT(user) {
 
 FIXTURE_SETUP(user)
 {
-	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	ASSERT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 	self->pool = p2p_open_pool(variant->provider, O_RDWR);
 	ASSERT_LE(0, self->pool);
 	self->map = p2p_map(self->pool, LENGTH);
@@ -822,7 +822,7 @@ FIXTURE_TEARDOWN(user)
 	munmap(self->map, LENGTH);
 	munmap(self->ram, LENGTH);
 	close(self->pool);
-	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	EXPECT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 }
 
 /*
@@ -1023,7 +1023,7 @@ FIXTURE_TEARDOWN(passthrough)
 	munmap(self->map, page);
 	munmap(self->ram, page);
 	close(self->pool);
-	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+	EXPECT_EQ(variant->provider->rest, p2p_settled(variant->provider));
 }
 
 enum { OP_WRITE = 1, OP_READ = 2 };

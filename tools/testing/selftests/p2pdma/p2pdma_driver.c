@@ -143,7 +143,7 @@ static void *bind_failing(void *arg)
 
 	if (p2p_driver_write(FAILING, "bind", attempt->bdf))
 		attempt->error = errno;
-	attempt->done = true;
+	atomic_store(&attempt->done, true);
 	return NULL;
 }
 
@@ -194,11 +194,12 @@ TEST_F(driver, pinned_while_probe_fails)
 	/* for this it waits */
 	second = map_at_once(p);
 
-	for (int i = 0; i < 500 * p2p_timeout_scale() && !attempt.done; i++)
+	for (int i = 0; i < 500 * p2p_patience() &&
+	     !atomic_load(&attempt.done); i++)
 		usleep(10000);
-	EXPECT_TRUE(attempt.done)
+	EXPECT_TRUE(atomic_load(&attempt.done))
 		TH_LOG("the driver waits for what is pinned");
-	if (attempt.done) {
+	if (atomic_load(&attempt.done)) {
 		EXPECT_EQ(-ENOENT, h_drop(dev, pin.id));
 	} else {
 		close(dev);

@@ -649,7 +649,7 @@ FIXTURE_SETUP(fault)
 	self->s.dev = h_open();
 	ASSERT_LE(0, self->s.dev);
 	ASSERT_TRUE(p2p_is_provider(provider->bdf));
-	ASSERT_EQ(provider->rest, p2p_available(provider));
+	ASSERT_EQ(provider->rest, p2p_settled(provider));
 }
 
 FIXTURE_TEARDOWN(fault)
@@ -662,7 +662,7 @@ FIXTURE_TEARDOWN(fault)
 	if (self->s.map != MAP_FAILED)
 		munmap(self->s.map, PAGES * page);
 	EXPECT_EQ(provider->size, p2p_pool_size(provider));
-	EXPECT_EQ(provider->rest, p2p_available(provider));
+	EXPECT_EQ(provider->rest, p2p_settled(provider));
 }
 
 TEST_F_TIMEOUT(fault, each_allocation, 600)
@@ -706,7 +706,7 @@ TEST_F_TIMEOUT(fault, each_allocation, 600)
 		ASSERT_EQ(bound, p2p_attr_number(provider->bdf, "enable"))
 			TH_LOG("allocation %d", nth);
 		if (bound)
-			ASSERT_EQ(rest, p2p_available(provider))
+			ASSERT_EQ(rest, p2p_settled_at(provider, rest))
 				TH_LOG("allocation %d", nth);
 		if (!injected)
 			break;

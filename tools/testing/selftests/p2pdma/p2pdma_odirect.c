@@ -92,7 +92,7 @@ static void ends_open(struct __test_metadata *_metadata, struct ends *e,
 
 	ASSERT_GT(client->size / 2, (uint64_t)map_len)
 		TH_LOG("%s is too small", client->path);
-	ASSERT_EQ(provider->rest, p2p_available(provider))
+	ASSERT_EQ(provider->rest, p2p_settled(provider))
 		TH_LOG("the pool is not as it was, an earlier test or another user holds memory");
 
 	e->ram = mmap(NULL, e->ram_len, PROT_READ | PROT_WRITE,
@@ -126,7 +126,7 @@ static void ends_close(struct __test_metadata *_metadata, struct ends *e)
 		close(e->pool);
 	if (e->disk >= 0)
 		close(e->disk);
-	EXPECT_EQ(e->provider->rest, p2p_available(e->provider))
+	EXPECT_EQ(e->provider->rest, p2p_settled(e->provider))
 		TH_LOG("the pool is not as it was before the test");
 }
 
@@ -768,7 +768,7 @@ FIXTURE_TEARDOWN(vector)
 	if (self->other_pool >= 0)
 		close(self->other_pool);
 	if (variant->other)
-		EXPECT_EQ(variant->other->rest, p2p_available(variant->other));
+		EXPECT_EQ(variant->other->rest, p2p_settled(variant->other));
 	ends_close(_metadata, &self->e);
 }
 

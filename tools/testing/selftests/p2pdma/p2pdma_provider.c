@@ -32,7 +32,7 @@
 #include "p2pdma_util.h"
 
 #define DRIVER		"p2pdma_provider"
-#define CYCLES		200
+#define CYCLES		40
 #define PAGES		8
 #define READERS		4
 #define DUELS		20000
@@ -602,7 +602,7 @@ static void restore(struct __test_metadata *_metadata, const struct subject *s)
 	for (unsigned int i = 0; i < nr_subjects; i++) {
 		s = &subjects[i];
 		snprintf(provider.bdf, sizeof(provider.bdf), "%s", s->bdf);
-		EXPECT_EQ(s->rest, p2p_available(&provider))
+		EXPECT_EQ(s->rest, p2p_settled_at(&provider, s->rest))
 			TH_LOG("%s does not provide what it did", s->bdf);
 		EXPECT_TRUE(!*s->driver || is_bound(s->bdf, s->driver))
 			TH_LOG("%s is not bound to %s", s->bdf, s->driver);
@@ -1115,7 +1115,7 @@ TEST_F_TIMEOUT(taken, io, 120)
 	}
 	EXPECT_EQ(0, munmap(map, TAKEN_LEN));
 	close(fd);
-	EXPECT_EQ(self->provider.rest, p2p_available(&self->provider));
+	EXPECT_EQ(self->provider.rest, p2p_settled(&self->provider));
 	if (!transfers && !_metadata->exit_code)
 		SKIP(return, "no other namespace is said to reach it, see P2PDMA_EXPECT");
 }
@@ -1185,7 +1185,7 @@ TEST_F_TIMEOUT(taken, enabled, 120)
 		EXPECT_EQ(0, bind_it(s))
 			TH_LOG("%s: %s", s->bdf, strerror(errno));
 	}
-	EXPECT_EQ((ssize_t)s->len, p2p_available(&self->provider));
+	EXPECT_EQ((ssize_t)s->len, p2p_settled_at(&self->provider, s->len));
 	close(kmsg);
 }
 
@@ -1247,8 +1247,22 @@ FIXTURE_SETUP(bound)
 	ASSERT_LE(0, self->fd);
 }
 
+/* Number of the array that publish_unbinding makes. */
+#define ARRAY		140
+
+/* Sectors up to which writes to it wait. */
+static int suspend(const char *until)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/block/md%d/md/suspend_hi", ARRAY);
+	return p2p_sysfs_write(path, until);
+}
+
 FIXTURE_TEARDOWN(bound)
 {
+	/* whatever went wrong, or its writer could not be ended */
+	suspend("0");
 	close(self->kmsg);
 	close(self->fd);
 	restore(_metadata, NULL);
@@ -1537,27 +1551,21 @@ TEST_F(bound, publish_twice)
 /**
  * struct publisher - a thread that publishes for as long as it can
  * @fd: the attribute "publish"
- * @in_force: the attribute "published"
  * @ready: it has published once
  * @gone: the attribute is gone
- * @seen: how often it has seen 0 and 1 in force afterwards
  */
 struct publisher {
-	int fd, in_force;
+	int fd;
 	atomic_bool ready, gone;
-	unsigned int seen[2];
 };
 
 static void *publish_until_gone(void *data)
 {
 	struct publisher *p = data;
-	char value;
 
 	while (pwrite(p->fd, "1", 1, 0) == 1)
 		atomic_store(&p->ready, true);
 	atomic_store(&p->gone, true);
-	while (pread(p->in_force, &value, 1, 0) == 1)
-		p->seen[value == '1']++;
 	return NULL;
 }
 
@@ -1572,42 +1580,157 @@ static void *look_up_until_gone(void *data)
 	return NULL;
 }
 
+/**
+ * struct holder - a thread whose write keeps its pages pinned
+ * @array: an array without redundancy, suspended: writes wait until it is not
+ * @map: pages of the provider, PAGES of them
+ * @tid: the thread, once it is about to write
+ * @ret: what the write returned
+ */
+struct holder {
+	char array[32];
+	char *map;
+	atomic_int tid;
+	ssize_t ret;
+};
+
+static void *hold(void *data)
+{
+	struct holder *h = data;
+	int fd = open(h->array, O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	atomic_store(&h->tid, gettid());
+	h->ret = fd < 0 ? -1 : pwrite(fd, h->map, PAGES * page, 0);
+	close(fd);
+	return NULL;
+}
+
+/*
+ * The thread waits for its write, which it does without being disturbed. If it
+ * never comes to that, the limit of the test ends it.
+ */
+static void wait_until_held(const struct holder *h)
+{
+	char path[64], line[512], *state;
+	FILE *f;
+
+	for (;;) {
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat",
+			 atomic_load(&h->tid));
+		f = fopen(path, "re");
+		state = f && fgets(line, sizeof(line), f) ?
+			strrchr(line, ')') : NULL;
+		if (f)
+			fclose(f);
+		if (state && !strncmp(state, ") D", 3))
+			return;
+		usleep(1000);
+	}
+}
+
+static void *unbind_in_thread(void *data)
+{
+	return unbind_it(data) ? "cannot be unbound" : NULL;
+}
+
+/* What is in force while the pages are waited for: '0', as soon as it is. */
+static char in_force_at_last(int in_force)
+{
+	int looks = 3000 * p2p_patience();
+	char value;
+
+	do {
+		if (pread(in_force, &value, 1, 0) != 1)
+			return '-';
+		if (value == '1')
+			usleep(1000);
+	} while (value == '1' && looks-- > 0);
+	return value;
+}
+
+/* A disk that the provider reaches, and that may be made part of an array. */
+static const struct p2p_client *reaching_scratch(const struct p2p_provider *p)
+{
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		const struct p2p_client *c = &p2p.client[i];
+		enum p2p_verdict v = p2p_expect(p, c).verdict;
+
+		if (c->scratch && (v == P2P_BUS_ADDR || v == P2P_HOST_BRIDGE))
+			return c;
+	}
+	return NULL;
+}
+
 /*
  * What is written while the driver goes does not stay in force while its pages
- * are waited for. Nobody has one, so that this is a moment only; and the thread
- * that unbinds may lose its CPU just before it withdraws, if not often.
+ * are waited for. A write to an array that is suspended has some, for as long
+ * as that takes to look.
  */
 TEST_F_TIMEOUT(bound, publish_unbinding, 120)
 {
-	const struct subject *s = variant->subject;
-	pthread_t thread[3];
-	int published = 0;
+	const struct p2p_client *c = reaching_scratch(&self->provider);
+	struct subject *s = (struct subject *)variant->subject;
+	pthread_t publisher[3], holder, unbinding;
+	struct holder h = {};
+	void *error;
+	char last;
+
+	if (!c)
+		SKIP(return,
+		     "no namespace in P2PDMA_SCRATCH is said to reach it, see P2PDMA_EXPECT");
+	if (!p2p_has_raid1())
+		SKIP(return, "the kernel has no RAID1");
+	ASSERT_EQ(0, p2p_make_array(ARRAY, 1, 2,
+				    (const char *const[]){ c->path }, 1,
+				    h.array, sizeof(h.array)))
+		TH_LOG("%s: %s", h.array, strerror(errno));
 
 	for (int i = 0; i < UNBINDINGS; i++) {
+		int in_force = open_file(s, "p2pmem/published", O_RDONLY);
 		struct publisher p = {
 			.fd = open_file(s, DRIVER "/publish", O_RDWR),
-			.in_force = open_file(s, "p2pmem/published", O_RDONLY),
 		};
 
 		ASSERT_LE(0, p.fd);
-		ASSERT_LE(0, p.in_force);
-		for (size_t j = 0; j < ARRAY_SIZE(thread); j++)
-			ASSERT_EQ(0, pthread_create(&thread[j], NULL,
+		ASSERT_LE(0, in_force);
+		h.map = p2p_map(self->fd, PAGES * page);
+		ASSERT_NE(MAP_FAILED, (void *)h.map);
+		atomic_store(&h.tid, 0);
+		ASSERT_EQ(0, suspend("1000000"));
+		ASSERT_EQ(0, pthread_create(&holder, NULL, hold, &h));
+		for (size_t j = 0; j < ARRAY_SIZE(publisher); j++)
+			ASSERT_EQ(0, pthread_create(&publisher[j], NULL,
 						    j ? look_up_until_gone :
 							publish_until_gone, &p));
 		while (!atomic_load(&p.ready))
 			sched_yield();
-		EXPECT_RET(0, unbind_it(s));
-		for (size_t j = 0; j < ARRAY_SIZE(thread); j++)
-			ASSERT_EQ(0, pthread_join(thread[j], NULL));
-		published += p.seen[1] > p.seen[0];
+		wait_until_held(&h);
+		EXPECT_EQ(0, munmap(h.map, PAGES * page));
+		EXPECT_EQ(self->provider.rest - PAGES * page,
+			  p2p_available(&self->provider))
+			TH_LOG("the write does not keep the pages");
+
+		ASSERT_EQ(0, pthread_create(&unbinding, NULL, unbind_in_thread,
+					    s));
+		for (size_t j = 0; j < ARRAY_SIZE(publisher); j++)
+			ASSERT_EQ(0, pthread_join(publisher[j], NULL));
+		last = in_force_at_last(in_force);
+		ASSERT_EQ(0, suspend("0"));
+		ASSERT_EQ(0, pthread_join(holder, NULL));
+		EXPECT_EQ(PAGES * page, h.ret);
+		ASSERT_EQ(0, pthread_join(unbinding, &error));
+		EXPECT_EQ(NULL, error);
+		EXPECT_FALSE(p2p_is_provider(s->bdf));
+		ASSERT_EQ('0', last)
+			TH_LOG("unbinding %d", i);
 		close(p.fd);
-		close(p.in_force);
+		close(in_force);
+		close(self->fd);
 		ASSERT_EQ(0, bind_it(s));
+		self->fd = p2p_open_pool(&self->provider, O_RDWR);
+		ASSERT_LE(0, self->fd);
 	}
-	EXPECT_GE(1, published)
-		TH_LOG("%d of %d times most of the wait", published,
-		       UNBINDINGS);
+	EXPECT_EQ(0, p2p_stop_array(h.array));
 }
 
 static const struct {

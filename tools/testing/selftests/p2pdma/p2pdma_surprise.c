@@ -287,7 +287,7 @@ static void expect_works(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, munmap(ram, page));
 	EXPECT_EQ(0, munmap(map, page));
 	close(pool);
-	EXPECT_EQ(p->rest, p2p_available(p));
+	EXPECT_EQ(p->rest, p2p_settled(p));
 }
 
 /* ---- what the kernel says ---------------------------------------------- */
@@ -591,7 +591,7 @@ TEST_F_TIMEOUT(surprise, client_in_flight, 120)
 		EXPECT_TRUE(mover[i].error == EIO || mover[i].error == ENOSPC);
 	expect_log(_metadata, self->kmsg, c->bdf, "");
 	close(pool);
-	EXPECT_EQ(p->rest, p2p_available(p))
+	EXPECT_EQ(p->rest, p2p_settled(p))
 		TH_LOG("memory is missing in the pool");
 	EXPECT_ERRNO(ENOENT, access(c->path, F_OK));
 	expect_works(_metadata, p, other);

@@ -127,9 +127,9 @@ bool p2p_is_provider(const char *bdf)
 	return !access(path, F_OK);
 }
 
-double p2p_timeout_scale(void)
+static double factor(const char *name)
 {
-	const char *text = getenv("P2PDMA_TIMEOUT_SCALE");
+	const char *text = getenv(name);
 	double scale;
 	char *end;
 
@@ -137,9 +137,19 @@ double p2p_timeout_scale(void)
 		return 1;
 	scale = strtod(text, &end);
 	if (*end || !(scale >= 0.1 && scale <= 1000))
-		ksft_exit_fail_msg("P2PDMA_TIMEOUT_SCALE=%s: not a number from 0.1 to 1000\n",
-				   text);
+		ksft_exit_fail_msg("%s=%s: not a number from 0.1 to 1000\n",
+				   name, text);
 	return scale;
+}
+
+double p2p_timeout_scale(void)
+{
+	return factor("P2PDMA_TIMEOUT_SCALE");
+}
+
+double p2p_patience(void)
+{
+	return p2p_timeout_scale() * factor("P2PDMA_LOAD");
 }
 
 /* Write a value to a sysfs file: 0, or -1 with errno set. */
@@ -708,6 +718,7 @@ bool p2p_help(int argc, char **argv, const char *about)
 		"  P2PDMA_TEST_CORRUPT  set to 1 to flip a bit after each transfer: every test that\n"
 		"                       compares data must then fail\n"
 		"  P2PDMA_TIMEOUT_SCALE  how much longer than usual tests may take\n"
+		"  P2PDMA_LOAD          the same, for a machine that has other things to do\n"
 		"\n"
 		"Example:\n"
 		"  P2PDMA_SCRATCH=/dev/nvme1n1 P2PDMA_EXPECT='*>*=bus-addr' %s\n"
@@ -818,6 +829,40 @@ ssize_t p2p_pool_size(const struct p2p_provider *provider)
 ssize_t p2p_available(const struct p2p_provider *provider)
 {
 	return attr_number(provider->bdf, "p2pmem/available");
+}
+
+/*
+ * How long a pool may take to fill, times p2p_patience(): shorter than the
+ * harness's limit for a test, so that it is the comparison that fails.
+ */
+#define SETTLE_S	15
+
+ssize_t p2p_settled_at(const struct p2p_provider *provider, ssize_t expected)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	const double limit = SETTLE_S * p2p_patience();
+	struct timespec start, now;
+	ssize_t available;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (;;) {
+		available = p2p_available(provider);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (available == expected)
+			return available;
+		if (now.tv_sec - start.tv_sec +
+		    (now.tv_nsec - start.tv_nsec) / 1e9 >= limit)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	ksft_print_msg("%s: %zd bytes available, not %zd: waited %.0f s for bios to let go\n",
+		       provider->bdf, available, expected, limit);
+	return available;
+}
+
+ssize_t p2p_settled(const struct p2p_provider *provider)
+{
+	return p2p_settled_at(provider, provider->rest);
 }
 
 int p2p_open_pool(const struct p2p_provider *provider, int flags)

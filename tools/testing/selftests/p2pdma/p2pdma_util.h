@@ -111,6 +111,12 @@ const char *p2p_verdict_name(enum p2p_verdict verdict);
 /* P2PDMA_TIMEOUT_SCALE: how much slower than usual this machine or kernel is. */
 double p2p_timeout_scale(void);
 
+/*
+ * The same, times P2PDMA_LOAD: how much longer than usual something may take by
+ * the clock, as there are others on this machine.
+ */
+double p2p_patience(void);
+
 /* sysfs */
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);
@@ -162,6 +168,17 @@ int p2p_wait_limited(pid_t pid);
 bool p2p_has_livelock(const struct p2p_provider *provider);
 ssize_t p2p_pool_size(const struct p2p_provider *provider);
 ssize_t p2p_available(const struct p2p_provider *provider);
+
+/*
+ * What is available, after direct I/O to or from memory of the pool: a bio tells
+ * that it is complete before it releases its pages, where the I/O is
+ * asynchronous or takes several bios. What was there when the program started,
+ * or @expected, is waited for; if it does not come to that, it is what it is,
+ * and the output says so. Without direct I/O nothing is late, and
+ * p2p_available() is the stricter test.
+ */
+ssize_t p2p_settled(const struct p2p_provider *provider);
+ssize_t p2p_settled_at(const struct p2p_provider *provider, ssize_t expected);
 
 /**
  * enum p2p_what - whose pattern a word of memory carries
@@ -222,7 +239,7 @@ int p2p_try_write(void *mem, uint64_t value);
 static void __attribute__((constructor(KSELFTEST_PRIO_XFAIL + 1)))
 p2p_scale_timeouts(void)
 {
-	double scale = p2p_timeout_scale();
+	double scale = p2p_patience();
 	struct __fixture_metadata *f;
 	struct __test_metadata *t;
 
