@@ -20,6 +20,10 @@ help: ## List what can be made
 ## LLVM=1             that kernel was built with clang
 ## TOPOLOGY="<name>"  check, demo, shell: these topologies only
 ## TEST="<glob>"      check: these tests only
+## JOBS=<number>      check: guests to run side by side
+## SHARD=<i>/<n>      check: a part of the tests only, see Documentation/p2pdma/vmtest.rst
+## REPEAT=<number>    check: run them so often, and name what is flaky
+## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
 ## CALLS=100000       fuzz: how many calls
 ## SEED=<number>      fuzz: the same numbers as before
 ## JSON=1             bench, fuzz: print JSON
@@ -73,7 +77,8 @@ demo: tools modules kselftest ## Show peer-to-peer I/O at work in a virtual mach
 	$(Q)$(WITH_KERNEL) $(call VMTEST,demo)
 
 check: tools modules kselftest ## Run all tests on all topologies
-	$(Q)$(WITH_KERNEL) $(call VMTEST,run) $(TEST:%=--test '%') --results build/results/$$KERNEL_RELEASE
+	$(Q)$(WITH_KERNEL) $(call VMTEST,run) $(TEST:%=--test '%') $(JOBS:%=--jobs %) $(SHARD:%=--shard %) \
+		$(REPEAT:%=--repeat %) $(STRESS:%=--stress %) --results build/results/$$KERNEL_RELEASE
 
 # The kernel's own list of topologies and time limits, from the flavour's data file.
 check-debug: ## Run all tests on a kernel with KASAN, lockdep, kmemleak, KUnit, ...

@@ -3,10 +3,11 @@
 //! The command line, and what each command does.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{anyhow, bail, Context, Result};
@@ -20,8 +21,9 @@ use crate::kernel::Kernel;
 use crate::ktap::Status;
 use crate::qemu::{self, Wiring};
 use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
-use crate::results::{closing_lines, write_summaries, KtapSink, Live, Summary};
-use crate::run::{Extra, Setup, Sink};
+use crate::results::{closing_lines, flaky, write_summaries, Flaky, KtapSink, Live, Summary};
+use crate::run::{create, Extra, Setup, Sink};
+use crate::schedule::{self, Costs, Part, Room, Unit};
 use crate::selftest;
 use crate::suite::{scaled, Suite, Test};
 use crate::topology::{self, Topology};
@@ -44,12 +46,23 @@ Examples:
   vmtest run -k kernel.json
   vmtest run -k kernel.json -t switch -t root-ports-intel
   vmtest run -k ~/linux --module-dir build/7.3.4 --test 'p2pdma_*'
-  vmtest run -k kernel.json --jobs 2 --timeout-scale 4
+  vmtest run -k kernel.json --jobs 1 --timeout-scale 4
+  vmtest run -k kernel.json --repeat 10 --stress 4     what is flaky?
+  vmtest run -k kernel.json --shard 2/3                a third of it, see `vmtest merge`
 
-Standard output is KTAP, ended by the line \"N passed, N failed, N skipped\". The results directory
-gets <topology>.ktap, <topology>.console.log, summary.json and junit.xml.
+Standard output is KTAP, the topologies in the order in which they end, and then the line \"N passed,
+N failed, N skipped\". The results directory gets <topology>.ktap, <topology>.console.log,
+summary.json, junit.xml and costs.toml.
 
-Exit status: 0 all passed, 1 something failed, 2 could not run.";
+Exit status: 0 all passed, 1 something failed or was flaky, 2 could not run.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  vmtest run -k kernel.json --results r --shard 1/2    on one machine
+  vmtest run -k kernel.json --results r --shard 2/2    on another
+  vmtest merge -o r r/shard-1-of-2 r/shard-2-of-2
+
+Exit status: 0 all passed, 1 something failed, 2 there is no whole run in it.";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -96,6 +109,9 @@ enum Action {
     /// Run tests, KTAP on standard output.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Make the results of one run from those of its shards.
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Boot one topology and show P2PDMA at work.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
@@ -157,13 +173,34 @@ struct RunArgs {
     /// Where results go [default: build/results/<release>]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// Topologies to run at the same time
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
-    jobs: u8,
+    /// Guests to run side by side, as far as there is memory for them [default: one for each
+    /// processor]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: Option<u8>,
+    /// Run everything N times, and name what did not end the same way each time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+    repeat: u8,
+    /// Keep M threads of this machine busy meanwhile
+    #[arg(long, value_name = "M", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
+    stress: u8,
+    /// Run the I-th of N parts of the whole, which take about as long as each other; results go to
+    /// shard-I-of-N in the results directory
+    #[arg(long, value_name = "I/N", value_parser = Part::parse)]
+    shard: Option<Part>,
     #[command(flatten)]
     suite: SuiteArgs,
     #[command(flatten)]
     guest: GuestArgs,
+}
+
+#[derive(Debug, Args)]
+struct MergeArgs {
+    /// Where summary.json and junit.xml go
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// The results of all shards
+    #[arg(required = true, value_name = "DIR")]
+    shards: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -261,10 +298,11 @@ impl SuiteArgs {
 }
 
 impl GuestArgs {
-    fn setup(&self, mut suite: Suite) -> Result<Setup> {
+    /// Where `load` threads want each processor.
+    fn setup(&self, mut suite: Suite, load: f64) -> Result<Setup> {
         let kernel = Kernel::open(&self.kernel).with_context(|| "kernel")?;
         let scale = scale(self.timeout_scale, kernel.check.timeout_scale);
-        suite.scale(scale);
+        suite.scale(scale * load);
         suite.mend(&kernel.check.fixed);
         let own = Path::new("build").join(&kernel.release);
         let module_dir = match &self.module_dir {
@@ -294,6 +332,7 @@ impl GuestArgs {
             bin_dirs,
             qemu: self.qemu.clone(),
             scale,
+            load,
             interrupted: &INTERRUPTED,
         })
     }
@@ -328,6 +367,7 @@ impl Cli {
     pub fn run(&self) -> Result<bool> {
         match &self.command {
             Action::Run(args) => args.run(),
+            Action::Merge(args) => args.run(),
             Action::Demo(args) => args.run(),
             Action::Exec(args) => args.run(),
             Action::Shell(args) => args.run(),
@@ -345,7 +385,9 @@ impl RunArgs {
             .iter()
             .map(|glob| Pattern::new(glob).with_context(|| format!("--test {glob}")))
             .collect::<Result<Vec<_>>>()?;
-        let setup = self.guest.setup(suite)?;
+        let room = Room::of_machine(self.jobs.map(usize::from));
+        let load = room.load(usize::from(self.stress));
+        let setup = self.guest.setup(suite, load)?;
         let names = match self.topology.as_slice() {
             [] => &setup.kernel.check.topologies,
             names => names,
@@ -361,118 +403,236 @@ impl RunArgs {
             bail!("no test is selected; there are: {}", names.join(", "));
         }
         setup.check(&work)?;
+        let costs = Costs::read(&self.suite.suite)?;
+        let shard = self.shard.unwrap_or(Part::WHOLE);
+        let rounds = usize::from(self.repeat);
+        let units = schedule::plan(&work, &costs, shard, rounds, room.jobs);
         let ui = Ui::new();
         ui.note(&format!(
-            "vmtest: kernel {} ({}), {} topologies",
+            "vmtest: kernel {} ({}), {} guests{}, {} at a time; time limits are multiplied by {:.1}",
             setup.kernel.release,
             setup.kernel.flavour,
-            work.len(),
+            units.len(),
+            self.shard.map_or(String::new(), |shard| {
+                format!(" of shard {}", String::from(shard))
+            }),
+            room.jobs.min(units.len()),
+            setup.scale * setup.load,
         ));
-        let directory = results(self.results.as_ref(), &setup);
-        ui.line("KTAP version 1")?;
-        ui.line(&format!("1..{}", work.len()))?;
-        let topologies = self.run_all(&setup, &work, &directory, &ui);
-        ui.clear();
-        let topologies = topologies?;
-        let cases = topologies.iter().flat_map(TopologyReport::cases);
-        let totals = Totals::of(cases.map(|(_, case)| case));
-        let summary = Summary {
-            flavour: &setup.kernel.flavour,
-            release: &setup.kernel.release,
-            totals,
-            topologies: &topologies,
-        };
-        write_summaries(&directory, &summary)?;
-        ui.note(&format!("vmtest: results are in {}", directory.display()));
-        for line in closing_lines(&topologies, totals) {
-            ui.line(&line)?;
+        let mut directory = results(self.results.as_ref(), &setup);
+        if let Some(Part { number, of }) = self.shard {
+            directory.push(format!("shard-{number}-of-{of}"));
         }
-        Ok(!topologies.iter().any(TopologyReport::failed))
+        ui.line("KTAP version 1")?;
+        ui.line(&format!("1..{}", units.len()))?;
+        let stress = Stress::start(usize::from(self.stress));
+        let rounds = self.run_all(&setup, &units, room, &directory, &ui);
+        drop(stress);
+        ui.clear();
+        let rounds = rounds?;
+
+        let flaky = flaky(&rounds);
+        for (number, topologies) in rounds.iter().enumerate() {
+            let summary = Summary::new(
+                &setup.kernel.flavour,
+                &setup.kernel.release,
+                self.shard,
+                topologies.clone(),
+            );
+            write_summaries(&in_round(&directory, number + 1), &summary)?;
+        }
+        let mut costs = costs;
+        costs.update(&rounds[0]);
+        let tests = &setup.suite.tests;
+        costs.retain(|topology, test| {
+            topologies.contains_key(topology) && tests.iter().any(|known| known.name == test)
+        });
+        let path = directory.join(schedule::COSTS);
+        create(&path)?
+            .write_all(costs.to_toml()?.as_bytes())
+            .with_context(|| path.display().to_string())?;
+        ui.note(&format!("vmtest: results are in {}", directory.display()));
+        let all = rounds.concat();
+        conclude(&all, &flaky, rounds.len(), &ui)
     }
 
+    /// Runs all guests, and gives what came of them, by round.
     fn run_all(
         &self,
         setup: &Setup,
-        work: &[(&Topology, Vec<&Test>)],
+        units: &[Unit<'_>],
+        room: Room,
         directory: &Path,
         ui: &Ui,
-    ) -> Result<Vec<TopologyReport>> {
-        let one = |index: usize, live: Live| -> Result<(TopologyReport, Vec<String>)> {
-            let (topology, tests) = &work[index];
-            let file = |suffix: &str| directory.join(format!("{}.{suffix}", topology.name));
+    ) -> Result<Vec<Vec<TopologyReport>>> {
+        let side_by_side = room.jobs > 1 && units.len() > 1;
+        let one = |unit: &Unit<'_>| -> Result<(TopologyReport, Vec<String>)> {
+            let name = unit.name();
+            let directory = in_round(directory, unit.round);
+            let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
+            let live = if side_by_side {
+                Live::Buffer(Vec::new())
+            } else {
+                Live::Stream(ui.clone())
+            };
             let mut sink = KtapSink::new(
                 &setup.suite.collection,
-                &topology.name,
+                &name,
                 file("ktap"),
-                tests.len(),
+                unit.tests.len(),
                 ui,
                 live,
             )?;
-            let report = setup.run(
-                topology,
-                tests,
+            let mut report = setup.run(
+                unit.topology,
+                &unit.tests,
                 &Extra::default(),
                 &file("console.log"),
                 &mut sink,
             )?;
+            report.part = unit.part;
             ui.note(&format!(
-                "vmtest: {}: {:.1} s, of which {:.1} s to the first test{}",
-                topology.name,
+                "vmtest: {name}: {:.1} s, of which {:.1} s to the first test{}{}",
                 report.seconds,
                 report.boot_seconds,
                 if report.boots > 1 {
                     format!("; booted {} times", report.boots)
                 } else {
                     String::new()
-                }
+                },
+                if report.failed() { "; FAILED" } else { "" }
             ));
             Ok((report, sink.buffered()))
         };
-        let close = |index: usize, report: &TopologyReport| {
-            let ok = if report.failed() { "not ok" } else { "ok" };
-            ui.line(&format!("{ok} {} {}", index + 1, report.name))
-        };
-        if self.jobs == 1 {
-            let mut reports = Vec::new();
-            for index in 0..work.len() {
-                let (report, _) = one(index, Live::Stream(ui.clone()))?;
-                close(index, &report)?;
-                reports.push(report);
-            }
-            return Ok(reports);
-        }
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(BTreeMap::new());
-        // Each worker outlives the guests that it starts, which QEMU ends with their parent thread.
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                scope.spawn(|| loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= work.len() {
-                        break;
-                    }
-                    let result = one(index, Live::Buffer(Vec::new()));
-                    if result.is_err() {
-                        // What could not run here will not run elsewhere.
-                        next.store(work.len(), Ordering::Relaxed);
-                    }
-                    if let Ok(mut done) = done.lock() {
-                        done.insert(index, result);
-                    }
-                });
-            }
-        });
-        let done = done.into_inner().map_err(|_| anyhow!("a worker failed"))?;
-        let mut reports = Vec::new();
-        for (index, result) in done {
-            let (report, lines) = result?;
+        let mut rounds = vec![Vec::new(); usize::from(self.repeat)];
+        let mut number = 0;
+        // Whichever is over is printed, as a whole.
+        let done = |unit: &Unit<'_>, (report, lines): (TopologyReport, Vec<String>)| {
             for line in lines {
                 ui.line(&line)?;
             }
-            close(index, &report)?;
-            reports.push(report);
+            number += 1;
+            let ok = if report.failed() { "not ok" } else { "ok" };
+            ui.line(&format!("{ok} {number} {}", unit.name()))?;
+            rounds[unit.round - 1].push(report);
+            Ok(())
+        };
+        schedule::side_by_side(units, room, &one, done)?;
+        Ok(rounds.into_iter().map(schedule::join).collect())
+    }
+}
+
+/// Where the results of a round go.
+fn in_round(directory: &Path, round: usize) -> PathBuf {
+    match round {
+        1 => directory.into(),
+        _ => directory.join(format!("round-{round}")),
+    }
+}
+
+/// Says what came of it. `true` if nothing failed, and nothing was flaky.
+fn conclude(
+    topologies: &[TopologyReport],
+    flaky: &[Flaky],
+    rounds: usize,
+    ui: &Ui,
+) -> Result<bool> {
+    let cases = topologies.iter().flat_map(TopologyReport::cases);
+    let totals = Totals::of(cases.map(|(_, case)| case));
+    let mut lines = closing_lines(topologies, totals);
+    let at = lines.len().saturating_sub(1);
+    let found = flaky.iter().map(|flaky| format!("# FLAKY: {flaky}"));
+    let count = (rounds > 1).then(|| format!("# {rounds} rounds, {} flaky", flaky.len()));
+    lines.splice(at..at, found.chain(count));
+    for line in lines {
+        ui.line(&line)?;
+    }
+    Ok(flaky.is_empty() && !topologies.iter().any(TopologyReport::failed))
+}
+
+/// Threads that keep processors busy.
+struct Stress {
+    over: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Stress {
+    fn start(threads: usize) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let busy = |_| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        };
+        Self {
+            threads: (0..threads).map(busy).collect(),
+            over,
         }
-        Ok(reports)
+    }
+}
+
+impl Drop for Stress {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It does nothing that could fail.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl MergeArgs {
+    fn run(&self) -> Result<bool> {
+        let summaries = self
+            .shards
+            .iter()
+            .map(|directory| Summary::read(directory))
+            .collect::<Result<Vec<_>>>()?;
+        let first = &summaries[0];
+        let of = first.shard.map_or(0, |shard| shard.of);
+        let mut missing: Vec<usize> = (1..=of).collect();
+        for (directory, summary) in self.shards.iter().zip(&summaries) {
+            let name = directory.display();
+            if (&summary.flavour, &summary.release) != (&first.flavour, &first.release) {
+                bail!(
+                    "{name}: of kernel {}, not {}",
+                    summary.release,
+                    first.release
+                );
+            }
+            let shard = summary
+                .shard
+                .filter(|shard| shard.of == of)
+                .ok_or_else(|| {
+                    anyhow!("{name}: no shard of {of}; `vmtest run --shard I/N` writes one")
+                })?;
+            if !missing.contains(&shard.number) {
+                bail!("{name}: shard {} is there twice", String::from(shard));
+            }
+            missing.retain(|&number| number != shard.number);
+        }
+        if !missing.is_empty() {
+            let numbers: Vec<String> = missing.iter().map(|n| format!("{n}/{of}")).collect();
+            bail!("shards are missing: {}", numbers.join(", "));
+        }
+        let (flavour, release) = (first.flavour.clone(), first.release.clone());
+        let reports = summaries.into_iter().flat_map(|summary| summary.topologies);
+        let topologies = schedule::join(reports.collect());
+        if let Some(part) = topologies.iter().find(|report| report.part != Part::WHOLE) {
+            bail!(
+                "of topology {} there is only part {}: the shards were not made from the same tests",
+                part.name,
+                String::from(part.part)
+            );
+        }
+        let summary = Summary::new(&flavour, &release, None, topologies);
+        write_summaries(&self.output, &summary)?;
+        let ui = Ui::new();
+        ui.note(&format!("vmtest: results are in {}", self.output.display()));
+        conclude(&summary.topologies, &[], 1, &ui)
     }
 }
 
@@ -551,7 +711,7 @@ impl ExecArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
         let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
-        let setup = self.guest.setup(suite)?;
+        let setup = self.guest.setup(suite, 1.0)?;
         let test = Test {
             name: self.command[0].clone(),
             args: self.command[1..].to_vec(),
@@ -583,7 +743,7 @@ impl ExecArgs {
 impl DemoArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let setup = self.guest.setup(suite)?;
+        let setup = self.guest.setup(suite, 1.0)?;
         let demo = setup
             .suite
             .demo
@@ -661,7 +821,7 @@ impl ShellArgs {
             .ok_or_else(|| anyhow!("which topology? --topology says it"))?
             .clone();
         let topology = topology::pick(&topologies, &[name])?[0];
-        let setup = self.guest.setup(suite)?;
+        let setup = self.guest.setup(suite, 1.0)?;
         let mut tests = setup.suite.select(topology, &[]);
         // Whoever wants to look around is not stopped by what is not there.
         tests.retain(|test| {
@@ -772,7 +932,7 @@ fn table(ui: &Ui, rows: Vec<(&str, String)>) -> Result<()> {
 impl SelftestArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite)?;
-        let setup = self.guest.setup(suite)?;
+        let setup = self.guest.setup(suite, 1.0)?;
         let directory = match &self.results {
             Some(directory) => directory.clone(),
             None => results(None, &setup).join("selftest"),

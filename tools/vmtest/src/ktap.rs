@@ -2,13 +2,14 @@
 
 //! Reads KTAP, nested as deep as it comes, as test programs and in-kernel suites print it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a test case ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It passed.
+    #[default]
     Pass,
     /// It failed.
     Fail,
@@ -20,8 +21,21 @@ pub enum Status {
     Xpass,
 }
 
+impl Status {
+    /// As it is written in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+            Self::Xfail => "xfail",
+            Self::Xpass => "xpass",
+        }
+    }
+}
+
 /// One result that has no results below it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
     /// Its name, with those of the suites above it.
     pub name: String,

@@ -14,6 +14,7 @@ mod qemu;
 mod report;
 mod results;
 mod run;
+mod schedule;
 mod selftest;
 mod splat;
 mod suite;

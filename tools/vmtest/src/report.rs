@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use regex::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vmtest_guest::Outcome;
 
 use crate::ktap::{Case, Parser, Report, Status};
 use crate::monitor::{readable_tail, Ending, Raw};
+use crate::schedule::Part;
 use crate::splat::Splat;
 use crate::suite::{KnownLeak, Test};
 
@@ -30,7 +31,7 @@ const BAD_TAINT: u64 = (1 << 4) | (1 << 5) | (1 << 7) | (1 << 9) | (1 << 14);
 pub const KERNEL_LOG: &str = "kernel-log";
 
 /// The verdict on one test.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TestReport {
     /// Its name.
     pub name: String,
@@ -43,22 +44,25 @@ pub struct TestReport {
     /// How long it ran in the guest, in seconds.
     pub seconds: f64,
     /// What helps to understand it, line by line.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<String>,
-    /// Its output.
-    #[serde(skip)]
+    /// Its output, if it failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<String>,
 }
 
 /// The verdicts on everything that ran in one topology.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TopologyReport {
     /// Its name.
     pub name: String,
+    /// Which part of its tests these are.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub part: Part,
     /// All verdicts; the last is that on the kernel log.
     pub tests: Vec<TestReport>,
     /// What ran the guest.
-    pub accelerator: &'static str,
+    pub accelerator: String,
     /// How often the guest was booted; more than once if it died on the way.
     pub boots: usize,
     /// Wall time from the first start of QEMU to its last exit, in seconds.
@@ -68,7 +72,7 @@ pub struct TopologyReport {
 }
 
 /// Numbers of cases.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Passed.
     pub passed: usize,
@@ -80,6 +84,11 @@ pub struct Totals {
     pub xfailed: usize,
     /// Passed in spite of a known defect.
     pub xpassed: usize,
+}
+
+/// What is in one piece need not say so.
+fn is_whole(part: &Part) -> bool {
+    *part == Part::WHOLE
 }
 
 impl Totals {

@@ -2,19 +2,20 @@
 
 //! What is left of a run: KTAP per topology, one JSON and one JUnit summary.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ktap::Status;
 use crate::report::{ktap_lines, TestReport, TopologyReport, Totals};
 use crate::run::{create, Sink};
+use crate::schedule::Part;
 use crate::suite::Test;
 use crate::ui::Ui;
 
@@ -29,7 +30,7 @@ pub enum Live {
 /// Writes KTAP as kselftest's runner would, to a file and live.
 pub struct KtapSink {
     collection: String,
-    topology: String,
+    guest: String,
     file: File,
     path: PathBuf,
     ui: Ui,
@@ -38,10 +39,10 @@ pub struct KtapSink {
 }
 
 impl KtapSink {
-    /// Starts a document for `count` tests and the kernel log.
+    /// Starts a document for `count` tests and the kernel log of a guest.
     pub fn new(
         collection: &str,
-        topology: &str,
+        guest: &str,
         path: PathBuf,
         count: usize,
         ui: &Ui,
@@ -49,7 +50,7 @@ impl KtapSink {
     ) -> Result<Self> {
         let mut sink = Self {
             collection: collection.into(),
-            topology: topology.into(),
+            guest: guest.into(),
             file: create(&path)?,
             path,
             ui: ui.clone(),
@@ -63,6 +64,7 @@ impl KtapSink {
 
     /// Lines that were kept back.
     pub fn buffered(self) -> Vec<String> {
+        self.ui.progress_of(&self.guest, None);
         match self.live {
             Live::Stream(_) => Vec::new(),
             Live::Buffer(lines) => lines,
@@ -85,13 +87,12 @@ impl KtapSink {
 
 impl Sink for KtapSink {
     fn stage(&mut self, stage: &str) -> Result<()> {
-        self.ui.progress(format!("{}: {stage}", self.topology));
+        self.ui.progress_of(&self.guest, Some(stage));
         Ok(())
     }
 
     fn started(&mut self, test: &Test) -> Result<()> {
-        self.ui
-            .progress(format!("{}: {}", self.topology, test.name));
+        self.ui.progress_of(&self.guest, Some(&test.name));
         self.line(&format!("# timeout set to {}", test.timeout()))?;
         self.line(&format!("# selftests: {}: {}", self.collection, test.name))
     }
@@ -121,20 +122,50 @@ impl Sink for KtapSink {
 }
 
 /// The whole run, as `summary.json` has it.
-#[derive(Debug, Serialize)]
-pub struct Summary<'a> {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
     /// Flavour of the kernel.
-    pub flavour: &'a str,
+    pub flavour: String,
     /// Its release.
-    pub release: &'a str,
+    pub release: String,
+    /// Which shard of the run it is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Part>,
     /// Numbers of cases.
     pub totals: Totals,
     /// All topologies.
-    pub topologies: &'a [TopologyReport],
+    pub topologies: Vec<TopologyReport>,
+}
+
+impl Summary {
+    /// Counts.
+    pub fn new(
+        flavour: &str,
+        release: &str,
+        shard: Option<Part>,
+        topologies: Vec<TopologyReport>,
+    ) -> Self {
+        let cases = topologies.iter().flat_map(TopologyReport::cases);
+        Self {
+            flavour: flavour.into(),
+            release: release.into(),
+            shard,
+            totals: Totals::of(cases.map(|(_, case)| case)),
+            topologies,
+        }
+    }
+
+    /// Reads that of a directory with results.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("summary.json");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{}: not written by this version of vmtest", path.display()))
+    }
 }
 
 /// Writes `summary.json` and `junit.xml` into `directory`.
-pub fn write_summaries(directory: &Path, summary: &Summary<'_>) -> Result<()> {
+pub fn write_summaries(directory: &Path, summary: &Summary) -> Result<()> {
     let path = directory.join("summary.json");
     let mut file = create(&path)?;
     serde_json::to_writer_pretty(&mut file, summary)
@@ -147,9 +178,9 @@ pub fn write_summaries(directory: &Path, summary: &Summary<'_>) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-fn junit(summary: &Summary<'_>) -> Report {
+fn junit(summary: &Summary) -> Report {
     let mut report = Report::new(format!("p2pdma on {}", summary.release));
-    for topology in summary.topologies {
+    for topology in &summary.topologies {
         let mut suite = TestSuite::new(topology.name.as_str());
         for (test, case) in topology.cases() {
             let status = match case.status {
@@ -195,6 +226,66 @@ struct Group<'a> {
     reason: &'a str,
     topologies: BTreeSet<&'a str>,
     cases: usize,
+}
+
+/// A case that did not end the same way in all rounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaky {
+    /// Its topology, test and name.
+    pub name: String,
+    /// How often it ended how; `None` stands for not at all.
+    pub outcomes: Vec<(Option<Status>, usize)>,
+}
+
+impl std::fmt::Display for Flaky {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let outcomes: Vec<String> = self
+            .outcomes
+            .iter()
+            .map(|(status, count)| match status {
+                Some(status) => format!("{} {count} times", status.name()),
+                None => format!("missing {count} times"),
+            })
+            .collect();
+        write!(f, "{}: {}", self.name, outcomes.join(", "))
+    }
+}
+
+/// Compares the rounds of a run with each other, case by case.
+pub fn flaky(rounds: &[Vec<TopologyReport>]) -> Vec<Flaky> {
+    // Cases may have the same name; they are then told apart by their order.
+    let mut seen: BTreeMap<(String, usize), Vec<Status>> = BTreeMap::new();
+    for round in rounds {
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for topology in round {
+            for (test, case) in topology.cases() {
+                let mut name = format!("{}: {}", topology.name, test.name);
+                if case.name != test.name {
+                    name += &format!(": {}", case.name);
+                }
+                let number = count.entry(name.clone()).or_default();
+                seen.entry((name, *number)).or_default().push(case.status);
+                *number += 1;
+            }
+        }
+    }
+    let differs = |statuses: &Vec<Status>| {
+        statuses.len() != rounds.len() || statuses.iter().any(|status| *status != statuses[0])
+    };
+    seen.into_iter()
+        .filter(|(_, statuses)| differs(statuses))
+        .map(|((name, _), statuses)| {
+            let mut outcomes: Vec<(Option<Status>, usize)> = Vec::new();
+            let missing = std::iter::repeat_n(None, rounds.len() - statuses.len());
+            for status in statuses.into_iter().map(Some).chain(missing) {
+                match outcomes.iter_mut().find(|(known, _)| *known == status) {
+                    Some((_, count)) => *count += 1,
+                    None => outcomes.push((status, 1)),
+                }
+            }
+            Flaky { name, outcomes }
+        })
+        .collect()
 }
 
 /// The lines after the KTAP: what failed, what was skipped and why, and the totals.
@@ -287,6 +378,7 @@ mod tests {
         };
         TopologyReport {
             name: "switch".into(),
+            part: Part::WHOLE,
             tests: vec![TestReport {
                 name: "t".into(),
                 status: Status::Fail,
@@ -301,7 +393,7 @@ mod tests {
                 diagnostics: vec!["x".into()],
                 output: vec!["y".into()],
             }],
-            accelerator: "kvm",
+            accelerator: "kvm".into(),
             boots: 1,
             seconds: 9.0,
             boot_seconds: 4.0,
@@ -311,16 +403,10 @@ mod tests {
     #[test]
     fn summaries_are_written_and_readable() {
         let directory = tempfile::tempdir().expect("tempdir");
-        let topologies = [topology()];
-        let totals = Totals::of(topologies[0].cases().map(|(_, case)| case));
-        let summary = Summary {
-            flavour: "stock",
-            release: "7.3.4",
-            totals,
-            topologies: &topologies,
-        };
+        let summary = Summary::new("stock", "7.3.4", None, vec![topology()]);
         let inside = directory.path().join("7.3.4");
         write_summaries(&inside, &summary).expect("writes");
+        assert_eq!(Summary::read(&inside).expect("reads"), summary);
         let json = fs::read_to_string(inside.join("summary.json")).expect("json");
         let json: serde_json::Value = serde_json::from_str(&json).expect("parses");
         assert_eq!(json["totals"]["failed"], 1);
@@ -336,6 +422,24 @@ mod tests {
         fs::write(directory.path().join("file"), "").expect("write");
         let error = write_summaries(&directory.path().join("file"), &summary);
         assert!(format!("{:#}", error.expect_err("fails")).contains("file"));
+    }
+
+    #[test]
+    fn what_differs_between_rounds_is_flaky() {
+        let first = topology();
+        assert_eq!(flaky(&[vec![first.clone()], vec![first.clone()]]), []);
+        let mut second = first.clone();
+        second.tests[0].cases[1].status = Status::Pass;
+        second.tests[0].cases.pop();
+        let found = flaky(&[vec![first.clone()], vec![second], vec![first]]);
+        let found: Vec<String> = found.iter().map(Flaky::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "switch: t: b: fail 2 times, pass 1 times",
+                "switch: t: d: xfail 2 times, missing 1 times",
+            ]
+        );
     }
 
     #[test]

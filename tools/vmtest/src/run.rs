@@ -16,6 +16,7 @@ use vmtest_guest::{Mode, Module, NvmeController, Plan, PLAN_PATH};
 use crate::elf::closure;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
+use crate::ktap::Status;
 use crate::machine::Machine;
 use crate::modules::{Image, Library};
 use crate::monitor::{Ending, Limits, Monitor, Notice, Raw};
@@ -23,6 +24,7 @@ use crate::qemu::{self, Wiring};
 use crate::report::{
     judge, judge_kernel_log, required, skipped, without_excuse, TestReport, TopologyReport,
 };
+use crate::schedule::Part;
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
@@ -41,8 +43,10 @@ pub struct Setup {
     pub bin_dirs: Vec<PathBuf>,
     /// QEMU.
     pub qemu: PathBuf,
-    /// How much slower than usual this machine is.
+    /// How much slower than usual this machine or kernel is.
     pub scale: f64,
+    /// How many threads want each processor.
+    pub load: f64,
     /// Set when the user wants to stop.
     pub interrupted: &'static AtomicBool,
 }
@@ -229,10 +233,11 @@ impl Setup {
     pub fn environment(&self, topology: &Topology) -> BTreeMap<String, String> {
         let mut environment = topology.environment();
         let path = format!("{}:/bin:/sbin:/usr/bin:/usr/sbin", self.guest_dir());
-        let scale = self.scale.to_string();
+        let (scale, load) = (self.scale.to_string(), self.load.to_string());
         for (key, value) in [
             ("PATH", path.as_str()),
             ("P2PDMA_TIMEOUT_SCALE", scale.as_str()),
+            ("P2PDMA_LOAD", load.as_str()),
             ("HOME", "/root"),
             ("TMPDIR", "/tmp"),
             ("LANG", "C.UTF-8"),
@@ -280,7 +285,7 @@ impl Setup {
             driver_override: topology.driver_override.clone(),
             tests: Vec::new(),
             kmemleak: true,
-            patience: (self.scale.max(1.0) * 100.0) as u32,
+            patience: ((self.scale * self.load).max(1.0) * 100.0) as u32,
         }
     }
 
@@ -362,7 +367,8 @@ impl Setup {
         reports.push(kernel_log);
         Ok(TopologyReport {
             name: topology.name.clone(),
-            accelerator: qemu::accelerator(topology),
+            part: Part::WHOLE,
+            accelerator: qemu::accelerator(topology).into(),
             tests: reports,
             boots,
             seconds: start.elapsed().as_secs_f64(),
@@ -449,7 +455,12 @@ impl Course<'_> {
             .skip(first)
             .map(|(index, test)| (index, Duration::from_secs(test.timeout())))
             .collect::<Vec<_>>();
-        let mut monitor = Monitor::new(&plan.token, Limits::scaled(setup.scale), limits, start);
+        let mut monitor = Monitor::new(
+            &plan.token,
+            Limits::scaled(setup.scale * setup.load),
+            limits,
+            start,
+        );
         let mut booted = None;
         let exit = machine.watch(
             &mut monitor,
@@ -507,6 +518,9 @@ impl Course<'_> {
         }
         report = without_excuse(report, &self.setup.kernel.check.fixed);
         sink.finished(&report)?;
+        if report.status != Status::Fail {
+            report.output.clear();
+        }
         self.reports.push(report);
         Ok(())
     }
@@ -564,6 +578,7 @@ mod tests {
             bin_dirs: vec!["/bin".into()],
             qemu: PathBuf::new(),
             scale: 1.0,
+            load: 1.0,
             interrupted: &NEVER,
         }
     }

@@ -8,7 +8,6 @@ use std::path::Path;
 use anyhow::{anyhow, Context, Result};
 use regex::Regex;
 
-use crate::ktap::Status;
 use crate::report::{TestReport, KERNEL_LOG};
 use crate::run::{Extra, Setup, Sink};
 use crate::suite::{Outcome, Test};
@@ -97,13 +96,7 @@ pub fn run(
 /// Compares a report with what must be reported.
 fn compare(outcome: &Outcome, report: &TestReport) -> Result<Result<(), String>> {
     let says = Regex::new(&outcome.says).with_context(|| report.name.clone())?;
-    let status = match report.status {
-        Status::Pass => "pass",
-        Status::Fail => "fail",
-        Status::Skip => "skip",
-        Status::Xfail => "xfail",
-        Status::Xpass => "xpass",
-    };
+    let status = report.status.name();
     let cases = report.cases.iter().map(|case| &case.reason);
     let said = std::iter::once(&report.reason)
         .chain(&report.diagnostics)
@@ -127,6 +120,7 @@ fn compare(outcome: &Outcome, report: &TestReport) -> Result<Result<(), String>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ktap::Status;
     use crate::suite::Suite;
 
     #[test]

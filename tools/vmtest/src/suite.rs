@@ -505,5 +505,19 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
         let suite = Suite::read(&path).expect("reads");
         assert!(!suite.tests.is_empty());
         assert!(suite.tests.iter().all(|test| test.outcome.is_none()));
+        // A place that is not there is a mistake.
+        let topologies = crate::topology::read_all(&path.with_file_name("topologies"));
+        let topologies = topologies.expect("reads");
+        for test in &suite.tests {
+            for glob in &test.topologies {
+                let glob = Pattern::new(glob).expect("a glob");
+                let names: Vec<_> = topologies
+                    .keys()
+                    .filter(|name| glob.matches(name))
+                    .collect();
+                assert!(!names.is_empty(), "{}: {glob}", test.name);
+            }
+        }
+        crate::schedule::Costs::read(path.parent().expect("a directory")).expect("reads");
     }
 }

@@ -2,7 +2,9 @@
 
 //! Data on standard output, progress on standard error, neither in the other's way.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,6 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Debug, Clone)]
 pub struct Ui {
     bar: ProgressBar,
+    /// What each guest does.
+    guests: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Ui {
@@ -21,7 +25,10 @@ impl Ui {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
             bar.set_style(style);
         }
-        Self { bar }
+        Self {
+            bar,
+            guests: Arc::default(),
+        }
     }
 
     /// Prints a line on standard output.
@@ -43,6 +50,17 @@ impl Ui {
     pub fn progress(&self, message: String) {
         self.bar.enable_steady_tick(Duration::from_millis(120));
         self.bar.set_message(message);
+    }
+
+    /// Shows what one of several guests does; nothing, if it is over.
+    pub fn progress_of(&self, guest: &str, message: Option<&str>) {
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            Some(message) => guests.insert(guest.into(), format!("{guest}: {message}")),
+            None => guests.remove(guest),
+        };
+        let all: Vec<&str> = guests.values().map(String::as_str).collect();
+        self.progress(all.join(" | "));
     }
 
     /// Takes the progress away.
