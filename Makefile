@@ -15,6 +15,7 @@ help: ## List what can be made
 	@sed -n 's/^## \([A-Z]*\)=/  \1=/p' $(MAKEFILE_LIST)
 
 ## FLAVOUR=stock      the kernel to use: a name in tools/testbed/flavours
+## ARCH=arm64         the kernel's architecture, x86_64 or arm64; default: that of this machine
 ## KDIR=<dir>         make modules: build for this kernel tree, or O= directory
 ## KERNEL=<dir>       build for this kernel tree and boot it
 ## LLVM=1             that kernel was built with clang
@@ -30,6 +31,16 @@ help: ## List what can be made
 ## V=1                show the commands
 FLAVOUR ?= stock
 
+HOST := $(patsubst aarch64,arm64,$(shell uname -m))
+ARCH ?= $(if $(filter %-arm64,$(FLAVOUR)),arm64,$(HOST))
+ifeq ($(filter $(ARCH),x86_64 arm64),)
+$(error ARCH=$(ARCH): it can be x86_64 or arm64)
+endif
+# Kernels of other architectures have it in their name.
+FLAVOUR_OF = $(patsubst %-arm64,%,$1)$(filter-out -x86_64,-$(ARCH))
+# What the testbed's root has to have for it.
+WITH := $(if $(filter arm64,$(ARCH)),--with arm64)
+
 clean: ## Remove what was built in the checkout
 	$(Q)rm -rf build rust-project.json
 
@@ -42,24 +53,33 @@ INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules 
 ifndef P2PDMA_TESTBED
 
 $(INSIDE):
-	$(Q)tools/testbed/enter make -j$$(nproc) $@
+	$(Q)tools/testbed/enter $(WITH) make -j$$(nproc) $@
+
+# The lock has the kernels of all architectures.
+update-lock: WITH := --with arm64
 
 else
 
 # Everything is linked statically, so that any program runs in the guest as well.
-export CARGO_BUILD_TARGET := x86_64-unknown-linux-gnu
+export CARGO_BUILD_TARGET := $(shell uname -m)-unknown-linux-gnu
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc-14
 BIN := $(CARGO_TARGET_DIR)/$(CARGO_BUILD_TARGET)/debug
+
+# Programs of the guest, where they are not the machine's own as well.
+GUEST := $(if $(filter-out $(HOST),$(ARCH)),$(patsubst arm64,aarch64,$(ARCH)))
+GUEST_BIN := $(if $(GUEST),$(CARGO_TARGET_DIR)/$(GUEST)-unknown-linux-gnu/debug,$(BIN))
 CARGO := cd tools && cargo
 
 # What is known of the kernel in use: kernel.json, and the same for the shell. It decides where
 # modules and kselftests are built; the locks keep several runs of make apart.
 OWN := $(or $(KERNEL),$(KDIR))
-KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(FLAVOUR))
+KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(call FLAVOUR_OF,$(FLAVOUR)))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
 KERNEL_MAKE := $(WITH_KERNEL) flock build/modules.lock $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) MO=$$OUT
 VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
-	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %)
+	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(GUEST_BIN) $(TOPOLOGY:%=--topology %)
 
 # First, and with the features of the whole workspace, so that nothing is compiled twice.
 testbed:
@@ -70,7 +90,7 @@ ifneq ($(OWN),)
 	$(Q)$(BIN)/testbed check-kdir --out $(KERNEL_OUT) $(if $(KERNEL),--boot) \
 		$(if $(LLVM),--llvm=$(LLVM)) -- $(OWN) >/dev/null
 else
-	$(Q)$(BIN)/testbed prepare --out $(KERNEL_OUT) --flavour $(FLAVOUR) >/dev/null
+	$(Q)$(BIN)/testbed prepare --out $(KERNEL_OUT) --flavour $(call FLAVOUR_OF,$(FLAVOUR)) >/dev/null
 endif
 
 demo: tools modules kselftest ## Show peer-to-peer I/O at work in a virtual machine
@@ -86,7 +106,7 @@ check-debug: ## Run all tests on a kernel with KASAN, lockdep, kmemleak, KUnit, 
 
 # Prints the path of the kernel's description, or nothing.
 ready: testbed
-	$(Q)$(BIN)/testbed ready --flavour $(FLAVOUR) || test $$? = 1
+	$(Q)$(BIN)/testbed ready --flavour $(call FLAVOUR_OF,$(FLAVOUR)) || test $$? = 1
 
 shell: tools modules kselftest ## Open a shell in a virtual machine (TOPOLOGY=<name>)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,shell)
@@ -110,10 +130,16 @@ modules: kernel ## Build the kernel modules
 kselftest: kernel ## Build the kselftest programs
 	$(Q)$(WITH_KERNEL) mkdir -p $$OUT/kselftest/obj && \
 		flock build/kselftest.lock $(MAKE) -C tools/testing/selftests/p2pdma KSRC=$$KERNEL_SOURCE \
+		$(if $(GUEST),CROSS_COMPILE=$(GUEST)-linux-gnu-) \
 		OUTPUT=$$OUT/kselftest/obj INSTALL_PATH=$$OUT/kselftest/p2pdma install $(if $(V),>&2,>/dev/null)
+
+GUEST_CRATES := p2pdma-tool p2pdma-bench p2pdma-fuzz vmtest-guest
 
 tools: testbed ## Build the programs in tools/
 	$(Q)$(CARGO) build --locked --workspace
+ifneq ($(GUEST),)
+	$(Q)$(CARGO) build --locked --target $(GUEST)-unknown-linux-gnu $(GUEST_CRATES:%=--package %)
+endif
 
 # Those that are ignored by default need the modules.
 unit: modules ## Run the unit tests of the library and the tools

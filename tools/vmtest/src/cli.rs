@@ -13,10 +13,11 @@ use std::time::Instant;
 use anyhow::{anyhow, bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use glob::Pattern;
-use p2pdma_common::parse_scale;
+use p2pdma_common::{parse_scale, Arch};
 use serde::Serialize;
 use vmtest_guest::Mode;
 
+use crate::elf::Root;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
 use crate::qemu::{self, Wiring};
@@ -150,12 +151,12 @@ struct GuestArgs {
     #[arg(long, value_name = "DIR")]
     module_dir: Option<PathBuf>,
     /// Programs for the guest; may be repeated [default: build/<release>/kselftest/p2pdma, and
-    /// always where this program is]
+    /// always where this program is, if it runs on the architecture of the kernel]
     #[arg(long, value_name = "DIR")]
     bin_dir: Vec<PathBuf>,
-    /// QEMU to run
-    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
-    qemu: PathBuf,
+    /// QEMU to run [default: qemu-system-<architecture of the kernel>]
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
     /// Multiply all time limits, for slow kernels or machines; where the kernel.json names a larger
     /// factor, that one counts [default: 1]
     #[arg(long, value_name = "FACTOR", env = "P2PDMA_TIMEOUT_SCALE", value_parser = parse_scale)]
@@ -319,7 +320,12 @@ impl GuestArgs {
         if bin_dirs.is_empty() {
             bin_dirs.push(own.join("kselftest").join(&suite.collection));
         }
-        if let Some(directory) = std::env::current_exe()?.parent() {
+        let arch = kernel.arch;
+        let qemu = self.qemu.clone();
+        let qemu = qemu.unwrap_or_else(|| arch.names().qemu.into());
+        let here = std::env::current_exe()?;
+        // What runs here does not run there.
+        if let Some(directory) = here.parent().filter(|_| arch.is_host()) {
             bin_dirs.push(directory.into());
         }
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -330,7 +336,8 @@ impl GuestArgs {
             suite,
             module_dir,
             bin_dirs,
-            qemu: self.qemu.clone(),
+            root: Root::of(arch),
+            qemu,
             scale,
             load,
             interrupted: &INTERRUPTED,
@@ -388,6 +395,7 @@ impl RunArgs {
         let room = Room::of_machine(self.jobs.map(usize::from));
         let load = room.load(usize::from(self.stress));
         let setup = self.guest.setup(suite, load)?;
+        let topologies = topology::on(&topologies, setup.kernel.arch);
         let names = match self.topology.as_slice() {
             [] => &setup.kernel.check.topologies,
             names => names,
@@ -710,8 +718,9 @@ impl PlainSink<'_> {
 impl ExecArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
         let setup = self.guest.setup(suite, 1.0)?;
+        let topologies = topology::on(&topologies, setup.kernel.arch);
+        let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
         let test = Test {
             name: self.command[0].clone(),
             args: self.command[1..].to_vec(),
@@ -744,6 +753,7 @@ impl DemoArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
         let setup = self.guest.setup(suite, 1.0)?;
+        let topologies = topology::on(&topologies, setup.kernel.arch);
         let demo = setup
             .suite
             .demo
@@ -820,8 +830,9 @@ impl ShellArgs {
             .or(demo)
             .ok_or_else(|| anyhow!("which topology? --topology says it"))?
             .clone();
-        let topology = topology::pick(&topologies, &[name])?[0];
         let setup = self.guest.setup(suite, 1.0)?;
+        let topologies = topology::on(&topologies, setup.kernel.arch);
+        let topology = topology::pick(&topologies, &[name])?[0];
         let mut tests = setup.suite.select(topology, &[]);
         // Whoever wants to look around is not stopped by what is not there.
         tests.retain(|test| {
@@ -893,15 +904,18 @@ impl ListArgs {
         }
         ui.line("Topologies")?;
         let rows = topologies.values().map(|topology| {
-            let request = if topology.on_request {
-                " (on request)"
-            } else {
-                ""
+            let mut notes: Vec<&str> = match &*topology.architectures {
+                [Arch::X86_64] => Vec::new(),
+                others => others.iter().map(|arch| arch.names().kernel).collect(),
             };
-            (
-                &*topology.name,
-                format!("{}{request}", topology.description),
-            )
+            if topology.on_request {
+                notes.push("on request");
+            }
+            let mut text = topology.description.clone();
+            if !notes.is_empty() {
+                text += &format!(" ({})", notes.join(", "));
+            }
+            (&*topology.name, text)
         });
         table(&ui, rows.collect())?;
         ui.line("")?;
@@ -933,6 +947,7 @@ impl SelftestArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite)?;
         let setup = self.guest.setup(suite, 1.0)?;
+        let topologies = topology::on(&topologies, setup.kernel.arch);
         let directory = match &self.results {
             Some(directory) => directory.clone(),
             None => results(None, &setup).join("selftest"),

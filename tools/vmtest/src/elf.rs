@@ -6,19 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{anyhow, Context, Result};
 use object::elf::{FileHeader64, DT_NEEDED, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::Endianness;
+use p2pdma_common::Arch;
 
-const LIBRARY_DIRECTORIES: [&str; 6] = [
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
-];
+/// Below a root; those of the architecture come first.
+const LIBRARY_DIRECTORIES: [&str; 4] = ["lib64", "usr/lib64", "lib", "usr/lib"];
 
 /// What an executable file asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,8 +62,60 @@ pub fn needs(bytes: &[u8]) -> Result<Needs> {
     Ok(needs)
 }
 
-/// Reads `program` and everything it needs: contents by the path where it has to be.
-pub fn closure(program: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+/// Where the guest's files are on this machine.
+#[derive(Debug, Clone)]
+pub struct Root {
+    directory: PathBuf,
+    triple: &'static str,
+}
+
+impl Root {
+    /// That for guests of `arch`: this machine's own, if it can be.
+    pub fn of(arch: Arch) -> Self {
+        let names = arch.names();
+        Self {
+            directory: if arch.is_host() {
+                "/"
+            } else {
+                names.guest_root
+            }
+            .into(),
+            triple: names.triple,
+        }
+    }
+
+    /// Where a file of the guest is.
+    pub fn locate(&self, path: &Path) -> PathBuf {
+        self.directory.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where a file is in the guest.
+    fn in_guest(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.directory) {
+            Ok(inside) => Path::new("/").join(inside),
+            Err(_) => path.to_owned(),
+        }
+    }
+
+    fn find_library(&self, name: &str) -> Result<PathBuf> {
+        let own = ["lib", "usr/lib"].map(|lib| Path::new(lib).join(self.triple));
+        let others = LIBRARY_DIRECTORIES.map(PathBuf::from);
+        own.into_iter()
+            .chain(others)
+            .map(|directory| self.directory.join(directory).join(name))
+            .find(|path| path.is_file())
+            .ok_or_else(|| {
+                anyhow!(
+                    "shared library {name} is not there; link the program statically or install \
+                     the library"
+                )
+            })
+    }
+}
+
+/// Reads `program` and everything it needs: contents by the path where it has to be. What is not
+/// in `root`, as the project's own programs, keeps its path.
+pub fn closure(program: &Path, root: &Root) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut queue = vec![program.to_owned()];
@@ -78,23 +125,17 @@ pub fn closure(program: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         }
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         let needs = needs(&bytes).with_context(|| path.display().to_string())?;
-        queue.extend(needs.interpreter.map(PathBuf::from));
+        let interpreter = needs.interpreter.map(PathBuf::from);
+        queue.extend(interpreter.map(|path| root.locate(&path)));
         for library in needs.libraries {
-            queue.push(find_library(&library).with_context(|| path.display().to_string())?);
+            queue.push(
+                root.find_library(&library)
+                    .with_context(|| path.display().to_string())?,
+            );
         }
-        files.insert(path, bytes);
+        files.insert(root.in_guest(&path), bytes);
     }
     Ok(files)
-}
-
-fn find_library(name: &str) -> Result<PathBuf> {
-    for directory in LIBRARY_DIRECTORIES {
-        let path = Path::new(directory).join(name);
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    bail!("shared library {name} is not there; link the program statically or install the library")
 }
 
 #[cfg(test)]
@@ -112,7 +153,7 @@ mod tests {
     #[test]
     fn this_program_brings_its_libraries() {
         let me = std::env::current_exe().expect("current_exe");
-        let files = closure(&me).expect("closure");
+        let files = closure(&me, &Root::of(Arch::HOST)).expect("closure");
         assert!(files.contains_key(&me));
         let own = needs(&files[&me]).expect("an ELF file");
         // Statically linked it needs nothing; otherwise everything it names is there.
@@ -122,5 +163,29 @@ mod tests {
         if let Some(loader) = own.interpreter {
             assert!(files.contains_key(Path::new(&loader)));
         }
+    }
+
+    #[test]
+    fn files_of_another_architecture_have_a_root_of_their_own() {
+        let tree = tempfile::tempdir().expect("tempdir");
+        let put = |path: &str, bytes: &[u8]| {
+            let path = tree.path().join(path);
+            fs::create_dir_all(path.parent().expect("below the tree")).expect("mkdir");
+            fs::write(path, bytes).expect("write");
+        };
+        put("bin/sh", b"#!/bin/sh\n");
+        put("usr/sbin/tool", b"#!/bin/sh\n");
+        put("usr/lib/aarch64-linux-gnu/libx.so", b"");
+        let root = Root {
+            directory: tree.path().into(),
+            triple: Arch::Arm64.names().triple,
+        };
+        let tool = root.locate(Path::new("/usr/sbin/tool"));
+        let files = closure(&tool, &root).expect("all there");
+        let paths: Vec<_> = files.keys().filter_map(|path| path.to_str()).collect();
+        assert_eq!(paths, ["/bin/sh", "/usr/sbin/tool"]);
+        assert!(root.find_library("libx.so").is_ok());
+        let error = root.find_library("liby.so").expect_err("not there");
+        assert!(error.to_string().contains("liby.so"), "{error}");
     }
 }

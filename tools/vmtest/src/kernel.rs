@@ -3,11 +3,12 @@
 //! The kernel to boot: where its image and its modules are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
-use p2pdma_common::{Check, Manifest, OWN};
+use p2pdma_common::{Arch, Check, Manifest, OWN};
 
 /// A kernel, with its modules by name.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Kernel {
     pub flavour: String,
     /// What `uname -r` says in it.
     pub release: String,
+    /// What it runs on.
+    pub arch: Arch,
     /// What QEMU boots.
     pub image: PathBuf,
     /// Loadable modules, by name.
@@ -92,6 +95,7 @@ impl Kernel {
         Self {
             flavour,
             release,
+            arch: image_arch(&image).unwrap_or(Arch::HOST),
             image,
             modules,
             builtin: builtin(tree),
@@ -109,10 +113,20 @@ impl Kernel {
             .filter(|file| file.is_file())
             .filter_map(|file| Some((module_name(&file)?, file)))
             .collect();
+        let images = |arch: Arch| {
+            let paths = arch.names().images.iter();
+            paths.map(move |image| (arch, tree.join(image)))
+        };
+        let (arch, image) = Arch::ALL
+            .into_iter()
+            .flat_map(images)
+            .find(|(_, image)| image.is_file())
+            .unwrap_or((Arch::HOST, tree.join(Arch::HOST.names().images[0])));
         Self {
             flavour: CUSTOM.into(),
             release: release.trim().into(),
-            image: tree.join("arch/x86/boot/bzImage"),
+            arch,
+            image,
             modules,
             builtin: builtin(tree),
             check: Check::default(),
@@ -123,13 +137,21 @@ impl Kernel {
     fn checked(self) -> Result<Self> {
         if !self.image.is_file() {
             bail!(
-                "{}: no kernel image there; build the kernel first (`make bzImage modules` in its \
+                "{}: no kernel image there; build the kernel first (`make {} modules` in its \
                  tree)",
-                self.image.display()
+                self.image.display(),
+                self.arch.names().image_target,
             );
         }
         Ok(self)
     }
+}
+
+fn image_arch(image: &Path) -> Option<Arch> {
+    let mut start = Vec::new();
+    let file = File::open(image).ok()?;
+    file.take(64 << 10).read_to_end(&mut start).ok()?;
+    Arch::of_image(&start)
 }
 
 /// `kernel/drivers/nvme/host/nvme-core.ko.xz` is the module `nvme_core`.

@@ -206,7 +206,7 @@ pub fn modinfo(module: &[u8]) -> Result<ModInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use p2pdma_common::Check;
+    use p2pdma_common::{Arch, Check};
 
     #[test]
     fn modinfo_is_parsed() {
@@ -230,6 +230,7 @@ mod tests {
         Kernel {
             flavour: "test".into(),
             release: "7.3.4".into(),
+            arch: Arch::X86_64,
             image: PathBuf::new(),
             modules: BTreeMap::new(),
             builtin: BTreeSet::from(["nvme".to_string()]),

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use p2pdma_common::Arch;
 
 use crate::kernel::Kernel;
 use crate::topology::{escape, Topology};
 
 /// What every guest's kernel is told. Warnings must reach the console, a guest that dies must end.
-const CMDLINE: &str = "console=ttyS0,115200 rdinit=/init panic=-1 oops=panic printk.devkmsg=on \
-                       random.trust_cpu=on";
+const CMDLINE: &str = "rdinit=/init panic=-1 oops=panic printk.devkmsg=on random.trust_cpu=on";
 
 /// Where the guest's console and port go.
 #[derive(Debug)]
@@ -30,11 +30,21 @@ pub enum Wiring<'a> {
 }
 
 /// What runs the guest: the processor where it can, software where it cannot or shall not.
-pub fn accelerator(topology: &Topology) -> &'static str {
+pub fn accelerator(topology: &Topology, arch: Arch) -> &'static str {
     if topology.icount.is_some() {
         return "tcg,thread=single";
     }
+    if arch.is_host() && has_kvm() {
+        "kvm"
+    } else {
+        "tcg,thread=multi"
+    }
+}
+
+fn has_kvm() -> bool {
+    let opens = || File::options().read(true).write(true).open("/dev/kvm");
     // The device can exist, and open, where no ordinary guest runs; the flag tells the truth.
+    // No processor of ARM's has such a flag.
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let able = flags
         .lines()
@@ -43,17 +53,7 @@ pub fn accelerator(topology: &Topology) -> &'static str {
             line.split_whitespace()
                 .any(|flag| flag == "vmx" || flag == "svm")
         });
-    if able
-        && File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/kvm")
-            .is_ok()
-    {
-        "kvm"
-    } else {
-        "tcg,thread=multi"
-    }
+    (able || Arch::HOST == Arch::Arm64) && opens().is_ok()
 }
 
 /// Builds the command line. Media for the devices are made in `directory`.
@@ -76,7 +76,7 @@ pub fn command(
             "-no-reboot",
         ])
         .args(["-run-with", "exit-with-parent=on"])
-        .args(["-accel", accelerator(topology)])
+        .args(["-accel", accelerator(topology, kernel.arch)])
         .args(["-machine", &topology.machine])
         .args(["-cpu", &topology.cpu])
         .args(["-m", &topology.memory])
@@ -90,7 +90,14 @@ pub fn command(
         Wiring::Terminal => 4,
     };
     let loglevel = format!("loglevel={loglevel}");
-    let words = [CMDLINE, &loglevel, &kernel.check.cmdline, &topology.cmdline];
+    let terminal = format!("console={}", kernel.arch.names().console);
+    let words = [
+        &*terminal,
+        CMDLINE,
+        &loglevel,
+        &kernel.check.cmdline,
+        &topology.cmdline,
+    ];
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     command.args(["-append", &words.join(" ")]);
     match wiring {
@@ -211,6 +218,7 @@ mod tests {
         let kernel = Kernel {
             flavour: "f".into(),
             release: "1".into(),
+            arch: Arch::X86_64,
             image: "/k".into(),
             modules: BTreeMap::new(),
             builtin: BTreeSet::new(),

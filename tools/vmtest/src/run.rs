@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use vmtest_guest::{Mode, Module, NvmeController, Plan, PLAN_PATH};
 
-use crate::elf::closure;
+use crate::elf::{closure, Root};
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
@@ -41,6 +41,8 @@ pub struct Setup {
     pub module_dir: Option<PathBuf>,
     /// Where programs are looked for.
     pub bin_dirs: Vec<PathBuf>,
+    /// Where the guest's files are.
+    pub root: Root,
     /// QEMU.
     pub qemu: PathBuf,
     /// How much slower than usual this machine or kernel is.
@@ -145,7 +147,7 @@ impl Setup {
     pub fn guest(&self, topology: &Topology, tests: &[&Test], extra: &Extra) -> Result<Guest> {
         let mut archive = Initramfs::new();
         let init = self.find_program(GUEST)?;
-        for (path, bytes) in closure(&init)? {
+        for (path, bytes) in closure(&init, &self.root)? {
             archive.program(
                 if path == init {
                     Path::new("/init")
@@ -163,7 +165,7 @@ impl Setup {
         for name in programs {
             let program = self.find_program(name)?;
             let own = self.guest_path(name);
-            for (path, bytes) in closure(&program)? {
+            for (path, bytes) in closure(&program, &self.root)? {
                 let path = if path == program {
                     Path::new(&own)
                 } else {
@@ -174,7 +176,7 @@ impl Setup {
         }
         let files = tests.iter().flat_map(|test| &test.files);
         for file in files.chain(&extra.files) {
-            add_file(&mut archive, Path::new(file))?;
+            add_file(&mut archive, &self.root, Path::new(file))?;
         }
         if archive.contains("/bin/sh") || archive.contains("/bin/busybox") {
             // A script's interpreter; the root's may be too big, and busybox is static.
@@ -368,7 +370,7 @@ impl Setup {
         Ok(TopologyReport {
             name: topology.name.clone(),
             part: Part::WHOLE,
-            accelerator: qemu::accelerator(topology).into(),
+            accelerator: qemu::accelerator(topology, self.kernel.arch).into(),
             tests: reports,
             boots,
             seconds: start.elapsed().as_secs_f64(),
@@ -536,11 +538,12 @@ fn token() -> String {
 }
 
 /// Adds a file of the root; a program brings its libraries.
-fn add_file(archive: &mut Initramfs, path: &Path) -> Result<()> {
-    let bytes = fs::read(path)
-        .with_context(|| format!("{}: needed in the guest, and not there", path.display()))?;
+fn add_file(archive: &mut Initramfs, root: &Root, path: &Path) -> Result<()> {
+    let here = root.locate(path);
+    let bytes = fs::read(&here)
+        .with_context(|| format!("{}: needed in the guest, and not there", here.display()))?;
     if bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"#!") {
-        for (path, bytes) in closure(path)? {
+        for (path, bytes) in closure(&here, root)? {
             archive.program(path, bytes);
         }
     } else {
@@ -560,7 +563,7 @@ pub fn create(path: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use p2pdma_common::{Check, OWN};
+    use p2pdma_common::{Arch, Check, OWN};
 
     fn setup(flavour: &str) -> Setup {
         static NEVER: AtomicBool = AtomicBool::new(false);
@@ -568,6 +571,7 @@ mod tests {
             kernel: Kernel {
                 flavour: flavour.into(),
                 release: "7.3.4".into(),
+                arch: Arch::HOST,
                 image: PathBuf::new(),
                 modules: BTreeMap::new(),
                 builtin: BTreeSet::from(["loop".to_string()]),
@@ -576,6 +580,7 @@ mod tests {
             suite: toml::from_str("collection = \"p2pdma\"").expect("a suite"),
             module_dir: None,
             bin_dirs: vec!["/bin".into()],
+            root: Root::of(Arch::HOST),
             qemu: PathBuf::new(),
             scale: 1.0,
             load: 1.0,

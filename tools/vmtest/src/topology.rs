@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
 use glob::Pattern;
+use p2pdma_common::Arch;
 use serde::{Deserialize, Serialize};
 
 /// One machine to boot.
@@ -18,6 +19,12 @@ pub struct Topology {
     pub name: String,
     /// One line for `vmtest list`.
     pub description: String,
+    /// Where it is to be had; x86-64, where nothing is said.
+    #[serde(default = "default_architectures")]
+    pub architectures: Vec<Arch>,
+    /// What is different on arm64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm64: Option<Variant>,
     /// QEMU's `-machine`.
     #[serde(default = "default_machine")]
     pub machine: String,
@@ -68,6 +75,55 @@ pub struct Topology {
     pub expect: Vec<Expect>,
 }
 
+/// What a topology is on another architecture, where that differs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// One line for `vmtest list`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// QEMU's `-machine`.
+    #[serde(default = "default_machine_arm64")]
+    pub machine: String,
+    /// QEMU's `-cpu`.
+    #[serde(default = "default_cpu")]
+    pub cpu: String,
+    /// QEMU's `-m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Added to the kernel command line.
+    #[serde(default)]
+    pub cmdline: String,
+    /// QEMU's `-global`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub globals: Vec<String>,
+    /// What P2PDMA is expected to find, if that is another thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expect>,
+}
+
+impl Default for Variant {
+    fn default() -> Self {
+        Self {
+            description: None,
+            machine: default_machine_arm64(),
+            cpu: default_cpu(),
+            memory: None,
+            cmdline: String::new(),
+            globals: Vec::new(),
+            expect: Vec::new(),
+        }
+    }
+}
+
+fn default_architectures() -> Vec<Arch> {
+    vec![Arch::X86_64]
+}
+
+fn default_machine_arm64() -> String {
+    "virt,gic-version=max".into()
+}
+
 fn default_machine() -> String {
     "q35".into()
 }
@@ -89,6 +145,9 @@ fn default_smp() -> String {
 pub struct Device {
     /// QEMU's name of the device.
     pub driver: String,
+    /// The only architecture whose machines have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Arch>,
     /// What other devices call it in their `bus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -276,7 +335,13 @@ impl Topology {
                 return Err((glob.clone(), format!("tests \"{glob}\": {error}")));
             }
         }
-        let clients = self.expect.iter().map(|expect| &expect.client);
+        if self.arm64.is_some() && !self.architectures.contains(&Arch::Arm64) {
+            let message = "[arm64]: architectures does not have it";
+            return Err(("arm64".into(), message.into()));
+        }
+        let variant = self.arm64.iter().flat_map(|variant| &variant.expect);
+        let clients = self.expect.iter().chain(variant);
+        let clients = clients.map(|expect| &expect.client);
         for serial in clients.filter(|client| *client != "*").chain(&self.scratch) {
             if !serials.contains(serial.as_str()) {
                 let message = format!("\"{serial}\": no nvme device has that serial");
@@ -284,6 +349,32 @@ impl Topology {
             }
         }
         Ok(())
+    }
+
+    /// What it is on `arch`, if it is to be had there.
+    pub fn on(&self, arch: Arch) -> Option<Self> {
+        if !self.architectures.contains(&arch) {
+            return None;
+        }
+        let mut topology = self.clone();
+        topology
+            .devices
+            .retain(|device| device.only.is_none_or(|only| only == arch));
+        let variant = topology.arm64.take();
+        if arch == Arch::Arm64 {
+            let variant = variant.unwrap_or_default();
+            topology.machine = variant.machine;
+            topology.cpu = variant.cpu;
+            topology.cmdline = variant.cmdline;
+            topology.globals = variant.globals;
+            topology.description = variant.description.unwrap_or(topology.description);
+            topology.memory = variant.memory.unwrap_or(topology.memory);
+            if !variant.expect.is_empty() {
+                topology.expect = variant.expect;
+            }
+        }
+        topology.architectures = vec![arch];
+        Some(topology)
     }
 
     /// Whether a test of this name runs in it, as far as the topology has a say.
@@ -328,6 +419,13 @@ pub fn read_all(directory: &Path) -> Result<BTreeMap<String, Topology>> {
         bail!("no topologies in {}", directory.display());
     }
     Ok(topologies)
+}
+
+/// Those of them that are to be had on `arch`, as they are there.
+pub fn on(all: &BTreeMap<String, Topology>, arch: Arch) -> BTreeMap<String, Topology> {
+    all.iter()
+        .filter_map(|(name, topology)| Some((name.clone(), topology.on(arch)?)))
+        .collect()
 }
 
 /// Picks topologies by name, in the order asked for; all, where none is asked for.
@@ -410,6 +508,42 @@ verdict = "not-supported"
     }
 
     #[test]
+    fn a_topology_has_a_variant_for_another_architecture() {
+        let plain = Topology::parse(GOOD).expect("parses");
+        assert!(plain.on(Arch::Arm64).is_none());
+        assert_eq!(plain.on(Arch::X86_64).expect("is there").cpu, "EPYC");
+        let text = GOOD
+            .replace(
+                "cpu = \"EPYC\"",
+                "cpu = \"EPYC\"\narchitectures = [\"x86_64\", \"arm64\"]",
+            )
+            .replace("note = \"a,b\"", "only = \"x86_64\"");
+        let bare = Topology::parse(&text).expect("parses");
+        let arm64 = bare.on(Arch::Arm64).expect("is there");
+        assert_eq!(arm64.machine, "virt,gic-version=max");
+        assert_eq!(arm64.cpu, "max");
+        assert_eq!(arm64.devices.len(), 2);
+        assert_eq!(arm64.expect.len(), 2);
+        let x86 = bare.on(Arch::X86_64).expect("is there");
+        assert_eq!(x86.devices.len(), 3);
+        assert!(!x86.devices[2].argument().contains("only"));
+        let variant = "[arm64]\nmachine = \"virt,iommu=smmuv3\"\n[[arm64.expect]]\n\
+                       provider = \"*\"\nclient = \"*\"\nverdict = \"bus-addr\"\n";
+        let text = format!("{text}{variant}");
+        let arm64 = Topology::parse(&text).expect("parses").on(Arch::Arm64);
+        let arm64 = arm64.expect("is there");
+        assert_eq!(arm64.machine, "virt,iommu=smmuv3");
+        assert_eq!(arm64.environment()["P2PDMA_EXPECT"], "*>*=bus-addr");
+        let message = error(&format!("{GOOD}{variant}"));
+        assert!(
+            message.contains("architectures does not have it"),
+            "{message}"
+        );
+        let all = BTreeMap::from([("small".into(), plain)]);
+        assert!(on(&all, Arch::Arm64).is_empty());
+    }
+
+    #[test]
     fn a_topology_can_be_there_for_some_tests() {
         let topology = Topology::parse(GOOD).expect("parses");
         assert!(topology.wants("p2pdma_bind"));
@@ -487,8 +621,10 @@ verdict = "not-supported"
         for name in ["switch", "root-ports-amd", "root-ports-intel"] {
             assert!(all.contains_key(name), "{name}");
         }
-        for topology in all.values() {
-            assert!(!topology.expect.is_empty(), "{}", topology.name);
+        for arch in Arch::ALL {
+            for topology in on(&all, arch).values() {
+                assert!(!topology.expect.is_empty(), "{} on {arch}", topology.name);
+            }
         }
     }
 }

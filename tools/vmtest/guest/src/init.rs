@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{mount, MountFlags};
 use rustix::system::{finit_module, reboot, uname, RebootCommand};
 use vmtest_guest::{
-    marker, Edge, Event, Mode, Module, NvmeController, Outcome, Plan, Test, PLAN_PATH,
+    marker, Edge, Event, Mode, Module, NvmeController, Outcome, Plan, Test, CONSOLE, PLAN_PATH,
 };
 
 use crate::exec;
@@ -362,8 +362,8 @@ fn shell_on_console(
     let console = OpenOptions::new()
         .read(true)
         .write(true)
-        .open("/dev/ttyS0")
-        .map_err(|error| step("/dev/ttyS0", &error))?;
+        .open(CONSOLE)
+        .map_err(|error| step(CONSOLE, &error))?;
     if rows > 0 && columns > 0 {
         let size = rustix::termios::Winsize {
             ws_row: rows,
@@ -371,13 +371,11 @@ fn shell_on_console(
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        rustix::termios::tcsetwinsize(&console, size).map_err(|error| step("ttyS0", &error))?;
+        rustix::termios::tcsetwinsize(&console, size).map_err(|error| step(CONSOLE, &error))?;
     }
     let clone = || -> Result<Stdio, String> {
         Ok(Stdio::from(
-            console
-                .try_clone()
-                .map_err(|error| step("/dev/ttyS0", &error))?,
+            console.try_clone().map_err(|error| step(CONSOLE, &error))?,
         ))
     };
     // A session of its own with the console as its terminal, so that Ctrl-C and job control work.

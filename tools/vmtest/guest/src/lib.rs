@@ -16,8 +16,19 @@ use serde::{Deserialize, Serialize};
 /// Where the host puts the plan in the initramfs.
 pub const PLAN_PATH: &str = "/vmtest/plan.json";
 
-/// The serial port that carries the messages. `ttyS0` is the kernel's console.
+/// The serial port that is the kernel's console.
+#[cfg(not(target_arch = "aarch64"))]
+pub const CONSOLE: &str = "/dev/ttyS0";
+/// The serial port that carries the messages.
+#[cfg(not(target_arch = "aarch64"))]
 pub const PORT: &str = "/dev/ttyS1";
+
+/// The serial port that is the kernel's console.
+#[cfg(target_arch = "aarch64")]
+pub const CONSOLE: &str = "/dev/ttyAMA0";
+/// The serial port that carries the messages.
+#[cfg(target_arch = "aarch64")]
+pub const PORT: &str = "/dev/ttyAMA1";
 
 /// Longest line that is passed on in one piece.
 pub const LINE_LIMIT: usize = 4096;
