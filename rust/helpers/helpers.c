@@ -8,10 +8,12 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/device.h>
+#include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
+#include <linux/iommu-dma.h>
 #include <linux/kernfs.h>
 #include <linux/kstrtox.h>
 #include <linux/memremap.h>
@@ -20,6 +22,7 @@
 #include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
+#include <linux/swiotlb.h>
 #include <linux/sysfs.h>
 #include <linux/uio.h>
 
@@ -162,6 +165,72 @@ bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg)
 	return sg_dma_is_bus_address(sg);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_bus_address);
+
+bool p2pdma_helper_sg_is_swiotlb(struct scatterlist *sg)
+{
+	return sg_dma_is_swiotlb(sg);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_swiotlb);
+
+unsigned int p2pdma_helper_sg_dma_len(struct scatterlist *sg)
+{
+	return sg_dma_len(sg);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_dma_len);
+
+phys_addr_t p2pdma_helper_sg_phys(struct scatterlist *sg)
+{
+	return sg_phys(sg);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_phys);
+
+/*
+ * Makes the entries as sg_init_table() leaves them, in so far as a mapping is
+ * concerned: __invalidate_sg() adds what it finds in dma_address to offset, also
+ * in entries that the mapping which is refused has not come to yet; and nothing
+ * clears SG_DMA_SWIOTLB.
+ */
+void p2pdma_helper_sg_forget_dma(struct scatterlist *sgl, unsigned int nents)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sg(sgl, sg, nents, i) {
+		sg_dma_address(sg) = 0;
+		sg_dma_len(sg) = 0;
+#ifdef CONFIG_NEED_SG_DMA_FLAGS
+		sg->dma_flags = 0;
+#endif
+	}
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_forget_dma);
+
+/* As dma_capable() works it out. */
+u64 p2pdma_helper_dma_last(struct device *dev)
+{
+	return min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_dma_last);
+
+bool p2pdma_helper_dma_is_direct(struct device *dev)
+{
+	return !use_dma_iommu(dev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_dma_is_direct);
+
+/* Whether all DMA goes through swiotlb: of untrusted devices, or by force. */
+bool p2pdma_helper_dma_bounces(struct device *dev)
+{
+	return (dev_is_pci(dev) && to_pci_dev(dev)->untrusted) ||
+	       is_swiotlb_force_bounce(dev);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_dma_bounces);
+
+dma_addr_t p2pdma_helper_phys_to_dma(struct device *dev, phys_addr_t phys)
+{
+	return phys_to_dma(dev, phys);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_phys_to_dma);
 
 unsigned int p2pdma_helper_dma_max_seg_size(struct device *dev)
 {

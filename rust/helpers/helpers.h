@@ -39,6 +39,14 @@ void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
 			      unsigned int len);
 struct page *p2pdma_helper_sg_page(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
+bool p2pdma_helper_sg_is_swiotlb(struct scatterlist *sg);
+unsigned int p2pdma_helper_sg_dma_len(struct scatterlist *sg);
+phys_addr_t p2pdma_helper_sg_phys(struct scatterlist *sg);
+void p2pdma_helper_sg_forget_dma(struct scatterlist *sgl, unsigned int nents);
+u64 p2pdma_helper_dma_last(struct device *dev);
+bool p2pdma_helper_dma_is_direct(struct device *dev);
+bool p2pdma_helper_dma_bounces(struct device *dev);
+dma_addr_t p2pdma_helper_phys_to_dma(struct device *dev, phys_addr_t phys);
 unsigned int p2pdma_helper_dma_max_seg_size(struct device *dev);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys);

@@ -116,9 +116,13 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// The pool of `dev`, whose memory was registered by the caller.
-    pub(crate) fn registered(dev: &'a pci::Device<Bound>) -> Self {
-        // INVARIANT: Bound for `'a`, and registered.
+    /// The pool of `dev`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must have a pool for `'a`: memory of it was registered since it was bound.
+    pub(crate) unsafe fn registered(dev: &'a pci::Device<Bound>) -> Self {
+        // INVARIANT: Bound for `'a`, with a pool by the safety requirement.
         Self { dev }
     }
 
@@ -171,7 +175,8 @@ impl<'a> Pool<'a> {
     #[doc(alias = "pci_alloc_p2pmem")]
     #[inline]
     pub fn alloc(&self, size: usize) -> Result<Memory<&'a pci::Device>> {
-        Memory::new(self.dev, size)
+        // SAFETY: By the type invariant the device is bound, and has a pool.
+        unsafe { Memory::new(self.dev, size) }
     }
 
     /// The same, holding a counted reference to the provider.
@@ -184,7 +189,8 @@ impl<'a> Pool<'a> {
     /// As [`Self::alloc()`].
     #[inline]
     pub fn alloc_owned(&self, size: usize) -> Result<Memory<ARef<pci::Device>>> {
-        Memory::new(self.dev.into(), size)
+        // SAFETY: By the type invariant the device is bound, and has a pool.
+        unsafe { Memory::new(self.dev.into(), size) }
     }
 }
 
@@ -208,33 +214,48 @@ fn stat(dev: &pci::Device<Bound>, name: &CStr) -> Result<u64> {
 ///
 /// # Invariants
 ///
-/// `region` is the kernel address and the size, whole pages, of memory that `pci_alloc_p2pmem()`
-/// took out of `dev`'s pool and that was not freed.
+/// `addr` is the kernel address and `size` the size, whole pages and not 0, of memory that
+/// `pci_alloc_p2pmem()` took out of `dev`'s pool and that was not freed.
 #[doc(alias = "pci_free_p2pmem")]
 pub struct Memory<D: Holder> {
     dev: D,
-    region: MmioRaw<Region>,
+    addr: NonNull<c_void>,
+    size: usize,
 }
 
+// SAFETY: The memory belongs to no thread, and can be freed on any; `D` is `Send`.
+unsafe impl<D: Holder> Send for Memory<D> {}
+
+// SAFETY: Through a shared reference the address and the size can be read, which do not change, and
+// the memory be accessed with io accessors, which may race with each other as they may with devices.
+unsafe impl<D: Holder> Sync for Memory<D> {}
+
 impl<D: Holder> Memory<D> {
+    /// # Safety
+    ///
+    /// `dev` must be bound, and have a pool.
     #[inline]
-    fn new(dev: D, size: usize) -> Result<Self> {
+    unsafe fn new(dev: D, size: usize) -> Result<Self> {
         if size == 0 {
             return Err(EINVAL);
         }
         let size = page_align(size).ok_or(EINVAL)?;
-        let addr = alloc(&dev, size)?;
-        // Does not fail: whole pages are a multiple of four bytes, and aligned to as many.
-        let region = MmioRaw::new_region(addr.addr().get(), size)?;
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. It has a pool, by the safety
+        // requirement.
+        let addr = unsafe { bindings::pci_alloc_p2pmem(raw::pci_dev(&*dev), size) };
 
-        // INVARIANT: `alloc()` just took `size` bytes, whole pages, out of the pool of `dev`.
-        Ok(Self { dev, region })
+        // INVARIANT: The function took `size` bytes, whole pages, out of the pool of `dev`.
+        Ok(Self {
+            dev,
+            addr: NonNull::new(addr).ok_or(ENOMEM)?,
+            size,
+        })
     }
 
     /// Size in bytes: what was asked for, rounded up to whole pages.
     #[inline]
     pub fn size(&self) -> usize {
-        self.region.size()
+        self.size
     }
 
     /// The device that provides the memory.
@@ -263,18 +284,24 @@ impl<D: Holder> Memory<D> {
     /// bytes from the start of the memory.
     #[inline]
     pub fn io(&self) -> Mmio<'_, Region> {
-        // SAFETY: By the type invariant the memory is page aligned, and mapped uncached by
-        // `memremap_pages()`. It stays so while `self` is borrowed: it is not freed before, and
-        // pages that are allocated are not unmapped (see the lifetime argument in the crate's
-        // documentation).
-        unsafe { Mmio::from_raw(self.region) }
+        // SAFETY: By the type invariant the memory consists of whole pages, and its address is that
+        // of a page: both are multiples of what a `Region` is aligned to, and the size of its
+        // minimum.
+        let region =
+            unsafe { MmioRaw::new_region(self.addr.addr().get(), self.size).unwrap_unchecked() };
+
+        // SAFETY: By the type invariant the memory is mapped uncached by `memremap_pages()`. It
+        // stays so while `self` is borrowed: it is not freed before, and pages that are allocated
+        // are not unmapped (see the lifetime argument in the crate's documentation).
+        unsafe { Mmio::from_raw(region) }
     }
 
     /// Takes it apart, without giving the memory back: the device, the kernel address of the first
     /// byte, and the size.
     pub(crate) fn into_raw(self) -> (D, *mut c_void, usize) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not dropped, and this field of it not used any more.
+        // SAFETY: The field is valid for reading. `this` is never dropped, and its `dev` is not read
+        // once more, so there is one owner of what it refers to.
         let dev = unsafe { core::ptr::read(&this.dev) };
 
         (dev, this.as_ptr(), this.size())
@@ -283,8 +310,7 @@ impl<D: Holder> Memory<D> {
     /// Kernel address of the first byte.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut c_void {
-        // The pages have `struct page`s and a linear mapping: their addresses are exposed.
-        core::ptr::with_exposed_provenance_mut(self.region.addr())
+        self.addr.as_ptr()
     }
 }
 
@@ -296,14 +322,4 @@ impl<D: Holder> Drop for Memory<D> {
         // it came back (see the lifetime argument in the crate's documentation).
         unsafe { bindings::pci_free_p2pmem(raw::pci_dev(&*self.dev), self.as_ptr(), self.size()) };
     }
-}
-
-/// `pci_alloc_p2pmem()` for a `size` of whole pages.
-#[inline]
-fn alloc(dev: &pci::Device, size: usize) -> Result<NonNull<c_void>> {
-    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which has a pool: a `Pool` is what
-    // this is called through.
-    let addr = unsafe { bindings::pci_alloc_p2pmem(raw::pci_dev(dev), size) };
-
-    NonNull::new(addr).ok_or(ENOMEM)
 }

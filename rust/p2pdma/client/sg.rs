@@ -72,7 +72,8 @@ impl<'a> Pool<'a> {
     #[doc(alias = "pci_p2pmem_alloc_sgl")]
     #[inline]
     pub fn alloc_sgl(&self, length: u32) -> Result<SgTable<&'a pci::Device>> {
-        SgTable::new(self.device(), length)
+        // SAFETY: A `Pool` is that of a device that is bound, and has one.
+        unsafe { SgTable::new(self.device(), length) }
     }
 
     /// The same, holding a counted reference to the provider; see
@@ -83,7 +84,8 @@ impl<'a> Pool<'a> {
     /// As [`Self::alloc_sgl()`].
     #[inline]
     pub fn alloc_sgl_owned(&self, length: u32) -> Result<SgTable<ARef<pci::Device>>> {
-        SgTable::new(self.device().into(), length)
+        // SAFETY: A `Pool` is that of a device that is bound, and has one.
+        unsafe { SgTable::new(self.device().into(), length) }
     }
 }
 
@@ -94,9 +96,11 @@ impl<'a> Pool<'a> {
 ///
 /// # Invariants
 ///
-/// `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
-/// `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed. It is not DMA mapped, except within
-/// a [`MappedSgTable`] or a [`ManagedSgTable`].
+/// - `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
+///   `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed.
+/// - It is not DMA mapped, except within a [`MappedSgTable`] or a [`ManagedSgTable`]. Where it is
+///   not, its entries hold nothing of an earlier mapping: code of the kernel (`__invalidate_sg()`)
+///   takes what is there for its own.
 #[doc(alias = "pci_p2pmem_free_sgl")]
 pub struct SgTable<D: Holder> {
     dev: D,
@@ -112,22 +116,31 @@ unsafe impl<D: Holder> Send for SgTable<D> {}
 unsafe impl<D: Holder> Sync for SgTable<D> {}
 
 impl<D: Holder> SgTable<D> {
+    /// # Safety
+    ///
+    /// `dev` must be bound, and have a pool.
     #[inline]
-    fn new(dev: D, length: u32) -> Result<Self> {
+    unsafe fn new(dev: D, length: u32) -> Result<Self> {
         if length == 0 || length % 4 != 0 {
             return Err(EINVAL);
         }
 
         let mut nents = 0;
-        let sgl = alloc_sgl(&dev, &mut nents, length)?;
-        let table = bindings::sg_table {
-            sgl: sgl.as_ptr(),
-            nents,
-            orig_nents: nents,
-        };
+        // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which has a pool by the safety
+        // requirement, and `nents` is valid for writing.
+        let sgl =
+            unsafe { bindings::pci_p2pmem_alloc_sgl(raw::pci_dev(&*dev), &mut nents, length) };
+        let sgl = NonNull::new(sgl).ok_or(ENOMEM)?;
 
-        // INVARIANT: Made just now by `alloc_sgl()`; not mapped.
-        Ok(Self { dev, table })
+        // INVARIANT: Made just now; not mapped.
+        Ok(Self {
+            dev,
+            table: bindings::sg_table {
+                sgl: sgl.as_ptr(),
+                nents,
+                orig_nents: nents,
+            },
+        })
     }
 
     /// A list of several pieces of memory of one pool, each an entry. What holds the pieces may be
@@ -290,6 +303,12 @@ impl<D: Holder> SgTable<D> {
     ///   [`distance()`](crate::orchestrator::distance::distance) with [`Report::Verbose`] tells.
     /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client
     ///   takes (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
+    /// - [`ERANGE`] if the memory lies beyond the addresses that the client's DMA mask covers, and no
+    ///   IOMMU translates for it. The kernel would warn, or copy the memory with the CPU, or hand out
+    ///   an address that the client cannot use.
+    /// - [`EOPNOTSUPP`] if the client's DMA operations do not know peer-to-peer memory
+    ///   (`dma_pci_p2pdma_supported()`), or if its DMA goes through bounce buffers, as that of
+    ///   untrusted devices: the kernel does not ask there whether the pair is supported.
     /// - [`ENOMEM`], [`EIO`], [`EINVAL`] as `dma_map_sgtable()`.
     ///
     /// [`Report::Verbose`]: crate::orchestrator::distance::Report::Verbose
@@ -309,38 +328,98 @@ impl<D: Holder> SgTable<D> {
         client: Client<'a>,
         dir: DataDirection,
     ) -> Result<MappedSgTable<'a, D>, NotMapped<D>> {
-        let client = client.bound();
+        let dev = client.bound();
 
-        match self.dma_map(client, dir) {
-            // INVARIANT: Mapped just now.
-            Ok(()) => Ok(MappedSgTable {
-                table: ManuallyDrop::new(self),
-                client,
-                dir,
-            }),
-            Err(error) => Err(NotMapped { error, table: self }),
-        }
-    }
-
-    /// `dma_map_sgtable()`. After that the list must not be dropped before it is unmapped.
-    fn dma_map(&mut self, client: &Device<Bound>, dir: DataDirection) -> Result {
-        if matches!(dir, DataDirection::None) {
-            return Err(EINVAL);
-        }
-
-        // SAFETY: `raw::device()` returns a valid `struct device`.
-        let max = unsafe { helpers::p2pdma_helper_dma_max_seg_size(raw::device(client)) };
-        if self.raw_entries().any(|(_, _, len)| len > max) {
-            return Err(EINVAL);
+        if let Err(error) = self.check(client, dir) {
+            return Err(NotMapped { error, table: self });
         }
 
         // SAFETY:
         // - `raw::device()` returns a valid `struct device`, which is bound to a driver, and has a
         //   DMA mask, as every PCI device: without one nothing would be mapped, and no error said.
         // - `self.table` is a valid list by the type invariant, and not mapped.
-        to_result(unsafe {
-            bindings::dma_map_sgtable(raw::device(client), &mut self.table, dir.into(), 0)
-        })
+        let mapped = to_result(unsafe {
+            bindings::dma_map_sgtable(raw::device(dev), &mut self.table, dir.into(), 0)
+        });
+        if let Err(error) = mapped {
+            self.forget_dma();
+            return Err(NotMapped { error, table: self });
+        }
+
+        // INVARIANT: Mapped just now.
+        let mapped = MappedSgTable {
+            table: ManuallyDrop::new(self),
+            client: dev,
+            dir,
+        };
+        match mapped.table.check_mapped(client) {
+            Ok(()) => Ok(mapped),
+            Err(error) => Err(NotMapped {
+                error,
+                table: mapped.unmap(),
+            }),
+        }
+    }
+
+    /// What `dma_map_sgtable()` does not refuse, though it cannot do it: see the errors of
+    /// [`Self::map()`].
+    fn check(&self, client: Client<'_>, dir: DataDirection) -> Result {
+        if matches!(dir, DataDirection::None) {
+            return Err(EINVAL);
+        }
+
+        let dma = client.dma()?;
+
+        for entry in self.entries() {
+            // SAFETY: The entry is valid while `self` is borrowed.
+            let (phys, len) = unsafe {
+                (
+                    helpers::p2pdma_helper_sg_phys(entry.as_ptr()),
+                    (*entry.as_ptr()).length,
+                )
+            };
+
+            if len > dma.max_segment {
+                return Err(EINVAL);
+            }
+            if !dma.reaches_phys(phys, len) {
+                return Err(ERANGE);
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be told of a mapping only when it is there.
+    fn check_mapped(&self, client: Client<'_>) -> Result {
+        let dma = client.dma()?;
+
+        // CAST: `unsigned int` to `usize`.
+        for entry in self.entries().take(self.table.nents as usize) {
+            // SAFETY: The entry is valid while `self` is borrowed, and mapped.
+            let (swiotlb, bus, address, len) = unsafe {
+                (
+                    helpers::p2pdma_helper_sg_is_swiotlb(entry.as_ptr()),
+                    helpers::p2pdma_helper_sg_is_bus_address(entry.as_ptr()),
+                    (*entry.as_ptr()).dma_address,
+                    helpers::p2pdma_helper_sg_dma_len(entry.as_ptr()),
+                )
+            };
+
+            if swiotlb {
+                return Err(EOPNOTSUPP);
+            }
+            if bus && !dma.reaches(address, len) {
+                return Err(ERANGE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a mapping, or the attempt, has left in the entries.
+    fn forget_dma(&mut self) {
+        // SAFETY: The list is valid, with that many entries, and not mapped.
+        unsafe { helpers::p2pdma_helper_sg_forget_dma(self.table.sgl, self.table.orig_nents) };
+        self.table.nents = self.table.orig_nents;
     }
 }
 
@@ -392,7 +471,10 @@ impl<'a> MappedSgTable<'a, ARef<pci::Device>> {
         Devres::new(
             client,
             pin_init::init_scope(|| {
-                Ok::<_, Error>(mapped.take().map(ManagedSgTable::new).ok_or(ENOMEM))
+                // SAFETY: This is put into a `Devres` of the client.
+                let managed = |mapped| unsafe { ManagedSgTable::new(mapped) };
+
+                Ok::<_, Error>(mapped.take().map(managed).ok_or(ENOMEM))
             }),
         )
         .map_err(|error| NotManaged { error, mapped })
@@ -429,13 +511,17 @@ unsafe impl Send for ManagedSgTable {}
 unsafe impl Sync for ManagedSgTable {}
 
 impl ManagedSgTable {
-    /// To be put into a `Devres` of the client, which drops it before the client is unbound.
-    fn new(mapped: MappedSgTable<'_, ARef<pci::Device>>) -> Self {
+    /// # Safety
+    ///
+    /// It must be put into a `Devres` of the client, which drops it before the client is unbound.
+    unsafe fn new(mapped: MappedSgTable<'_, ARef<pci::Device>>) -> Self {
         let mut mapped = ManuallyDrop::new(mapped);
 
-        // INVARIANT: Mapped, as it was; the client is bound now, and until this is dropped.
+        // INVARIANT: Mapped, as it was; the client is bound now, and until this is dropped, by the
+        // safety requirement.
         Self {
-            // SAFETY: `mapped` is not dropped, and its table not used any more.
+            // SAFETY: `mapped` is not dropped, and goes out of scope here: nobody takes the table
+            // out again.
             table: ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut mapped.table) }),
             client: mapped.client.into(),
             dir: mapped.dir,
@@ -467,7 +553,7 @@ impl Drop for ManagedSgTable {
         // SAFETY: By the type invariant the table is mapped for this client in this direction, and
         // the client is bound.
         unsafe { bindings::dma_unmap_sgtable(client, &mut self.table.table, self.dir.into(), 0) };
-        // SAFETY: Not used any more.
+        // SAFETY: `self` is being dropped, so the field is neither dropped nor used once more.
         unsafe { ManuallyDrop::drop(&mut self.table) };
     }
 }
@@ -480,19 +566,6 @@ impl<D: Holder> Drop for SgTable<D> {
         // allocated (see the lifetime argument in the crate's documentation).
         unsafe { bindings::pci_p2pmem_free_sgl(raw::pci_dev(&*self.dev), self.table.sgl) };
     }
-}
-
-/// `pci_p2pmem_alloc_sgl()`.
-#[inline]
-fn alloc_sgl(
-    dev: &pci::Device,
-    nents: &mut c_uint,
-    length: u32,
-) -> Result<NonNull<bindings::scatterlist>> {
-    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, and `nents` is written only.
-    let sgl = unsafe { bindings::pci_p2pmem_alloc_sgl(raw::pci_dev(dev), nents, length) };
-
-    NonNull::new(sgl).ok_or(ENOMEM)
 }
 
 /// Iterator over the io accessors of a scatterlist's entries; see [`SgTable::segments()`].
@@ -575,17 +648,26 @@ impl<D: Holder> MappedSgTable<'_, D> {
     pub fn unmap(self) -> SgTable<D> {
         let mut this = ManuallyDrop::new(self);
 
-        this.end();
-        // SAFETY: `this` is not dropped, and not used any more.
-        unsafe { ManuallyDrop::take(&mut this.table) }
+        // SAFETY: It is mapped, by the type invariant. `this` is not dropped, so this is not done
+        // once more.
+        unsafe { this.end() };
+        // SAFETY: `this` is not dropped, and goes out of scope here: nobody takes it out again.
+        let mut table = unsafe { ManuallyDrop::take(&mut this.table) };
+
+        table.forget_dma();
+        table
     }
 
-    /// Ends the mapping. To be called once, before the table is taken out.
-    fn end(&mut self) {
+    /// Ends the mapping.
+    ///
+    /// # Safety
+    ///
+    /// The table must be mapped, and `self` must only be dropped, or taken apart, after that.
+    unsafe fn end(&mut self) {
         let table = &mut self.table.table;
 
-        // SAFETY: By the type invariant the table is mapped for this client in this direction. The
-        // client is bound, as when it was mapped.
+        // SAFETY: By the safety requirement the table is mapped; by the type invariant for this
+        // client and in this direction. The client is bound, as when it was mapped.
         unsafe { bindings::dma_unmap_sgtable(raw::device(self.client), table, self.dir.into(), 0) };
     }
 }
@@ -604,8 +686,9 @@ impl<D: Holder> Deref for MappedSgTable<'_, D> {
 
 impl<D: Holder> Drop for MappedSgTable<'_, D> {
     fn drop(&mut self) {
-        self.end();
-        // SAFETY: Not used any more.
+        // SAFETY: Whoever ended the mapping before forgot `self`, so it is mapped.
+        unsafe { self.end() };
+        // SAFETY: `self` is being dropped, so the field is neither dropped nor used once more.
         unsafe { ManuallyDrop::drop(&mut self.table) };
     }
 }

@@ -123,9 +123,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// `dev` has published memory: the caller's part of the type's invariant.
-    pub(crate) fn new(dev: ARef<pci::Device>) -> Self {
-        // INVARIANT: By the condition above.
+    /// # Safety
+    ///
+    /// `dev` must have had published memory just now.
+    pub(crate) unsafe fn new(dev: ARef<pci::Device>) -> Self {
+        // INVARIANT: By the safety requirement.
         Self { dev }
     }
 
@@ -162,8 +164,8 @@ pub fn find_many(clients: &[&device::Device]) -> Result<Found> {
     // `pci::Device` is a transparent wrapper of `struct pci_dev`.
     let dev = unsafe { ARef::from_raw(pdev.cast()) };
 
-    // `pci_p2pmem_find_many()` looks at published memory only.
-    Ok(Found::new(dev))
+    // SAFETY: `pci_p2pmem_find_many()` looks at published memory only.
+    Ok(unsafe { Found::new(dev) })
 }
 
 /// Finds the published provider that is nearest to `client`.

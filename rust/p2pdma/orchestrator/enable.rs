@@ -58,7 +58,8 @@ impl Enable {
             (false, _) => Self::Off,
             (true, None) => Self::Auto,
             // SAFETY: The device was returned with a reference taken, which passes to the `ARef`.
-            (true, Some(dev)) => Self::Provider(Found::new(unsafe { ARef::from_raw(dev.cast()) })),
+            // `pci_p2pdma_enable_store()` accepts devices with published memory only.
+            (true, Some(dev)) => Self::Provider(unsafe { Found::new(ARef::from_raw(dev.cast())) }),
         })
     }
 

@@ -208,7 +208,9 @@ impl<'bound> Provider<'bound> {
     /// What is allocated from it is tied to `'bound`, so that it can be kept beside `self` in the
     /// driver's private data, and is freed before the pages go.
     pub fn pool(&self) -> Pool<'bound> {
-        Pool::registered(self.dev)
+        // SAFETY: By the type invariant memory of the device was registered, for as long as it is
+        // bound.
+        unsafe { Pool::registered(self.dev) }
     }
 
     /// A handle that publishes the memory, or withdraws it, for as long as the device is bound: for
