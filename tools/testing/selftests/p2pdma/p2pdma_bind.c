@@ -416,7 +416,7 @@ TEST_F(bind, remove_device)
 	ASSERT_NE(MAP_FAILED, (void *)map);
 
 	snprintf(path, sizeof(path), "%s/remove", self->t.device);
-	ASSERT_EQ(0, p2p_sysfs_write(path, "1"))
+	ASSERT_EQ(0, p2p_sysfs_write_limited(path, "1"))
 		TH_LOG("%s: %s", path, strerror(errno));
 	EXPECT_ERRNO(ENOENT, access(self->t.device, F_OK));
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, &value));

@@ -605,7 +605,7 @@ static int device_write(const char *bdf, const char *file, const char *value)
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, file);
-	return p2p_sysfs_write(path, value);
+	return p2p_sysfs_write_limited(path, value);
 }
 
 /* All that this PCI function is for the tests, is there. */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -35,6 +36,9 @@
 #define SYS_PCI		"/sys/bus/pci/devices"
 
 struct p2p_world p2p;
+
+/* A driver did not let go of its device: shared by all tests of the program. */
+static volatile bool *p2p_stuck;
 
 /* ---- sysfs ------------------------------------------------------------- */
 
@@ -169,6 +173,78 @@ int p2p_sysfs_write(const char *path, const char *value)
 	return n == (ssize_t)len ? 0 : -1;
 }
 
+/*
+ * How long a driver may take to be bound or unbound, times p2p_patience():
+ * shorter than the harness's limit for a test.
+ */
+#define DRIVER_S	20
+
+struct limited {
+	const char *path, *value;
+	int error;
+};
+
+static int limited_write(void *arg)
+{
+	struct limited *l = arg;
+
+	if (p2p_sysfs_write(l->path, l->value))
+		l->error = errno;
+	return 0;
+}
+
+/*
+ * p2p_sysfs_write() for what may wait for ever, and cannot be killed then: for a
+ * driver to let go of its device. It is a task of its own that waits, so that
+ * whoever asked can go on, with ETIMEDOUT. The task shares the memory, as a
+ * mapping of the pool would count twice otherwise. Afterwards nobody waits for
+ * a driver any more.
+ */
+int p2p_sysfs_write_limited(const char *path, const char *value)
+{
+	const struct timespec pause = { .tv_nsec = 500000 };
+	const double limit = DRIVER_S * p2p_patience();
+	const size_t size = 64 << 10;
+	struct timespec start, now;
+	struct limited *l;
+	int status = 0;
+	char *stack;
+	pid_t pid;
+
+	if (p2p_stuck && *p2p_stuck) {
+		errno = ETIMEDOUT;
+		return -1;
+	}
+	l = malloc(sizeof(*l));
+	stack = malloc(size);
+	if (!l || !stack)
+		ksft_exit_fail_msg("out of memory\n");
+	*l = (struct limited){ .path = path, .value = value };
+	pid = clone(limited_write, stack + size, CLONE_VM | CLONE_FILES | SIGCHLD,
+		    l);
+	if (pid < 0)
+		ksft_exit_fail_perror("clone");
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while (!waitpid(pid, &status, WNOHANG)) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec - start.tv_sec +
+		    (now.tv_nsec - start.tv_nsec) / 1e9 >= limit) {
+			ksft_print_msg("%s to %s: no end of it after %.0f s\n",
+				       value, path, limit);
+			if (p2p_stuck)
+				*p2p_stuck = true;
+			/* the task still needs its memory */
+			errno = ETIMEDOUT;
+			return -1;
+		}
+		nanosleep(&pause, NULL);
+	}
+	errno = status ? EINTR : l->error;
+	free(stack);
+	free(l);
+	return errno ? -1 : 0;
+}
+
 /* ---- discovery --------------------------------------------------------- */
 
 /* A whole PCI address, such as 0000:03:00.0 */
@@ -278,7 +354,7 @@ int p2p_driver_write(const char *driver, const char *file, const char *bdf)
 
 	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver,
 		 file);
-	return p2p_sysfs_write(path, bdf);
+	return p2p_sysfs_write_limited(path, bdf);
 }
 
 /* Bind a provider to the driver that it had: 0, or -1 and errno. */
@@ -750,6 +826,10 @@ void p2p_discover(void)
 	p2p.seed &= 0xffff;
 	p2p.corrupt = corrupt && strcmp(corrupt, "0");
 
+	p2p_stuck = mmap(NULL, sizeof(*p2p_stuck), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (p2p_stuck == MAP_FAILED)
+		ksft_exit_fail_perror("mmap");
 	find_providers();
 	find_clients();
 

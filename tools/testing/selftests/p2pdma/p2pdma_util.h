@@ -119,6 +119,7 @@ double p2p_patience(void);
 
 /* sysfs */
 int p2p_sysfs_write(const char *path, const char *value);
+int p2p_sysfs_write_limited(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);
 int p2p_bind(const struct p2p_provider *provider);
 int p2p_unbind(const struct p2p_provider *provider);
