@@ -38,7 +38,7 @@
 struct p2p_world p2p;
 
 /* A driver did not let go of its device: shared by all tests of the program. */
-static volatile bool *p2p_stuck;
+static bool *p2p_stuck;
 
 /* ---- sysfs ------------------------------------------------------------- */
 
@@ -211,7 +211,7 @@ int p2p_sysfs_write_limited(const char *path, const char *value)
 	char *stack;
 	pid_t pid;
 
-	if (p2p_stuck && *p2p_stuck) {
+	if (p2p_stuck && __atomic_load_n(p2p_stuck, __ATOMIC_RELAXED)) {
 		errno = ETIMEDOUT;
 		return -1;
 	}
@@ -232,7 +232,8 @@ int p2p_sysfs_write_limited(const char *path, const char *value)
 			ksft_print_msg("%s to %s: no end of it after %.0f s\n",
 				       value, path, limit);
 			if (p2p_stuck)
-				*p2p_stuck = true;
+				__atomic_store_n(p2p_stuck, true,
+						 __ATOMIC_RELAXED);
 			/* the task still needs its memory */
 			errno = ETIMEDOUT;
 			return -1;
