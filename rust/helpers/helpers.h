@@ -39,6 +39,16 @@ void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
 			      unsigned int len);
 struct page *p2pdma_helper_sg_page(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
+struct p2pdma_listener;
+typedef void (*p2pdma_listener_call)(void *data, unsigned long event,
+				     struct pci_dev *pdev);
+typedef void (*p2pdma_listener_release)(void *data);
+
+struct p2pdma_listener *p2pdma_helper_listen(p2pdma_listener_call call,
+					     p2pdma_listener_release release,
+					     void *data);
+void p2pdma_helper_unlisten(struct p2pdma_listener *listener);
+
 bool p2pdma_helper_sg_is_swiotlb(struct scatterlist *sg);
 unsigned int p2pdma_helper_sg_dma_len(struct scatterlist *sg);
 phys_addr_t p2pdma_helper_sg_phys(struct scatterlist *sg);

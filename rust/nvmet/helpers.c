@@ -96,12 +96,3 @@ void *p2pdma_nvmet_helper_sg_virt(struct scatterlist *sg)
 	return sg_virt(sg);
 }
 
-int p2pdma_nvmet_helper_watch(struct notifier_block *nb)
-{
-	return bus_register_notifier(&pci_bus_type, nb);
-}
-
-void p2pdma_nvmet_helper_unwatch(struct notifier_block *nb)
-{
-	bus_unregister_notifier(&pci_bus_type, nb);
-}

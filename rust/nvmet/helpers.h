@@ -35,7 +35,4 @@ struct page *p2pdma_nvmet_helper_sg_page(struct scatterlist *sg,
 					 unsigned int nth);
 void *p2pdma_nvmet_helper_sg_virt(struct scatterlist *sg);
 
-int p2pdma_nvmet_helper_watch(struct notifier_block *nb);
-void p2pdma_nvmet_helper_unwatch(struct notifier_block *nb);
-
 #endif /* _P2PDMA_NVMET_HELPERS_H */

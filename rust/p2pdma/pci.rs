@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI functions as such: by [address](devices), [kept bound](bound), and with
+//! PCI functions as such: by [address](devices), [kept bound](bound), [watched](notifier), and with
 //! [attributes](sysfs) in sysfs. Nothing here knows of peer-to-peer DMA.
 
 mod address;
 pub mod bound;
 pub mod devices;
+pub mod notifier;
 pub mod sysfs;

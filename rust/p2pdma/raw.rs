@@ -23,16 +23,13 @@ pub(crate) fn pci_dev<Ctx: device::DeviceContext>(
     core::ptr::from_ref(dev).cast_mut().cast()
 }
 
-/// The `pci::Device` that a `struct device` of the PCI bus is part of.
+/// The `pci::Device` of a `struct pci_dev`.
 ///
 /// # Safety
 ///
-/// `dev` must be a `struct device` on `pci_bus_type`, on which a reference is held for `'a`.
+/// `pdev` must be valid for `'a`: a reference is held on it.
 #[inline]
-pub(crate) unsafe fn pci_dev_of<'a>(dev: *mut bindings::device) -> &'a pci::Device {
-    // SAFETY: By the safety requirement `dev` is the field of a `struct pci_dev`.
-    let pdev = unsafe { kernel::container_of!(dev, bindings::pci_dev, dev) };
-
+pub(crate) unsafe fn pci_device<'a>(pdev: *mut bindings::pci_dev) -> &'a pci::Device {
     // SAFETY: Valid for `'a` by the safety requirement.
     // CAST: `pci::Device` is a transparent wrapper of `struct pci_dev`.
     unsafe { &*pdev.cast() }

@@ -32,7 +32,7 @@ impl Events for Cache {
 }
 
 /// To be kept in what lasts as long as the orchestrator, such as its module's data.
-pub fn watch() -> impl PinInit<Watch<Cache>, Error> {
+pub fn watch() -> Result<Watch<Cache>> {
     Watch::new(pin_init!(Cache {
         kept <- new_mutex!(KVec::new()),
     }))

@@ -18,15 +18,17 @@
 //! ```
 
 use crate::{
-    provider,
-    raw, //
+    pci::notifier::{
+        Event,
+        Listener,
+        Listening, //
+    },
+    provider, //
 };
 use kernel::{
-    bindings,
-    error::to_result,
     pci,
     prelude::*,
-    types::Opaque, //
+    sync::Arc, //
 };
 
 /// What an orchestrator does when drivers are unbound from providers.
@@ -34,7 +36,8 @@ use kernel::{
 /// Both functions may sleep. They run in the thread that binds, unbinds or removes the device,
 /// mostly with its lock held: what they wait for must not wait for that lock.
 ///
-/// Nothing is borrowed (`'static`): a [`Watch`] that is leaked goes on calling them.
+/// Nothing is borrowed (`'static`): a [`Watch`] that is leaked goes on calling them, as long as the
+/// module is there that they are part of.
 pub trait Events: Send + Sync + 'static {
     /// The driver of `dev`, which is set up as a provider, is about to be unbound; or its `probe()`
     /// failed after it had registered the memory, which user space may have mapped and pinned by
@@ -55,113 +58,69 @@ pub trait Events: Send + Sync + 'static {
     fn gone(&self, dev: &pci::Device);
 }
 
-/// Calls the functions of `T` for as long as it exists.
+/// Calls the functions of `T` for as long as it exists. It may be made and dropped anywhere, also in
+/// these functions. A call that is under way when it is dropped goes on, and keeps what is told.
 ///
-/// What is made while a driver is being unbound is not told that this one is going. So whoever
-/// makes one for each of its users, as they come, needs one more that is older than all of them,
-/// and tells which drivers are going. Those that are older are called first.
+/// What is made while a driver is being unbound is not told that this one is going. So whoever makes
+/// one for each of its users, as they come, needs one more that is older than all of them, and tells
+/// which drivers are going. Those that are older are called first.
+///
+/// It can be leaked: see [`Listening`].
 ///
 /// C: `bus_register_notifier()` on `pci_bus_type`.
-///
-/// # Invariants
-///
-/// `block` is registered with `pci_bus_type`, and its callback is `notify()`.
-#[pin_data(PinnedDrop)]
 pub struct Watch<T: Events> {
-    #[pin]
-    block: Opaque<bindings::notifier_block>,
+    // Dropped first, so that who watches is not told any more once its owner has let it go.
+    _listening: Listening,
+    told: Arc<Told<T>>,
+}
+
+/// What the bus tells, as far as it matters to orchestrators.
+#[pin_data]
+struct Told<T> {
     #[pin]
     events: T,
 }
 
-// SAFETY: A notifier can be unregistered on any thread, and `T` is `Send`.
-unsafe impl<T: Events> Send for Watch<T> {}
-
-// SAFETY: Through a shared reference only `events` can be reached, and `T` is `Sync`.
-unsafe impl<T: Events> Sync for Watch<T> {}
+impl<T: Events> Listener for Told<T> {
+    fn notify(&self, event: Event, dev: &pci::Device) {
+        match event {
+            // Both come before managed resources are released.
+            Event::Unbind | Event::NotBound if provider::provides(dev) => self.events.going(dev),
+            // After `NotBound` there is no `Unbound`. A driver is bound only to a device that has no
+            // managed resources.
+            Event::Unbound | Event::Bind | Event::Removed => self.events.gone(dev),
+            Event::Unbind | Event::NotBound | Event::Remove => (),
+        }
+    }
+}
 
 impl<T: Events> Watch<T> {
     /// Starts watching. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOMEM`].
+    /// - What the initializer returns.
     #[doc(alias = "bus_register_notifier")]
-    pub fn new<E>(events: impl PinInit<T, E>) -> impl PinInit<Self, Error>
+    pub fn new<E>(events: impl PinInit<T, E>) -> Result<Self>
     where
         Error: From<E>,
     {
-        try_pin_init!(Self {
-            // First, because it may be called as soon as the notifier is registered.
-            events <- events,
-            block <- Opaque::try_ffi_init(|slot: *mut bindings::notifier_block| {
-                let block = bindings::notifier_block {
-                    notifier_call: Some(Self::notify),
-                    ..pin_init::zeroed()
-                };
+        let told = Arc::pin_init::<Error>(
+            try_pin_init!(Told {
+                events <- events,
+            }? Error),
+            GFP_KERNEL,
+        )?;
 
-                // SAFETY: `slot` is valid for writing.
-                unsafe { slot.write(block) };
-                // INVARIANT: Registered here.
-                // SAFETY: The bus exists for as long as the kernel runs. The block is initialized,
-                // and stays where it is until it is unregistered when `self` is dropped.
-                to_result(unsafe {
-                    bindings::bus_register_notifier(&raw const bindings::pci_bus_type, slot)
-                })
-            }),
+        Ok(Self {
+            _listening: Listening::new(told.clone())?,
+            told,
         })
-    }
-
-    /// # Safety
-    ///
-    /// `block` must be that of a `Watch<T>`, and `data` a `struct device` of `pci_bus_type`.
-    unsafe extern "C" fn notify(
-        block: *mut bindings::notifier_block,
-        event: c_ulong,
-        data: *mut c_void,
-    ) -> c_int {
-        // SAFETY: `block` is the field of a `Watch<T>` by the safety requirement. `Opaque` is a
-        // transparent wrapper.
-        let this =
-            unsafe { kernel::container_of!(Opaque::cast_from(block).cast_mut(), Self, block) };
-        // SAFETY: The `Watch` exists: it unregisters the notifier, which waits for this function,
-        // before it goes, and what is pinned and leaked stays where it is. `events`, which borrows
-        // nothing, was initialized before the notifier was registered.
-        let events = unsafe { &(*this).events };
-        // SAFETY: `data` is a `struct device` that is part of a `struct pci_dev`, by the safety
-        // requirement; whoever notifies holds a reference to it.
-        let dev = unsafe { raw::pci_dev_of(data.cast()) };
-
-        // CAST: Small positive constants.
-        match event as bindings::bus_notifier_event {
-            // Both come before managed resources are released.
-            bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER
-            | bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND
-                if provider::provides(dev) =>
-            {
-                events.going(dev)
-            }
-            // After `DRIVER_NOT_BOUND` there is no `UNBOUND_DRIVER`. A driver is bound only to a
-            // device that has no managed resources.
-            bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER
-            | bindings::bus_notifier_event_BUS_NOTIFY_BIND_DRIVER
-            | bindings::bus_notifier_event_BUS_NOTIFY_REMOVED_DEVICE => events.gone(dev),
-            _ => (),
-        }
-
-        // CAST: NOTIFY_DONE is 0.
-        bindings::NOTIFY_DONE as c_int
     }
 
     /// Who is told.
     pub fn events(&self) -> &T {
-        &self.events
-    }
-}
-
-#[pinned_drop]
-impl<T: Events> PinnedDrop for Watch<T> {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant the block is registered with this bus. The function waits
-        // for callbacks that are running.
-        unsafe {
-            bindings::bus_unregister_notifier(&raw const bindings::pci_bus_type, self.block.get())
-        };
+        &self.told.events
     }
 }

@@ -82,8 +82,7 @@ impl Transport for TestTransport {
 struct NvmetModule {
     #[pin]
     device: MiscDeviceRegistration<Host>,
-    #[pin]
-    watch: Watch<Table>,
+    _watch: Watch,
     registration: Registration<TestTransport>,
 }
 
@@ -103,7 +102,7 @@ impl kernel::InPlaceModule for NvmetModule {
                     }
                 })?
             },
-            watch <- Watch::new(table.map_err(|_| ENOMEM)?),
+            _watch: Watch::new(table.map_err(|_| ENOMEM)?)?,
             device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"p2pdma_nvmet",
             }),

@@ -65,7 +65,6 @@ struct TestModule {
     driver: Registration<pci::Adapter<driver::TestDriver>>,
     #[pin]
     failing: Registration<pci::Adapter<driver::FailingDriver>>,
-    #[pin]
     going: Watch<going::List>,
 }
 
@@ -73,7 +72,7 @@ impl kernel::InPlaceModule for TestModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // First: whoever opens the device relies on it, and is told later than it is.
-            going <- Watch::new(going::List::new()),
+            going: Watch::new(going::List::new())?,
             device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"p2pdma_test",
             }),

@@ -51,7 +51,6 @@ use p2pdma::{
 #[pin_data]
 pub(crate) struct Session {
     device: ARef<Device>,
-    #[pin]
     watch: Watch<Objects>,
 }
 
@@ -60,9 +59,9 @@ impl Session {
     pub(crate) fn new(device: ARef<Device>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             device,
-            watch <- Watch::new(pin_init!(Objects {
+            watch: Watch::new(pin_init!(Objects {
                 table <- new_mutex!(Table::default()),
-            })),
+            }))?,
         })
     }
 

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The PCI bus tells one notifier of this module when drivers are bound and
+ * unbound, and this tells all that asked: see rust/p2pdma/pci/notifier.rs. It
+ * differs from bus_register_notifier() in what it forgives:
+ *
+ * - Who listens may add and remove listeners, itself included, while it is
+ *   called: no lock is held then.
+ * - A listener that nobody removes goes with the module that its code is in.
+ */
+
+#include <linux/delay.h>
+#include <linux/device/bus.h>
+#include <linux/export.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/notifier.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+
+#include "helpers.h"
+
+/**
+ * struct p2pdma_listener - one that is told
+ * @node: in @listeners, oldest first, until it is freed
+ * @id: numbered in the order in which they came
+ * @running: calls of @call that have not returned
+ * @active: it is told of what comes
+ * @owned: its owner has not removed it
+ * @call: tells it
+ * @release: lets @data go
+ * @data: for both
+ */
+struct p2pdma_listener {
+	struct list_head node;
+	u64 id;
+	unsigned int running;
+	bool active;
+	bool owned;
+	p2pdma_listener_call call;
+	p2pdma_listener_release release;
+	void *data;
+};
+
+/* Protects the list, and what is in its members. */
+static DEFINE_MUTEX(listeners_lock);
+static LIST_HEAD(listeners);
+static u64 last_id;
+
+/* Frees it when nobody has to do with it any more; called and returns locked. */
+static void put(struct p2pdma_listener *listener)
+{
+	if (listener->running || listener->owned || listener->active)
+		return;
+
+	/* Nobody else frees it meanwhile, and who waits for its code goes on. */
+	listener->running = 1;
+	mutex_unlock(&listeners_lock);
+	listener->release(listener->data);
+	mutex_lock(&listeners_lock);
+	list_del(&listener->node);
+	kfree(listener);
+}
+
+/* The oldest that is younger than @id. */
+static struct p2pdma_listener *younger(u64 id)
+{
+	struct p2pdma_listener *listener;
+
+	list_for_each_entry(listener, &listeners, node)
+		if (listener->id > id && listener->active)
+			return listener;
+	return NULL;
+}
+
+static int bus_event(struct notifier_block *block, unsigned long event,
+		     void *data)
+{
+	struct pci_dev *pdev = to_pci_dev((struct device *)data);
+	struct p2pdma_listener *listener;
+	u64 id = 0, last;
+
+	mutex_lock(&listeners_lock);
+	/* Those that are added while others are told come too late. */
+	last = last_id;
+	while ((listener = younger(id)) && listener->id <= last) {
+		id = listener->id;
+		listener->running++;
+		mutex_unlock(&listeners_lock);
+		listener->call(listener->data, event, pdev);
+		mutex_lock(&listeners_lock);
+		listener->running--;
+		put(listener);
+	}
+	mutex_unlock(&listeners_lock);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block bus_block = { .notifier_call = bus_event };
+
+struct p2pdma_listener *p2pdma_helper_listen(p2pdma_listener_call call,
+					     p2pdma_listener_release release,
+					     void *data)
+{
+	struct p2pdma_listener *listener = kzalloc(sizeof(*listener), GFP_KERNEL);
+
+	if (!listener)
+		return NULL;
+
+	listener->active = true;
+	listener->owned = true;
+	listener->call = call;
+	listener->release = release;
+	listener->data = data;
+	mutex_lock(&listeners_lock);
+	listener->id = ++last_id;
+	list_add_tail(&listener->node, &listeners);
+	mutex_unlock(&listeners_lock);
+	return listener;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_listen);
+
+/* Does not wait for calls that are under way. */
+void p2pdma_helper_unlisten(struct p2pdma_listener *listener)
+{
+	mutex_lock(&listeners_lock);
+	listener->active = false;
+	listener->owned = false;
+	put(listener);
+	mutex_unlock(&listeners_lock);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_unlisten);
+
+/* Makes those whose code is in @module silent; whether one of them still runs. */
+static bool silence(struct module *module)
+{
+	struct p2pdma_listener *listener;
+	bool running = false;
+
+	mutex_lock(&listeners_lock);
+	list_for_each_entry(listener, &listeners, node) {
+		if (!within_module((unsigned long)listener->call, module) &&
+		    !within_module((unsigned long)listener->release, module))
+			continue;
+		listener->active = false;
+		running |= listener->running;
+	}
+	mutex_unlock(&listeners_lock);
+	return running;
+}
+
+static int module_event(struct notifier_block *block, unsigned long event,
+			void *module)
+{
+	/* After the module's exit function, before its code is freed. */
+	if (event == MODULE_STATE_GOING)
+		while (silence(module))
+			msleep(20);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block module_block = { .notifier_call = module_event };
+
+static int __init p2pdma_init(void)
+{
+	int ret = register_module_notifier(&module_block);
+
+	if (ret)
+		return ret;
+	ret = bus_register_notifier(&pci_bus_type, &bus_block);
+	if (ret)
+		unregister_module_notifier(&module_block);
+	return ret;
+}
+
+module_init(p2pdma_init);
+
+static void __exit p2pdma_exit(void)
+{
+	struct p2pdma_listener *listener, *next;
+
+	bus_unregister_notifier(&pci_bus_type, &bus_block);
+	unregister_module_notifier(&module_block);
+	/* Of modules that are gone, and have not removed them. */
+	list_for_each_entry_safe(listener, next, &listeners, node)
+		kfree(listener);
+}
+module_exit(p2pdma_exit);
