@@ -43,7 +43,7 @@
 #define KB(_n)		((size_t)(_n) << 10)
 #define MB(_n)		((size_t)(_n) << 20)
 
-#define LENGTH		KB(256)
+#define LENGTH		KB(128)	/* a chunk of 64 KiB for each of two disks */
 
 static size_t page;
 
