@@ -45,7 +45,10 @@ pub struct nvmet_pr_per_ctrl_ref {
     _opaque: [u8; 0],
 }
 
-/// `struct nvme_command`: 64 bytes, built by [`Command`](crate::command::Command).
-pub type nvme_command = crate::command::Command;
+/// `struct nvme_command`: 64 bytes.
+#[repr(C, align(8))]
+pub struct nvme_command {
+    _bytes: [u8; 64],
+}
 
 include!(env!("P2PDMA_NVMET_BINDINGS"));

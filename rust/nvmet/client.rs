@@ -3,6 +3,8 @@
 //! Clients: the PCI devices that do a fabric's DMA.
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
+//!
+//! Place: `rust/kernel/nvme/target/client.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use kernel::{
     device::Device,

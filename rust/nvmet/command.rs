@@ -3,6 +3,8 @@
 //! Commands and their completion status, as the NVMe specifications lay them out.
 //!
 //! C header: [`include/linux/nvme.h`](srctree/include/linux/nvme.h)
+//!
+//! Place: `rust/kernel/nvme/target/command.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::bindings;
 use core::fmt;

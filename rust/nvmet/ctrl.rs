@@ -3,6 +3,8 @@
 //! Controllers, as the core shows them to the transport.
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
+//!
+//! Place: `rust/kernel/nvme/target/ctrl.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::bindings;
 use core::marker::PhantomData;

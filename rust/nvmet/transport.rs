@@ -1,31 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registration of a transport.
+//! What a transport is, and its ports: where hosts connect, created by the administrator in
+//! configfs.
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
 //!
-//! # Examples
-//!
-//! ```ignore
-#![doc = include_str!("examples/transport.rs")]
-//! ```
+//! Place: `rust/kernel/nvme/target/transport.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::{
     bindings,
-    ctrl::Ctrl,
-    port::Port, //
+    ctrl::Ctrl, //
 };
 use core::{
     ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
+    impl_has_work,
     new_condvar,
     new_mutex,
+    new_work,
     prelude::*,
     sync::{
         atomic::{
@@ -38,11 +32,12 @@ use kernel::{
         CondVar,
         Mutex, //
     },
-    types::{
-        Opaque,
-        ScopeGuard, //
-    },
-    workqueue, //
+    types::Opaque,
+    workqueue::{
+        self,
+        Work,
+        WorkItem, //
+    }, //
 };
 
 /// Type of a transport in Discovery Log Page Entries (TRTYPE), and the name that configfs has for
@@ -136,20 +131,25 @@ impl<T: Transport> Slot<T> {
 
     /// Fills an empty slot: [`EBUSY`] if it is not.
     ///
-    /// Whoever has filled it keeps the type's invariant: calls [`Self::clear()`] on this slot
-    /// before `registered` is dropped.
-    fn set(&self, registered: &Arc<Registered<T>>) -> Result {
+    /// # Safety
+    ///
+    /// The caller must keep a reference to `registered` until it has called [`Self::clear()`] on
+    /// this slot.
+    pub(crate) unsafe fn set(&self, registered: &Arc<Registered<T>>) -> Result {
         let ptr = Arc::as_ptr(registered).cast_mut();
 
-        // INVARIANT: The pointer of an `Arc`, for which the caller answers.
+        // INVARIANT: The pointer of an `Arc` that is not dropped before the slot was cleared and a
+        // grace period has passed, by the safety requirement.
         self.0
             .cmpxchg(core::ptr::null_mut(), ptr, Release)
             .map_err(|_| EBUSY)?;
         Ok(())
     }
 
-    /// Empties the slot, which the caller has filled, and waits for those who are looking at it.
-    fn clear(&self) {
+    /// Empties the slot, and waits for those who are looking at it. May sleep.
+    ///
+    /// Safe at any time: what is found in a slot that is emptied too early is [`None`].
+    pub(crate) fn clear(&self) {
         // INVARIANT: NULL.
         self.0.store(core::ptr::null_mut(), Release);
         rcu::synchronize_rcu();
@@ -161,22 +161,22 @@ impl<T: Transport> Slot<T> {
 /// # Invariants
 ///
 /// While `open` is set, or `enabled` is not 0, the transport is registered with the core.
-struct Ports {
-    enabled: usize,
-    open: bool,
+pub(crate) struct Ports {
+    pub(crate) enabled: usize,
+    pub(crate) open: bool,
 }
 
 /// A transport while it is registered, and for as long as something of it exists.
 #[pin_data]
 pub struct Registered<T: Transport> {
     #[pin]
-    ops: Opaque<bindings::nvmet_fabrics_ops>,
+    pub(crate) ops: Opaque<bindings::nvmet_fabrics_ops>,
     #[pin]
-    ports: Mutex<Ports>,
+    pub(crate) ports: Mutex<Ports>,
     #[pin]
-    removed: CondVar,
+    pub(crate) removed: CondVar,
     #[pin]
-    transport: T,
+    pub(crate) transport: T,
 }
 
 // SAFETY: `ops` is written before it is shared, and `T: Send`.
@@ -198,196 +198,155 @@ impl<T: Transport> Registered<T> {
         self.ops.get()
     }
 
-    fn port_removed(&self) {
+    /// One of the ports that were counted in [`Ports`] is not enabled any more.
+    pub(crate) fn port_removed(&self) {
         // INVARIANT: Fewer than before.
         self.ports.lock().enabled -= 1;
         self.removed.notify_all();
     }
 }
 
-/// The registration of a transport, undone when it is dropped.
+/// Who uses a port.
+struct Users {
+    queues: usize,
+    retired: bool,
+}
+
+/// A port of a transport, from [`Transport::add_port()`] on.
 ///
-/// Dropping waits until no port of this type is enabled any more. In a module's data it never has
-/// to wait: the core holds a reference to the module for each enabled port.
-///
-/// C: `nvmet_register_transport()`, `nvmet_unregister_transport()`.
+/// C: `struct nvmet_port`.
 ///
 /// # Invariants
 ///
-/// `registered` is registered with the core, and `slot`, which this object has filled, holds it.
-pub struct Registration<T: Transport> {
+/// - `port` is a valid `struct nvmet_port` until `retire()` was called and no `User` of it is left.
+/// - There is no new `User` once `users.retired` is set.
+#[doc(alias = "nvmet_port")]
+#[pin_data]
+pub struct Port<T: Transport> {
+    port: NonNull<bindings::nvmet_port>,
+    id: u16,
     registered: Arc<Registered<T>>,
-    slot: &'static Slot<T>,
+    #[pin]
+    users: Mutex<Users>,
+    #[pin]
+    unused: CondVar,
+    #[pin]
+    work: Work<Self>,
 }
 
-impl<T: Transport> Registration<T> {
-    /// Registers `transport`. May sleep.
+// SAFETY: A `struct nvmet_port` belongs to no thread.
+unsafe impl<T: Transport> Send for Port<T> {}
+// SAFETY: What `port` points to is only read, and does not change while the port is enabled.
+unsafe impl<T: Transport> Sync for Port<T> {}
+
+impl_has_work! {
+    impl{T: Transport} HasWork<Self> for Port<T> { self.work }
+}
+
+impl<T: Transport> Port<T> {
+    /// # Safety
     ///
-    /// # Errors
-    ///
-    /// - [`EBUSY`] if a transport of this type is registered, or the slot is taken.
-    /// - [`ENOMEM`].
-    #[doc(alias = "nvmet_register_transport")]
-    pub fn new<E>(module: &'static ThisModule, transport: impl PinInit<T, E>) -> Result<Self>
-    where
-        Error: From<E>,
-    {
-        let ops = bindings::nvmet_fabrics_ops {
-            owner: module.as_ptr(),
-            // CAST: The enumeration's representation is `u8`.
-            type_: c_uint::from(T::TYPE as u8),
-            queue_response: Some(crate::request::queue_response),
-            add_port: Some(add_port::<T>),
-            remove_port: Some(remove_port::<T>),
-            delete_ctrl: Some(delete_ctrl::<T>),
-            ..Default::default()
-        };
-        let registered = Arc::pin_init::<Error>(
-            try_pin_init!(Registered {
-                ops: Opaque::new(ops),
-                // INVARIANT: Not open, and without ports.
-                ports <- new_mutex!(Ports { enabled: 0, open: false }),
-                removed <- new_condvar!(),
-                transport <- transport,
+    /// `port` must be a valid port, and stay so until after [`Self::retire()`] was called and the
+    /// item that it puts on `nvmet_wq` was done.
+    pub(crate) unsafe fn new(
+        port: NonNull<bindings::nvmet_port>,
+        registered: Arc<Registered<T>>,
+    ) -> Result<Arc<Self>> {
+        // SAFETY: The port is valid.
+        let id = unsafe { bindings::p2pdma_nvmet_helper_port_id(port.as_ptr()) };
+
+        // INVARIANT: `port` is valid by the safety requirement: the item that `retire()` queues is
+        // done when there are no users any more.
+        Arc::pin_init(
+            try_pin_init!(Self {
+                port,
+                id,
+                registered,
+                users <- new_mutex!(Users { queues: 0, retired: false }),
+                unused <- new_condvar!(),
+                work <- new_work!("nvmet::Port::work"),
             }),
             GFP_KERNEL,
-        )?;
-        // Asked once: what is filled here is what is cleared.
-        let slot = T::slot();
-
-        slot.set(&registered)?;
-
-        // SAFETY: The operations stay where they are, and are valid for as long as point 2 of the
-        // crate's lifetimes demands. Their functions are those of this crate.
-        let result = to_result(unsafe { bindings::nvmet_register_transport(registered.ops()) });
-
-        if result.is_err() {
-            slot.clear();
-            // The only reason there is, for which the C function says EINVAL.
-            return Err(EBUSY);
-        }
-
-        // A port that the core adds before that is refused.
-        //
-        // INVARIANT: Registered.
-        registered.ports.lock().open = true;
-
-        // INVARIANT: As above.
-        Ok(Self { registered, slot })
+        )
     }
-}
 
-impl<T: Transport> Deref for Registration<T> {
-    type Target = Arc<Registered<T>>;
+    /// The port's ID: the name of its directory in configfs.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
 
-    fn deref(&self) -> &Self::Target {
+    /// The transport.
+    pub fn registered(&self) -> &Arc<Registered<T>> {
         &self.registered
     }
-}
 
-impl<T: Transport> Drop for Registration<T> {
-    fn drop(&mut self) {
-        let mut ports = self.registered.ports.lock();
+    /// Lets nobody in any more, and holds up the release of the `struct nvmet_port` until the last
+    /// has left. To be called once.
+    pub(crate) fn retire(self: &Arc<Self>) {
+        // INVARIANT: From here on `enter()` fails.
+        self.users.lock().retired = true;
 
-        // From now on `add_port()` refuses.
-        ports.open = false;
-        while ports.enabled > 0 {
-            self.registered.removed.wait(&mut ports);
+        // Fails if it is queued already, and this is called once.
+        let _ = queue().enqueue(self.clone());
+    }
+
+    /// Counts in a user of the port; [`ENODEV`] if the port is being removed.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<User<T>> {
+        let mut users = self.users.lock();
+
+        if users.retired {
+            return Err(ENODEV);
         }
-        drop(ports);
+        users.queues += 1;
+        drop(users);
 
-        // SAFETY: Registered, by the type invariant. No port is enabled, and none can be: the core
-        // would look for the transport of an enabled port.
-        unsafe { bindings::nvmet_unregister_transport(self.registered.ops()) };
-
-        // Before the `Arc` is dropped, as the slot's invariant demands.
-        self.slot.clear();
-
-        // SAFETY: `nvmet_wq` exists (point 1 of the crate's lifetimes). What is flushed is point 7.
-        unsafe { bindings::p2pdma_nvmet_helper_flush() };
+        // INVARIANT: Counted in above.
+        Ok(User { port: self.clone() })
     }
 }
 
-/// `nvmet_fabrics_ops.add_port()`
-///
-/// # Safety
-///
-/// To be called by the core only, which keeps the transport of type `T::TYPE` from being
-/// unregistered meanwhile: `port` is valid, and of that type.
-unsafe extern "C" fn add_port<T: Transport>(port: *mut bindings::nvmet_port) -> c_int {
-    from_result(|| {
-        let registered = T::slot().get().ok_or(ENODEV)?;
-        let raw = NonNull::new(port).ok_or(EINVAL)?;
+impl<T: Transport> WorkItem for Port<T> {
+    type Pointer = Arc<Self>;
 
-        {
-            let mut ports = registered.ports.lock();
-            if !ports.open {
-                return Err(ENODEV);
-            }
-            // INVARIANT: It is open, and so it is registered; and so it is the one that the core
-            // calls, of which there is one of a type. It stays until the count is 0 again.
-            ports.enabled += 1;
+    /// Runs on `nvmet_wq`, which `nvmet_port_release()` flushes before it frees the port.
+    fn run(this: Arc<Self>) {
+        let mut users = this.users.lock();
+
+        while users.queues > 0 {
+            this.unused.wait(&mut users);
         }
-        let undo = ScopeGuard::new_with_data(registered.clone(), |registered| {
-            registered.port_removed();
-        });
-
-        // SAFETY: The core calls with a valid port, and will call `remove_port()` before it is
-        // released (unless this function fails, and then nobody keeps it).
-        let port = unsafe { Port::new(raw, registered.clone()) }?;
-        if let Err(e) = registered.transport.add_port(&port) {
-            port.retire();
-            return Err(e);
-        }
-
-        // SAFETY: The port is valid, and its private data are for the transport to use.
-        unsafe {
-            bindings::p2pdma_nvmet_helper_port_set_priv(
-                raw.as_ptr(),
-                Arc::into_raw(port).cast_mut().cast(),
-            )
-        };
-        undo.dismiss();
-        Ok(0)
-    })
+    }
 }
 
-/// `nvmet_fabrics_ops.remove_port()`
+/// A user of a port, which is valid as long as it has any.
 ///
-/// # Safety
+/// # Invariants
 ///
-/// To be called by the core only, for a port for which [`add_port()`] succeeded.
-unsafe extern "C" fn remove_port<T: Transport>(port: *mut bindings::nvmet_port) {
-    // SAFETY: The port is valid.
-    let private = unsafe { bindings::p2pdma_nvmet_helper_port_priv(port) };
-    // SAFETY: Set by `add_port()`, and taken away only here.
-    let port = unsafe { Arc::<Port<T>>::from_raw(private.cast()) };
-    let registered = port.registered().clone();
-
-    registered.transport.remove_port(&port);
-    port.retire();
-    drop(port);
-    registered.port_removed();
+/// `port.users.queues` counts this object.
+pub(crate) struct User<T: Transport> {
+    port: Arc<Port<T>>,
 }
 
-/// `nvmet_fabrics_ops.delete_ctrl()`
-///
-/// # Safety
-///
-/// To be called by the core only: `ctrl` is valid and was created through a queue of `T`.
-unsafe extern "C" fn delete_ctrl<T: Transport>(ctrl: *mut bindings::nvmet_ctrl) {
-    let Some(ctrl) = NonNull::new(ctrl) else {
-        return;
-    };
+impl<T: Transport> User<T> {
+    /// The port.
+    pub(crate) fn port(&self) -> &Arc<Port<T>> {
+        &self.port
+    }
 
-    // SAFETY: The controller is valid.
-    let ops = unsafe { bindings::p2pdma_nvmet_helper_ctrl_ops(ctrl.as_ptr()) };
-    // SAFETY: `ops` is that of the registration through whose port the controller was connected,
-    // which exists as long as the controller does (point 2 of the crate's lifetimes).
-    let registered = unsafe { &*kernel::container_of!(Opaque::cast_from(ops), Registered<T>, ops) };
+    /// The C structure, valid for as long as `self`.
+    pub(crate) fn as_raw(&self) -> *mut bindings::nvmet_port {
+        self.port.port.as_ptr()
+    }
+}
 
-    // SAFETY: The controller is valid for the duration of the call.
-    let ctrl = unsafe { Ctrl::from_raw(ctrl) };
+impl<T: Transport> Drop for User<T> {
+    fn drop(&mut self) {
+        // Notified under the lock: when the waiter sees the count, this is done with the port.
+        let mut users = self.port.users.lock();
 
-    registered.transport.delete_ctrl(&ctrl);
+        users.queues -= 1;
+        if users.queues == 0 {
+            self.port.unused.notify_all();
+        }
+    }
 }

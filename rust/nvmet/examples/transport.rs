@@ -2,8 +2,8 @@
 use kernel::{new_mutex, prelude::*, sync::Arc, sync::Mutex};
 use nvmet::{
     ctrl::Ctrl,
-    port::Port,
-    transport::{Registration, Slot, Transport, Type},
+    registration::Registration,
+    transport::{Port, Slot, Transport, Type},
 };
 
 /// A transport that knows its ports, and has no hosts yet.

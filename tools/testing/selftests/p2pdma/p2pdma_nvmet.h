@@ -64,6 +64,14 @@ enum p2pdma_nvmet_place {
 	P2PDMA_NVMET_P2P,	/* in a provider's memory */
 };
 
+/* What the transport loses of a command, as one with a defect might. */
+enum p2pdma_nvmet_leak {
+	P2PDMA_NVMET_LEAK_NOTHING,
+	P2PDMA_NVMET_LEAK_PARSED,	/* the request, which is never executed */
+	P2PDMA_NVMET_LEAK_EXECUTED,	/* the request, while it is executed */
+	P2PDMA_NVMET_LEAK_COMPLETED,	/* the request, after it was completed */
+};
+
 /**
  * struct p2pdma_nvmet_command - send one command, and wait for its completion
  * @sqe: in: the command, in NVMe's byte order
@@ -75,6 +83,8 @@ enum p2pdma_nvmet_place {
  * @status: out: completion status: code, type, and the bits More and Do Not Retry
  * @place: out: enum p2pdma_nvmet_place
  * @sq_head: out: head of the submission queue
+ * @leak: in: enum p2pdma_nvmet_leak; what is lost has no completion, and keeps
+ *	its memory, and the namespace enabled, until the host disconnects
  * @result: out: dwords 0 and 1 of the completion
  * @provider: out: whose memory held the data, or P2PDMA_NVMET_NO_FUNCTION
  * @wrong_pages: out: pages that are not memory of @provider, or are peer-to-peer
@@ -91,7 +101,7 @@ struct p2pdma_nvmet_command {
 	__u16 status;
 	__u16 place;
 	__u16 sq_head;
-	__u32 reserved;
+	__u32 leak;
 	__u64 result;
 	__u64 provider;
 	__u64 wrong_pages;

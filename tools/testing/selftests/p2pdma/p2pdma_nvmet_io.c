@@ -345,6 +345,40 @@ TEST_F(command, write_read)
 				sizeof(why)));
 }
 
+/*
+ * Requests that the transport loses end with their queue, and so does the
+ * memory of their data: the host can disconnect, and the pool is full again.
+ */
+TEST_F(command, leaked)
+{
+	static const enum p2pdma_nvmet_leak leaks[] = {
+		P2PDMA_NVMET_LEAK_PARSED,
+		P2PDMA_NVMET_LEAK_EXECUTED,
+		P2PDMA_NVMET_LEAK_COMPLETED,
+	};
+	struct p2pdma_nvmet_command cmd;
+	struct target *t = &self->t;
+	const size_t len = KB(128);
+
+	for (size_t i = 0; i < ARRAY_SIZE(leaks); i++) {
+		for (int n = 1; n <= 3; n++) {
+			cmd = rw(t, OP_READ, t->pos, len, t->ram);
+			cmd.leak = leaks[i];
+			ASSERT_EQ(0, nvmet_command(&t->host, &cmd));
+			EXPECT_EQ(P2PDMA_NVMET_P2P, cmd.place);
+			EXPECT_EQ((ssize_t)(t->provider->rest - n * len),
+				  p2p_available(t->provider));
+		}
+		/* others are not disturbed */
+		cmd = rw(t, OP_READ, t->pos, len, t->ram);
+		EXPECT_STATUS(0, &t->host, &cmd);
+
+		nvmet_host_close(&t->host);
+		EXPECT_EQ(t->provider->rest, p2p_available(t->provider));
+		target_connect(_metadata, t, t->fabric);
+	}
+}
+
 #define NVME_CLI	"/usr/sbin/nvme"
 
 /* A file of the disk in sysfs, as a line; "" if there is none. */
@@ -660,7 +694,7 @@ TEST_F(command, bad_calls)
 	cmd.qid = QUEUES + 1;
 	EXPECT_ERRNO(ENOENT, ioctl(fd, P2PDMA_NVMET_COMMAND, &cmd));
 	cmd = command(1, OP_FLUSH, 1);
-	cmd.reserved = 1;
+	cmd.leak = P2PDMA_NVMET_LEAK_COMPLETED + 1;
 	EXPECT_ERRNO(EINVAL, ioctl(fd, P2PDMA_NVMET_COMMAND, &cmd));
 	cmd = rw(t, OP_WRITE, t->pos, KB(4), (void *)8);
 	EXPECT_ERRNO(EFAULT, ioctl(fd, P2PDMA_NVMET_COMMAND, &cmd));

@@ -59,7 +59,7 @@ pub(crate) fn wrong_pages(request: &mut Request<'_, TestTransport, Parsed>) -> u
 
 /// Sends one command, and waits for its completion.
 pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> Result {
-    if args.reserved != 0 || args.data_len > abi::P2PDMA_NVMET_MAX_DATA {
+    if args.leak > abi::P2PDMA_NVMET_LEAK_COMPLETED || args.data_len > abi::P2PDMA_NVMET_MAX_DATA {
         return Err(EINVAL);
     }
 
@@ -107,7 +107,15 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
                 // What comes back must not be what was there before, which may be anybody's.
                 request.data().copy_from_slice(0, &buffer)?;
             }
+            if args.leak == abi::P2PDMA_NVMET_LEAK_PARSED {
+                core::mem::forget(request);
+                return Ok(());
+            }
             request.execute(&mut responses);
+            if args.leak == abi::P2PDMA_NVMET_LEAK_EXECUTED {
+                core::mem::forget(responses);
+                return Ok(());
+            }
             responses.wait().ok_or(EIO)?
         }
         Err(response) => response,
@@ -120,6 +128,10 @@ pub(crate) fn send(ctrl: &Controller, args: &mut abi::p2pdma_nvmet_command) -> R
     args.status = response.status().raw();
     args.result = response.result();
     args.sq_head = response.sq_head();
+    if args.leak == abi::P2PDMA_NVMET_LEAK_COMPLETED {
+        core::mem::forget(response);
+        return Ok(());
+    }
     drop((response, responses));
     drop(call);
 

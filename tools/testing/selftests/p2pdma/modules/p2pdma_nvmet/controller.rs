@@ -37,15 +37,15 @@ use nvmet::{
         Command,
         CC_ENABLE, //
     },
-    port::Port,
-    queue::{
+    connect::{
         Connect,
         ConnectError, //
     },
     request::{
         Request,
         Responses, //
-    }, //
+    },
+    transport::Port, //
 };
 
 /// Entries of an admin queue, as hosts have it (`NVME_AQ_DEPTH`).

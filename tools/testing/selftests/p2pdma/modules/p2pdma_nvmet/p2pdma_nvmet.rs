@@ -36,9 +36,9 @@ use kernel::{
 use nvmet::{
     client::Watch,
     ctrl::Ctrl,
-    port::Port,
+    registration::Registration,
     transport::{
-        Registration,
+        Port,
         Slot,
         Transport,
         Type, //

@@ -25,9 +25,9 @@ use kernel::{
 };
 use nvmet::{
     command::Command,
+    data::Data,
     request::{
         Completed,
-        Data,
         Idle,
         Parsed,
         Request,

@@ -21,8 +21,10 @@ use kernel::{
 };
 use nvmet::{
     client::Watcher,
-    port::Port,
-    transport, //
+    transport::{
+        self,
+        Port, //
+    }, //
 };
 
 /// A host that is connecting: what happens to its controller before that is in the table is noted
