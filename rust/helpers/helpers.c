@@ -90,6 +90,26 @@ out:
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_pool_stat);
 
+/*
+ * Of @nr pages from @page on, those with references, and with @pin references or
+ * more. In one call, since a provider may have millions. May sleep.
+ */
+void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pin,
+			       unsigned long *referenced, unsigned long *pinned)
+{
+	*referenced = 0;
+	*pinned = 0;
+	for (unsigned long i = 0; i < nr; i++) {
+		int count = page_ref_count(page + i);
+
+		*referenced += count > 0;
+		*pinned += count >= pin;
+		if (i % 4096 == 4095)
+			cond_resched();
+	}
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_count_pages);
+
 void p2pdma_helper_cond_resched(void)
 {
 	cond_resched();
@@ -126,11 +146,22 @@ int p2pdma_helper_device_node(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_device_node);
 
+/* Not sysfs_attr_init(), which has a class for each place that it is written in. */
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr)
 {
-	sysfs_attr_init(attr);
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	lockdep_register_key(&attr->skey);
+#endif
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sysfs_attr_init);
+
+void p2pdma_helper_sysfs_attr_exit(struct attribute *attr)
+{
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	lockdep_unregister_key(&attr->skey);
+#endif
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_sysfs_attr_exit);
 
 bool p2pdma_helper_ratelimit(void)
 {

@@ -23,6 +23,8 @@ int p2pdma_helper_domain_nr(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
 pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
 int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value);
+void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pin,
+			       unsigned long *referenced, unsigned long *pinned);
 void p2pdma_helper_cond_resched(void);
 
 void p2pdma_helper_device_lock(struct device *dev);
@@ -31,6 +33,7 @@ void p2pdma_helper_device_unlock(struct device *dev);
 bool p2pdma_helper_device_is_bound(struct device *dev);
 int p2pdma_helper_device_node(struct device *dev);
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr);
+void p2pdma_helper_sysfs_attr_exit(struct attribute *attr);
 
 bool p2pdma_helper_ratelimit(void);
 

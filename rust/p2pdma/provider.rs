@@ -23,6 +23,7 @@ pub use owner::provides;
 pub use register::{
     enable,
     page_structs,
+    Enabled,
     Provider,
     Publication,
     Usage, //

@@ -16,7 +16,7 @@ pub struct Data<'bound> {
 }
 
 pub fn probe<'bound>(pdev: &'bound pci::Device<Core<'_>>) -> Result<Data<'bound>> {
-    provider::enable(pdev)?;
+    let enabled = provider::enable(pdev)?;
 
     // All of BAR 2. What is wrong with it, if anything, is said in the error.
     let bar = provider::bar(pdev, 2);
@@ -24,7 +24,7 @@ pub fn probe<'bound>(pdev: &'bound pci::Device<Core<'_>>) -> Result<Data<'bound>
         dev_err!(pdev, "cannot provide memory: {}\n", e);
         Error::from(e)
     })?;
-    let provider = Provider::register(pdev, &[range])?;
+    let provider = Provider::register(enabled, &[range])?;
 
     let mailbox = provider.pool().alloc(4096)?;
     mailbox.io().try_write32(0, 0)?;

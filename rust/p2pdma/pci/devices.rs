@@ -8,7 +8,10 @@ use crate::{
     bindings as helpers,
     raw, //
 };
-use core::ptr::NonNull;
+use core::{
+    iter::FusedIterator,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     device::Device,
@@ -87,21 +90,32 @@ pub fn numa_node(dev: &Device) -> Option<u32> {
 /// C: `for_each_pci_dev()`. May sleep.
 #[doc(alias = "for_each_pci_dev")]
 pub fn all() -> All {
-    All { last: None }
+    All { at: At::Start }
 }
 
 /// Iterator over all PCI functions; see [`all()`].
 pub struct All {
-    last: Option<ARef<pci::Device>>,
+    at: At,
 }
+
+/// Where an iterator is.
+enum At {
+    Start,
+    After(ARef<pci::Device>),
+    End,
+}
+
+// Once it has come to the end it stays there: the C function would start over.
+impl FusedIterator for All {}
 
 impl Iterator for All {
     type Item = ARef<pci::Device>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let from = match self.last.take() {
-            Some(dev) => ARef::into_raw(dev).as_ptr().cast(),
-            None => core::ptr::null_mut(),
+        let from = match core::mem::replace(&mut self.at, At::End) {
+            At::Start => core::ptr::null_mut(),
+            At::After(dev) => ARef::into_raw(dev).as_ptr().cast(),
+            At::End => return None,
         };
         // SAFETY: `from` is NULL or a device with a reference, which passes to the function.
         let next = unsafe {
@@ -118,7 +132,7 @@ impl Iterator for All {
         // transparent wrapper of `struct pci_dev`.
         let dev: ARef<pci::Device> = unsafe { ARef::from_raw(next.cast()) };
 
-        self.last = Some(dev.clone());
+        self.at = At::After(dev.clone());
         Some(dev)
     }
 }

@@ -115,9 +115,39 @@ struct Group<T: Attributes> {
     #[expect(dead_code, reason = "`group` points to it")]
     list: KVec<*mut bindings::attribute>,
     #[expect(dead_code, reason = "`list` points to it")]
-    slots: KVec<Slot<T>>,
+    slots: Slots<T>,
     #[expect(dead_code, reason = "`slots` points to it")]
     data: KBox<T>,
+}
+
+/// The attributes of a group, each with a lockdep class of its own: so one whose `store()` waits for
+/// a lock does not look like all others.
+///
+/// # Invariants
+///
+/// The classes of the attributes are registered.
+struct Slots<T>(KVec<Slot<T>>);
+
+impl<T> Slots<T> {
+    fn new(mut slots: KVec<Slot<T>>) -> Self {
+        for slot in slots.iter_mut() {
+            // SAFETY: The attribute is on the heap, where it stays until it is dropped, and is not
+            // registered yet.
+            unsafe { helpers::p2pdma_helper_sysfs_attr_init(&mut slot.attr.attr) };
+        }
+        // INVARIANT: Registered just now.
+        Self(slots)
+    }
+}
+
+impl<T> Drop for Slots<T> {
+    fn drop(&mut self) {
+        for slot in self.0.iter_mut() {
+            // SAFETY: By the type invariant its class is registered. The group that it was in is
+            // removed before this is dropped, so nobody uses it any more.
+            unsafe { helpers::p2pdma_helper_sysfs_attr_exit(&mut slot.attr.attr) };
+        }
+    }
 }
 
 // SAFETY: A group can be removed on any thread. `T` is shared with the threads that read and write
@@ -177,9 +207,9 @@ impl<T: Attributes> Group<T> {
                 GFP_KERNEL,
             )?;
         }
-        for slot in slots.iter_mut() {
-            // SAFETY: The attribute is not registered yet.
-            unsafe { helpers::p2pdma_helper_sysfs_attr_init(&mut slot.attr.attr) };
+        let mut slots = Slots::new(slots);
+
+        for slot in slots.0.iter_mut() {
             // A pointer to the whole slot, of which the attribute is the first field: the
             // trampolines go back from the one to the other.
             list.push(core::ptr::from_mut(slot).cast(), GFP_KERNEL)?;

@@ -66,7 +66,9 @@ pub fn bar(dev: &pci::Device, index: u8) -> Bar {
     let flags = unsafe { helpers::p2pdma_helper_resource_flags(raw::pci_dev(dev), index.into()) };
     // CAST: IORESOURCE_* are small positive constants.
     let prefetchable = flags & bindings::IORESOURCE_PREFETCH as usize != 0;
-    let kind = if flags & bindings::IORESOURCE_MEM as usize != 0 {
+    let kind = if flags & bindings::IORESOURCE_UNSET as usize != 0 {
+        BarKind::Unassigned
+    } else if flags & bindings::IORESOURCE_MEM as usize != 0 {
         BarKind::Memory
     } else if flags & bindings::IORESOURCE_IO as usize != 0 {
         BarKind::IoPort

@@ -24,6 +24,7 @@ impl From<RangeError> for Error {
             | RangeError::Indivisible { .. }
             | RangeError::Misaligned { .. } => EINVAL,
             RangeError::NotPluggable { .. } => ERANGE,
+            RangeError::Unassigned { .. } => ENXIO,
             RangeError::NoSuitableBar { .. } => ENODEV,
         }
     }

@@ -21,6 +21,7 @@ use super::{
     bars,
     range::{
         Bar,
+        BarKind,
         NUM_BARS, //
     }, //
 };
@@ -73,12 +74,14 @@ impl<'bound> Bars<'bound> {
         Ok(Self { dev })
     }
 
-    /// BAR `index` as a provider; [`None`] if it is not a memory BAR.
+    /// BAR `index` as a provider; [`None`] if it is not a memory BAR, or has no address.
     ///
     /// C: `pcim_p2pdma_provider()`. Any context.
     #[doc(alias = "pcim_p2pdma_provider")]
     pub fn get(&self, index: u8) -> Option<BarProvider<'bound>> {
-        if index >= NUM_BARS {
+        let bar = bars::bar(self.dev, index);
+
+        if index >= NUM_BARS || bar.kind != BarKind::Memory {
             return None;
         }
 
@@ -91,7 +94,7 @@ impl<'bound> Bars<'bound> {
             // SAFETY: The C structure is not changed after it was set up, and freed when the device
             // is unbound: it is valid for `'bound`.
             raw: unsafe { provider.as_ref() },
-            bar: bars::bar(self.dev, index),
+            bar,
         })
     }
 }
@@ -105,6 +108,13 @@ pub struct BarProvider<'bound> {
     raw: &'bound bindings::p2pdma_provider,
     bar: Bar,
 }
+
+// SAFETY: The C structure belongs to no thread, and is not changed after it was set up. The device
+// that it points to is used by the C code only.
+unsafe impl Send for BarProvider<'_> {}
+
+// SAFETY: As above: through a shared reference it is only read.
+unsafe impl Sync for BarProvider<'_> {}
 
 impl BarProvider<'_> {
     /// The BAR.

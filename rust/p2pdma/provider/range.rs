@@ -28,6 +28,9 @@ pub enum BarKind {
     Absent,
     /// I/O ports (`IORESOURCE_IO`): no memory, so nothing that a peer could address.
     IoPort,
+    /// Memory or ports that have no address (`IORESOURCE_UNSET`): neither the firmware nor the
+    /// kernel found room for them.
+    Unassigned,
     /// Memory (`IORESOURCE_MEM`).
     Memory,
 }
@@ -75,6 +78,11 @@ pub enum RangeError {
     },
     /// The BAR decodes I/O ports.
     IoPort {
+        /// The BAR asked for.
+        bar: u8,
+    },
+    /// The BAR has no address.
+    Unassigned {
         /// The BAR asked for.
         bar: u8,
     },
@@ -137,6 +145,10 @@ impl fmt::Display for RangeError {
             Self::NoSuchBar { bar } => write!(f, "BAR {bar} does not exist, use 0 to 5"),
             Self::Absent { bar } => write!(f, "BAR {bar} is not implemented by the device"),
             Self::IoPort { bar } => write!(f, "BAR {bar} decodes I/O ports, not memory"),
+            Self::Unassigned { bar } => write!(
+                f,
+                "BAR {bar} has no address, there was no room for it; try pci=realloc"
+            ),
             Self::Wraps { offset, size } => {
                 write!(f, "offset {offset:#x} plus size {size:#x} wraps around")
             }
@@ -234,6 +246,7 @@ impl BarRange {
         match bar.kind {
             BarKind::Absent => return Err(RangeError::Absent { bar: index }),
             BarKind::IoPort => return Err(RangeError::IoPort { bar: index }),
+            BarKind::Unassigned => return Err(RangeError::Unassigned { bar: index }),
             BarKind::Memory => (),
         }
 
@@ -438,6 +451,11 @@ mod tests {
             range(&bar(1, BarKind::IoPort, 0xc000, 256), 0, 0),
             Err(RangeError::IoPort { bar: 1 })
         );
+        // What is there then looks like a BAR at the start of the address space.
+        assert_eq!(
+            range(&bar(2, BarKind::Unassigned, 0, 4 * MIB), 0, 0),
+            Err(RangeError::Unassigned { bar: 2 })
+        );
     }
 
     #[test]
@@ -565,6 +583,13 @@ mod tests {
         assert_eq!(pick(&[odd, far]), beyond);
         assert_eq!(
             pick(&[small, registers]),
+            Err(RangeError::NoSuitableBar { align: 2 * MIB })
+        );
+        // What has no address does not count either.
+        let unassigned = bar(5, BarKind::Unassigned, 0, 1 << 36);
+        assert_eq!(pick(&[unassigned, mid]), Ok(1));
+        assert_eq!(
+            pick(&[unassigned]),
             Err(RangeError::NoSuitableBar { align: 2 * MIB })
         );
         assert_eq!(pick(&[]), Err(RangeError::NoSuitableBar { align: 2 * MIB }));

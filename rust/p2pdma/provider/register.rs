@@ -22,17 +22,13 @@ use super::{
 };
 use crate::{
     bindings as helpers,
-    page::{
-        PageRef,
-        PIN_BIAS, //
-    },
+    page::PIN_BIAS,
     pool::{
         BusAddress,
         Pool, //
     },
     raw, //
 };
-use core::ptr::NonNull;
 use kernel::{
     bindings,
     device::{
@@ -57,8 +53,26 @@ pub fn page_structs(ranges: &[BarRange]) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
+/// A device that is enabled, with its memory decoding, for as long as it is bound: what
+/// [`Provider::register()`] asks for.
+///
+/// # Invariants
+///
+/// `pcim_enable_device()` succeeded for `dev` since it was bound.
+#[derive(Clone, Copy)]
+pub struct Enabled<'bound, 'core> {
+    dev: &'bound pci::Device<Core<'core>>,
+}
+
+impl<'bound, 'core> Enabled<'bound, 'core> {
+    /// The device. Any context.
+    pub fn device(&self) -> &'bound pci::Device<Core<'core>> {
+        self.dev
+    }
+}
+
 /// Enables `dev`, with its memory decoding, until it is unbound and its managed resources, of which
-/// this is one, are released. To be called before [`Provider::register()`].
+/// this is one, are released.
 ///
 /// The kernel crate has [`pci::Device::enable_device_mem()`], which is never undone.
 ///
@@ -68,11 +82,16 @@ pub fn page_structs(ranges: &[BarRange]) -> u64 {
 ///
 /// What the C function returns.
 #[doc(alias = "pcim_enable_device")]
-pub fn enable(dev: &pci::Device<Core<'_>>) -> Result {
+pub fn enable<'bound, 'core>(
+    dev: &'bound pci::Device<Core<'core>>,
+) -> Result<Enabled<'bound, 'core>> {
     // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`. `Core` means a callback of its
     // driver, under its lock: what is added is released by the `devres_release_all()` that follows
     // at the latest.
-    to_result(unsafe { bindings::pcim_enable_device(raw::pci_dev(dev)) })
+    to_result(unsafe { bindings::pcim_enable_device(raw::pci_dev(dev)) })?;
+
+    // INVARIANT: Succeeded just now.
+    Ok(Enabled { dev })
 }
 
 /// A device that provides peer-to-peer memory, for as long as it is bound to its driver.
@@ -117,8 +136,7 @@ impl Usage {
 impl<'bound> Provider<'bound> {
     /// Registers `ranges` of `dev` as peer-to-peer memory.
     ///
-    /// The device has to be [enabled](enable) already. Nothing is published yet, but user space can
-    /// map the memory from now on.
+    /// Nothing is published yet, but user space can map the memory from now on.
     ///
     /// C: `pci_p2pdma_add_resource()`, once a range. May sleep.
     ///
@@ -134,7 +152,8 @@ impl<'bound> Provider<'bound> {
     /// After an error, ranges that were registered before it go with the device's other managed
     /// resources: let `probe()` fail.
     #[doc(alias = "pci_p2pdma_add_resource")]
-    pub fn register(dev: &'bound pci::Device<Core<'_>>, ranges: &[BarRange]) -> Result<Self> {
+    pub fn register(enabled: Enabled<'bound, '_>, ranges: &[BarRange]) -> Result<Self> {
+        let dev = enabled.device();
         let limits = limits();
         let mut registered = KVec::with_capacity(ranges.len(), GFP_KERNEL)?;
 
@@ -270,40 +289,27 @@ impl<'bound> Provider<'bound> {
             return Ok(usage);
         }
         for range in &self.ranges {
-            for page in self.pages(range) {
-                let count = page.ref_count();
+            let (mut referenced, mut pinned) = (0, 0);
 
-                // CAST: The page size is small.
-                if count > 0 {
-                    usage.user += PAGE_SIZE as u64;
-                }
-                if count >= PIN_BIAS {
-                    usage.pinned += PAGE_SIZE as u64;
-                }
-                // SAFETY: May sleep here.
-                unsafe { helpers::p2pdma_helper_cond_resched() };
-            }
+            // SAFETY: `range` was registered, by the type invariant, so that each of its pages has a
+            // `struct page`, one after the other, as long as the device is bound, which is longer
+            // than `self` is borrowed. The counters are valid for writing. The caller is told that
+            // this sleeps.
+            unsafe {
+                helpers::p2pdma_helper_count_pages(
+                    helpers::p2pdma_helper_phys_to_page(range.start()),
+                    // CAST: The page size is small, and there are 64 bits.
+                    range.size().get() as usize / PAGE_SIZE,
+                    PIN_BIAS,
+                    &mut referenced,
+                    &mut pinned,
+                )
+            };
+            // CAST: 64 bits. Less than the size of the range.
+            usage.user += (referenced * PAGE_SIZE) as u64;
+            usage.pinned += (pinned * PAGE_SIZE) as u64;
         }
         Ok(usage)
-    }
-
-    /// The pages of `range`.
-    fn pages(&self, range: &BarRange) -> impl Iterator<Item = PageRef<'_>> + '_ {
-        let start = range.start();
-
-        // CAST: The page size is small.
-        (0..range.size().get())
-            .step_by(PAGE_SIZE)
-            .map(move |offset| {
-                // SAFETY: `range` was registered, by the type invariant, so each of its pages has a
-                // `struct page`, as long as the device is bound, which is longer than `self` is
-                // borrowed. Those are not at address 0.
-                unsafe {
-                    let page = helpers::p2pdma_helper_phys_to_page(start + offset);
-
-                    PageRef::from_raw(NonNull::new_unchecked(page))
-                }
-            })
     }
 
     /// The device.

@@ -61,12 +61,12 @@ impl pci::Driver for ProviderDriver {
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let parameters = Parameters::get(pdev)?;
 
-        provider::enable(pdev)
+        let enabled = provider::enable(pdev)
             .inspect_err(|e| dev_err!(pdev, "cannot enable the device: {:?}\n", e))?;
 
         let choice = Choice::make(pdev, &parameters)?;
         let ranges = choice.split(pdev, parameters.split)?;
-        let provider = Provider::register(pdev, &ranges).inspect_err(|e| match *e {
+        let provider = Provider::register(enabled, &ranges).inspect_err(|e| match *e {
             EBUSY => dev_err!(pdev, "the device provides peer-to-peer memory already\n"),
             EOPNOTSUPP => dev_err!(pdev, "the BARs of the device must not be mapped\n"),
             ENOMEM => dev_err!(

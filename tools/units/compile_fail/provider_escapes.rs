@@ -9,10 +9,11 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::provider::{
+    self,
     range::BarRange,
     Provider, //
 };
 
 pub fn misuse(dev: &pci::Device<Core<'_>>, range: BarRange) -> Result<Provider<'static>> {
-    Provider::register(dev, &[range])
+    Provider::register(provider::enable(dev)?, &[range])
 }

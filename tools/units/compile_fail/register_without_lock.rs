@@ -10,12 +10,13 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::provider::{
+    self,
     range::BarRange,
     Provider, //
 };
 
 pub fn misuse(dev: &pci::Device<Bound>, range: BarRange) -> Result {
-    let _provider = Provider::register(dev, &[range])?;
+    let _provider = Provider::register(provider::enable(dev)?, &[range])?;
 
     Ok(())
 }

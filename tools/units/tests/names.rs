@@ -29,13 +29,17 @@ fn functions(header: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// What follows each `marker` in the files of a folder, up to a quotation mark.
+/// What follows each `marker` in the files of a folder and those in it, up to a quotation mark.
 fn aliases(dir: &Path) -> BTreeSet<String> {
     let marker = "doc(alias = \"";
     let mut found = BTreeSet::new();
 
     for entry in fs::read_dir(dir).expect("the library is there") {
         let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            found.append(&mut aliases(&path));
+            continue;
+        }
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }

@@ -250,11 +250,11 @@ impl pci::Driver for BenchDriver {
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        provider::enable(pdev)?;
+        let enabled = provider::enable(pdev)?;
 
         let bar = provider::bar(pdev, BENCH_BAR);
         let range = BarRange::new(&bar, 0, None, &provider::limits())?;
-        let provider = Provider::register(pdev, &[range])?;
+        let provider = Provider::register(enabled, &[range])?;
 
         provider.publish(true);
         let dev: &pci::Device = pdev;

@@ -29,6 +29,7 @@ use p2pdma::{
             BarRange,
             NUM_BARS, //
         },
+        Enabled,
         Provider, //
     },
     system, //
@@ -102,7 +103,8 @@ fn bars(pdev: &pci::Device<Core<'_>>, verdict: &mut Verdict<'_>) -> Result {
 }
 
 /// What must not be registered.
-fn refused(pdev: &pci::Device<Core<'_>>, range: BarRange, verdict: &mut Verdict<'_>) -> Result {
+fn refused(enabled: Enabled<'_, '_>, range: BarRange, verdict: &mut Verdict<'_>) -> Result {
+    let pdev = enabled.device();
     let limits = provider::limits();
     // The smallest has no half.
     let half = range.part(1, 2, &limits).unwrap_or(range);
@@ -123,7 +125,7 @@ fn refused(pdev: &pci::Device<Core<'_>>, range: BarRange, verdict: &mut Verdict<
         ("ranges that overlap", &[range, half]),
         ("a range of another BAR", &[forged]),
     ] {
-        let result = Provider::register(pdev, ranges).map(|_| ());
+        let result = Provider::register(enabled, ranges).map(|_| ());
 
         verdict.expect(
             result == Err(EINVAL),
@@ -148,14 +150,14 @@ impl pci::Driver for TestDriver {
             failed: false,
         };
 
-        provider::enable(pdev)?;
+        let enabled = provider::enable(pdev)?;
         bars(pdev, &mut verdict)?;
 
         let range = BarRange::largest(&provider::bars(pdev), &provider::limits())?;
-        refused(pdev, range, &mut verdict)?;
+        refused(enabled, range, &mut verdict)?;
 
-        let provider = Provider::register(pdev, &[range])?;
-        let again = Provider::register(pdev, &[range]).map(|_| ());
+        let provider = Provider::register(enabled, &[range])?;
+        let again = Provider::register(enabled, &[range]).map(|_| ());
         verdict.expect(
             again == Err(EBUSY),
             fmt!("registered again: expected EBUSY, got {again:?}"),
@@ -208,10 +210,10 @@ impl pci::Driver for FailingDriver {
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        provider::enable(pdev)?;
+        let enabled = provider::enable(pdev)?;
 
         let range = BarRange::largest(&provider::bars(pdev), &provider::limits())?;
-        let provider = Provider::register(pdev, &[range])?;
+        let provider = Provider::register(enabled, &[range])?;
         let pool = provider.pool();
 
         for _ in 0..Self::LOOKS {
