@@ -98,7 +98,8 @@ struct CompiledFile {
 impl Flavour {
     /// Reads the flavour `name`.
     pub fn load(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(name).with_extension("toml");
+        // Not with_extension(): a name may have a dot, as "stock-7.2".
+        let path = dir.join(format!("{name}.toml"));
         if !path.is_file() {
             let known: Vec<String> = Self::load_all(dir)?
                 .iter()
