@@ -20,11 +20,14 @@ use kernel::{
         MmioRaw,
         Region, //
     },
-    page::PAGE_SIZE,
+    page::{
+        BorrowedPage,
+        PAGE_SIZE, //
+    },
     pci,
     prelude::*, //
 };
-use p2pdma::page::PageRef;
+use p2pdma::page::PageExt;
 
 /// The memory of a request's data, as the fabric's DMA sees it.
 ///
@@ -227,7 +230,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The page that holds byte `offset`, which is below [`Self::len()`].
-    fn page(&self, offset: usize) -> PageRef<'a> {
+    fn page(&self, offset: usize) -> BorrowedPage<'a> {
         // SAFETY: The entry is valid, and the page is part of it: entries start at the start of a
         // page. Entries of more than one page are peer-to-peer memory, whose `struct page`s are
         // contiguous.
@@ -241,11 +244,11 @@ impl<'a> Segment<'a> {
 
         // SAFETY: `sg_page()` of an entry that has memory is not NULL. The page is valid, with a
         // reference or allocated from a pool, as long as the list is: for `'a`.
-        unsafe { PageRef::from_raw(NonNull::new_unchecked(page)) }
+        unsafe { BorrowedPage::from_raw(NonNull::new_unchecked(page)) }
     }
 
     /// All pages.
-    pub fn pages(&self) -> impl Iterator<Item = PageRef<'a>> + '_ {
+    pub fn pages(&self) -> impl Iterator<Item = BorrowedPage<'a>> + '_ {
         (0..self.len)
             .step_by(PAGE_SIZE)
             .map(|offset| self.page(offset))

@@ -1,34 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Facts about a page: whether it is peer-to-peer memory, whose, and where in the pool.
+//! Facts about a page: whether it is peer-to-peer memory, and where in a provider's memory. Whose
+//! it is, is known to [`provider`](crate::provider::PageOwner).
 //!
 //! C headers: [`include/linux/memremap.h`](srctree/include/linux/memremap.h),
 //! [`include/linux/page_ref.h`](srctree/include/linux/page_ref.h)
+//!
+//! In the kernel's tree this would be a part of `rust/kernel/page.rs`, of the maintainers of memory
+//! management in Rust.
 
 use crate::bindings as helpers;
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
-};
 use kernel::{
     bindings,
-    io::PhysAddr, //
+    io::PhysAddr,
+    page::Page, //
 };
 
 /// What a pin adds to the reference count of a page (`GUP_PIN_COUNTING_BIAS`).
 pub const PIN_BIAS: i32 = bindings::GUP_PIN_COUNTING_BIAS as i32;
-
-/// A page that stays for `'a`.
-///
-/// # Invariants
-///
-/// For `'a`, `page` is a valid `struct page`: a reference is held on it, or it is memory that is
-/// allocated from a provider's pool, or it belongs to a provider that is bound.
-#[derive(Clone, Copy)]
-pub struct PageRef<'a> {
-    page: NonNull<bindings::page>,
-    holder: PhantomData<&'a ()>,
-}
 
 /// Where a page of peer-to-peer memory is.
 ///
@@ -44,30 +33,20 @@ pub struct Location {
     pub range: u64,
 }
 
-impl<'a> PageRef<'a> {
-    /// For abstractions of other parts of the kernel that hand out pages.
-    ///
-    /// # Safety
-    ///
-    /// `page` must be as the type invariant says, for `'a`.
-    #[inline]
-    pub unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
-        // INVARIANT: By the safety requirement.
-        Self {
-            page,
-            holder: PhantomData,
-        }
-    }
+mod private {
+    pub trait Sealed {}
 
+    impl Sealed for kernel::page::Page {}
+}
+
+/// Facts about a [`Page`], which is valid for as long as it is borrowed
+/// ([`BorrowedPage`](kernel::page::BorrowedPage)).
+pub trait PageExt: private::Sealed {
     /// Whether it is a page of peer-to-peer memory.
     ///
     /// C: `is_pci_p2pdma_page()`. Any context.
     #[doc(alias = "is_pci_p2pdma_page")]
-    #[inline]
-    pub fn is_p2pdma(&self) -> bool {
-        // SAFETY: The page is valid by the type invariant.
-        unsafe { helpers::p2pdma_helper_is_p2pdma_page(self.page.as_ptr()) }
-    }
+    fn is_p2pdma(&self) -> bool;
 
     /// Its reference count. A pin counts as [`PIN_BIAS`] references.
     ///
@@ -75,27 +54,41 @@ impl<'a> PageRef<'a> {
     ///
     /// C: `page_ref_count()`. Any context.
     #[doc(alias = "page_ref_count")]
-    #[inline]
-    pub fn ref_count(&self) -> i32 {
-        // SAFETY: The page is valid by the type invariant.
-        unsafe { helpers::p2pdma_helper_page_ref_count(self.page.as_ptr()) }
-    }
+    fn ref_count(&self) -> i32;
 
     /// Its CPU physical address.
     ///
     /// C: `page_to_phys()`. Any context.
     #[doc(alias = "page_to_phys")]
-    #[inline]
-    pub fn phys(&self) -> PhysAddr {
-        // SAFETY: The page is valid by the type invariant.
-        unsafe { helpers::p2pdma_helper_page_to_phys(self.page.as_ptr()) }
-    }
+    fn phys(&self) -> PhysAddr;
 
     /// Where it is in its provider's memory; [`None`] if it is no peer-to-peer memory.
     ///
     /// C: `page_pgmap()` and its range. Any context.
     #[doc(alias = "page_pgmap")]
-    pub fn location(&self) -> Option<Location> {
+    fn location(&self) -> Option<Location>;
+}
+
+impl PageExt for Page {
+    #[inline]
+    fn is_p2pdma(&self) -> bool {
+        // SAFETY: By the type invariant of `Page` this is a valid page.
+        unsafe { helpers::p2pdma_helper_is_p2pdma_page(self.as_ptr()) }
+    }
+
+    #[inline]
+    fn ref_count(&self) -> i32 {
+        // SAFETY: By the type invariant of `Page` this is a valid page.
+        unsafe { helpers::p2pdma_helper_page_ref_count(self.as_ptr()) }
+    }
+
+    #[inline]
+    fn phys(&self) -> PhysAddr {
+        // SAFETY: By the type invariant of `Page` this is a valid page.
+        unsafe { helpers::p2pdma_helper_page_to_phys(self.as_ptr()) }
+    }
+
+    fn location(&self) -> Option<Location> {
         if !self.is_p2pdma() {
             return None;
         }
@@ -103,7 +96,7 @@ impl<'a> PageRef<'a> {
         let mut range = bindings::range::default();
         // SAFETY: The page is one of device memory, as just checked, so it has a `pgmap`, which
         // stays as long as the page (the lifetime argument in the crate's documentation).
-        unsafe { helpers::p2pdma_helper_page_range(self.page.as_ptr(), &mut range) };
+        unsafe { helpers::p2pdma_helper_page_range(self.as_ptr(), &mut range) };
 
         let phys = self.phys();
         Some(Location {

@@ -19,7 +19,10 @@ pub use bars::{
     bus_address,
     limits, //
 };
-pub use owner::provides;
+pub use owner::{
+    provides,
+    PageOwner, //
+};
 pub use register::{
     enable,
     page_structs,

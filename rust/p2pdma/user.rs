@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! User pages: memory that user space has mapped, [pinned](pin) for an I/O.
+//! User pages: memory that user space has mapped, held for an I/O. They are [pinned](pin) by their
+//! address, or [extracted](extract) from an `iov_iter`, and [held](pages) until they are dropped.
 
+pub mod current;
 mod errno;
+pub mod extract;
+pub mod pages;
 pub mod pin;
 mod range;

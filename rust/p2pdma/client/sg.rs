@@ -16,7 +16,6 @@
 use super::Client;
 use crate::{
     bindings as helpers,
-    page::PageRef,
     pool::{
         BusAddress,
         Holder,
@@ -49,7 +48,10 @@ use kernel::{
         MmioRaw,
         Region, //
     },
-    page::PAGE_SIZE,
+    page::{
+        BorrowedPage,
+        PAGE_SIZE, //
+    },
     pci,
     prelude::*,
     scatterlist::{
@@ -274,13 +276,13 @@ impl<D: Holder> SgTable<D> {
     }
 
     /// All pages of the memory, in the order of the list.
-    pub fn pages(&self) -> impl Iterator<Item = PageRef<'_>> + '_ {
+    pub fn pages(&self) -> impl Iterator<Item = BorrowedPage<'_>> + '_ {
         self.raw_entries().flat_map(|(first, _, len)| {
             // CAST: 32 bits to 64.
             (0..(len as usize).div_ceil(PAGE_SIZE)).map(move |i| {
                 // SAFETY: The memory of an entry is contiguous, and so are its `struct page`s; it
                 // is allocated while `self` is borrowed.
-                unsafe { PageRef::from_raw(first.add(i)) }
+                unsafe { BorrowedPage::from_raw(first.add(i)) }
             })
         })
     }

@@ -4,7 +4,7 @@
 
 use crate::{
     bindings as helpers,
-    page::PageRef,
+    page::PageExt,
     pci::devices,
     provider::{
         bars,
@@ -16,13 +16,30 @@ use crate::{
     raw, //
 };
 use kernel::{
+    page::Page,
     pci,
     sync::aref::ARef, //
 };
 
-impl PageRef<'_> {
+mod private {
+    pub trait Sealed {}
+
+    impl Sealed for kernel::page::Page {}
+}
+
+/// Whose memory a [`Page`] is.
+pub trait PageOwner: private::Sealed {
     /// Whether it is peer-to-peer memory of `dev`: within one of its BARs. Any context.
-    pub fn is_of(&self, dev: &pci::Device) -> bool {
+    fn is_of(&self, dev: &pci::Device) -> bool;
+
+    /// The device whose memory it is; [`None`] if it is no peer-to-peer memory.
+    ///
+    /// The kernel keeps the owner of a page to itself, so this walks all PCI devices. May sleep.
+    fn provider(&self) -> Option<ARef<pci::Device>>;
+}
+
+impl PageOwner for Page {
+    fn is_of(&self, dev: &pci::Device) -> bool {
         let phys = self.phys();
 
         self.is_p2pdma()
@@ -33,10 +50,7 @@ impl PageRef<'_> {
             })
     }
 
-    /// The device whose memory it is; [`None`] if it is no peer-to-peer memory.
-    ///
-    /// The kernel keeps the owner of a page to itself, so this walks all PCI devices. May sleep.
-    pub fn provider(&self) -> Option<ARef<pci::Device>> {
+    fn provider(&self) -> Option<ARef<pci::Device>> {
         if !self.is_p2pdma() {
             return None;
         }

@@ -12,7 +12,6 @@ impl From<UserRangeError> for Error {
     fn from(error: UserRangeError) -> Self {
         match error {
             UserRangeError::Empty | UserRangeError::Wraps { .. } => EINVAL,
-            UserRangeError::TooMany { .. } => E2BIG,
         }
     }
 }

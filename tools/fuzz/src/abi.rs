@@ -53,8 +53,6 @@ pub struct Command {
     pub structure: Structure,
     /// Flags that have a name.
     pub flags: Vec<u32>,
-    /// Flags that are never set.
-    pub forbidden: u32,
 }
 
 /// All that the header says.
@@ -69,9 +67,6 @@ pub struct Abi {
     /// The errors that a command may end with, by name.
     pub errors: BTreeSet<String>,
 }
-
-/// Flags that are not for a fuzzer: the kernel warns of what they let through.
-const NOT_DRIVEN: &[&str] = &["P2PDMA_TEST_PIN_MAY_WARN"];
 
 /// Members that are addresses. The header says so in words, for the compiler they are numbers.
 const POINTERS: &[&str] = &[
@@ -207,22 +202,15 @@ impl Abi {
                         flag.starts_with(&prefix)
                             && value.is_power_of_two()
                             && header.contains(&format!("{flag} = 1 <<"))
-                            && !NOT_DRIVEN.contains(&flag.as_str())
                     })
                     .map(|(_, value)| *value as u32)
                     .collect();
-                let forbidden = NOT_DRIVEN
-                    .iter()
-                    .filter(|flag| flag.starts_with(&prefix))
-                    .filter_map(|flag| constants.get(*flag))
-                    .fold(0, |flags, flag| flags | *flag as u32);
 
                 commands.push(Command {
                     name: name.to_lowercase(),
                     number: u8::try_from(*command)?,
                     structure: structure.clone(),
                     flags,
-                    forbidden,
                 });
             }
         }
@@ -299,7 +287,6 @@ mod tests {
             abi.commands[12].structure.member("value").map(|m| m.count),
             Some(64)
         );
-        assert_eq!(pin.forbidden, 1 << 5);
         for constant in [
             "NR_APIS",
             "NR_OPS",

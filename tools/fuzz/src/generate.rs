@@ -215,7 +215,7 @@ impl<'a> Generator<'a> {
             let unlikely = rng.gen_ratio(1, 4);
 
             if wild && unlikely {
-                self.wild(rng, command, member, arena, &mut structure);
+                self.wild(rng, member, arena, &mut structure);
             } else {
                 self.plausible(rng, command, member, arena, ids, &mut structure);
             }
@@ -229,19 +229,13 @@ impl<'a> Generator<'a> {
     fn wild<'p>(
         &self,
         rng: &mut ChaCha8Rng,
-        command: &Command,
         member: &Member,
         arena: &'p Arena,
         structure: &mut Structure<'p>,
     ) {
         structure.point(member, arena.any(rng));
         for i in 0..member.count {
-            let mut value = boundary(rng, 8 * member.width);
-
-            if member.name == "flags" {
-                value &= !u64::from(command.forbidden);
-            }
-            structure.set(member, i, value);
+            structure.set(member, i, boundary(rng, 8 * member.width));
         }
     }
 

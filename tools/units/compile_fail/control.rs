@@ -10,11 +10,15 @@ use kernel::{
 use p2pdma::{
     client::Client,
     provider::Provider,
-    user::pin::{
-        self,
-        Access,
-        Flags,
-        UserRange, //
+    user::{
+        current::CurrentMm,
+        pages::PageArray,
+        pin::{
+            self,
+            Access,
+            Flags,
+            UserRange, //
+        }, //
     }, //
 };
 
@@ -22,7 +26,10 @@ pub fn correct(provider: &Provider<'_>, client: Client<'_>, range: UserRange) ->
     let memory = provider.pool().alloc(4096)?;
     let table = provider.pool().alloc_sgl(4096)?;
     let mapped = table.map(client, DataDirection::ToDevice)?;
-    let pages = pin::pin_fast(range, Flags::short_term(Access::Read).allow_p2pdma())?;
+    let current = kernel::current!();
+    let flags = Flags::short_term(Access::Read).allow_p2pdma();
+    let mut array = PageArray::new(range.pages())?;
+    let pages = pin::pin_fast(CurrentMm::new(current)?, range, flags, &mut array)?;
 
     Ok(memory.size() + mapped.iter().count() + pages.len())
 }

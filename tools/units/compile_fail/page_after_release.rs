@@ -4,15 +4,22 @@
 //~ E0505
 
 use kernel::prelude::*;
-use p2pdma::user::pin::{
-    self,
-    Access,
-    Flags,
-    UserRange, //
+use p2pdma::{
+    page::PageExt,
+    user::{
+        current::CurrentMm,
+        pages::PageArray,
+        pin::{
+            self,
+            Access,
+            Flags,
+            UserRange, //
+        }, //
+    }, //
 };
 
-pub fn misuse(range: UserRange) -> Result<i32> {
-    let pages = pin::pin_fast(range, Flags::short_term(Access::Read))?;
+pub fn misuse(mm: CurrentMm<'_>, range: UserRange, array: PageArray) -> Result<i32> {
+    let pages = pin::pin_fast(mm, range, Flags::short_term(Access::Read), array)?;
     let page = pages.iter().next().ok_or(EFAULT)?;
 
     drop(pages);

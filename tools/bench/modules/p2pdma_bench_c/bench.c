@@ -13,6 +13,7 @@
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/overflow.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
 #include <linux/sizes.h>
@@ -110,62 +111,81 @@ static DEVICE_ATTR_RO(distance_many);
 /* One device is bound at a time. */
 static unsigned long user_addr, user_len;
 
-static int bench_pin(void)
-{
-	int nr_pages = user_len / PAGE_SIZE, ret;
+/**
+ * struct bench_memory - memory of the process that reads an attribute, and room
+ *	for its pages
+ * @addr: its address
+ * @len: its length in bytes
+ * @pages: the room
+ * @max_pages: how many pages that is for
+ */
+struct bench_memory {
+	unsigned long addr, len;
 	struct page **pages;
+	unsigned long max_pages;
+};
 
-	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
-	if (!pages)
-		return -ENOMEM;
+static int bench_pin(struct bench_memory *mem)
+{
+	unsigned long last, nr_pages;
+	int ret;
 
-	ret = pin_user_pages_fast(user_addr, nr_pages,
-				  FOLL_WRITE | FOLL_PCI_P2PDMA, pages);
-	if (ret > 0)
-		unpin_user_pages_dirty_lock(pages, ret, true);
-	kvfree(pages);
+	/* The range is the user's word. */
+	if (!mem->len || check_add_overflow(mem->addr, mem->len - 1, &last))
+		return -EINVAL;
+	nr_pages = (last >> PAGE_SHIFT) - (mem->addr >> PAGE_SHIFT) + 1;
+	if (nr_pages > mem->max_pages)
+		return -E2BIG;
+
+	ret = pin_user_pages_fast(mem->addr, nr_pages,
+				  FOLL_WRITE | FOLL_PCI_P2PDMA, mem->pages);
 	if (ret < 0)
 		return ret;
+	unpin_user_pages_dirty_lock(mem->pages, ret, true);
 	return ret == nr_pages ? 0 : -EFAULT;
 }
 
-static int bench_extract(void)
+static int bench_extract(struct bench_memory *mem)
 {
-	struct iovec iov = { (void __user *)user_addr, user_len };
-	int nr_pages = user_len / PAGE_SIZE;
-	struct page **pages;
+	struct page **pages = mem->pages;
 	struct iov_iter iter;
 	size_t offset;
 	ssize_t ret;
 
-	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
-	if (!pages)
-		return -ENOMEM;
-
-	iov_iter_init(&iter, ITER_DEST, &iov, 1, user_len);
-	ret = iov_iter_extract_pages(&iter, &pages, SIZE_MAX, nr_pages,
+	iov_iter_ubuf(&iter, ITER_DEST, (void __user *)mem->addr, mem->len);
+	ret = iov_iter_extract_pages(&iter, &pages, SIZE_MAX, mem->max_pages,
 				     ITER_ALLOW_P2PDMA, &offset);
-	if (ret > 0)
-		unpin_user_pages_dirty_lock(pages,
-					    DIV_ROUND_UP(offset + ret,
-							 PAGE_SIZE), true);
-	kvfree(pages);
-	if (ret < 0)
-		return ret;
-	return ret == user_len ? 0 : -EFAULT;
+	if (ret <= 0)
+		return ret ?: -EFAULT;
+	unpin_user_pages_dirty_lock(mem->pages,
+				    DIV_ROUND_UP(offset + ret, PAGE_SIZE),
+				    true);
+	return ret == mem->len ? 0 : -EFAULT;
 }
 
-static ssize_t bench_run_pages(char *buf, int (*f)(void))
+static ssize_t bench_run_pages(char *buf, int (*f)(struct bench_memory *mem))
 {
-	ktime_t start = ktime_get();
-	int i, ret;
+	struct bench_memory mem = {
+		.addr = user_addr,
+		.len = user_len,
+		.max_pages = user_len / PAGE_SIZE,
+	};
+	ktime_t start;
+	int i, ret = 0;
+	s64 time;
 
-	for (i = 0; i < PAGE_ITERATIONS; i++) {
-		ret = f();
-		if (ret)
-			return ret;
-	}
-	return sysfs_emit(buf, "%lld\n", ktime_to_ns(ktime_sub(ktime_get(), start)));
+	mem.pages = kvmalloc_array(mem.max_pages, sizeof(*mem.pages),
+				   GFP_KERNEL);
+	if (!mem.pages)
+		return -ENOMEM;
+
+	start = ktime_get();
+	for (i = 0; i < PAGE_ITERATIONS && !ret; i++)
+		ret = f(&mem);
+	time = ktime_to_ns(ktime_sub(ktime_get(), start));
+
+	kvfree(mem.pages);
+	return ret ?: sysfs_emit(buf, "%lld\n", time);
 }
 
 static ssize_t pin_show(struct device *dev, struct device_attribute *attr,

@@ -49,13 +49,22 @@ use p2pdma::{
         range::BarRange,
         Provider, //
     },
-    user::pin::{
-        self,
-        Access,
-        Flags,
-        Segment,
-        UserIter,
-        UserRange, //
+    user::{
+        current::CurrentMm,
+        extract::{
+            ExtractPages,
+            Extracted,
+            PeerMemory,
+            Segment,
+            UserDest, //
+        },
+        pages::PageArray,
+        pin::{
+            self,
+            Access,
+            Flags,
+            UserRange, //
+        }, //
     }, //
 };
 
@@ -115,33 +124,39 @@ impl Calls<'_> {
     }
 }
 
-/// Memory of the process that reads an attribute.
-#[derive(Clone, Copy)]
-struct UserMemory {
+/// Memory of the process that reads an attribute, and room for its pages.
+struct UserMemory<'a> {
+    mm: CurrentMm<'a>,
     addr: usize,
     len: usize,
+    array: PageArray,
 }
 
-impl UserMemory {
-    fn pin(self) -> Result {
+impl UserMemory<'_> {
+    fn pin(&mut self) -> Result {
+        let range = UserRange::new(self.addr, self.len)?;
         let flags = Flags::short_term(Access::Write).allow_p2pdma();
-        let pages = pin::pin_fast(UserRange::new(self.addr, self.len)?, flags)?;
+        let pages = pin::pin_fast(self.mm, range, flags, &mut self.array)?;
+        let pinned = pages.len();
 
-        self.expect(pages.len() * PAGE_SIZE)
+        drop(pages);
+        if pinned == range.pages() {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
     }
 
-    fn extract(self) -> Result {
-        let segment = Segment {
-            addr: self.addr,
-            len: self.len,
+    fn extract(&mut self) -> Result {
+        let mut iter = UserDest::one(Segment::new(self.addr, self.len));
+        let extracted =
+            iter.as_iter()
+                .extract_pages(self.mm, &mut self.array, PeerMemory::Allow)?;
+        let Some(Extracted { pages, len, .. }) = extracted else {
+            return Err(EFAULT);
         };
-        let mut iter = UserIter::new(&[segment], Access::Write)?;
-        let extracted = iter.extract(self.len / PAGE_SIZE, true)?;
 
-        self.expect(extracted.len)
-    }
-
-    fn expect(self, len: usize) -> Result {
+        drop(pages);
         if len == self.len {
             Ok(())
         } else {
@@ -150,7 +165,7 @@ impl UserMemory {
     }
 
     /// Nanoseconds that [`PAGE_ITERATIONS`] of `call` take.
-    fn measure(self, call: fn(Self) -> Result) -> Result<i64> {
+    fn measure(&mut self, call: fn(&mut Self) -> Result) -> Result<i64> {
         let start = Instant::<Monotonic>::now();
 
         for _ in 0..PAGE_ITERATIONS {
@@ -167,18 +182,32 @@ struct Bench {
 }
 
 impl Bench {
-    fn user_memory(&self) -> UserMemory {
+    /// Address and length, as they were written to `range`.
+    fn range(&self) -> (usize, usize) {
         // CAST: 64 bits, as PCI_P2PDMA depends on 64BIT.
+        (
+            self.addr.load(Relaxed) as usize,
+            self.len.load(Relaxed) as usize,
+        )
+    }
+
+    fn measure_pages(&self, call: fn(&mut UserMemory<'_>) -> Result) -> Result<i64> {
+        let (addr, len) = self.range();
+        let task = kernel::current!();
+
         UserMemory {
-            addr: self.addr.load(Relaxed) as usize,
-            len: self.len.load(Relaxed) as usize,
+            mm: CurrentMm::new(task)?,
+            addr,
+            len,
+            array: PageArray::new(len / PAGE_SIZE)?,
         }
+        .measure(call)
     }
 
     fn measure(&self, index: usize) -> Result<i64> {
         match index {
-            PIN => return self.user_memory().measure(UserMemory::pin),
-            EXTRACT => return self.user_memory().measure(UserMemory::extract),
+            PIN => return self.measure_pages(|memory| memory.pin()),
+            EXTRACT => return self.measure_pages(|memory| memory.extract()),
             _ => (),
         }
 
@@ -207,7 +236,7 @@ impl Attributes for Bench {
 
     fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         if index == RANGE {
-            let UserMemory { addr, len } = self.user_memory();
+            let (addr, len) = self.range();
 
             return write!(out, "{addr} {len}");
         }

@@ -88,26 +88,30 @@ static inline int64_t h_memory(int dev, const char *bdf, size_t length,
 	return ret ? ret : (int64_t)args.id;
 }
 
+/*
+ * Without the module there is nothing to test; but who names a topology has
+ * seen to it that the module is there.
+ */
+static inline void h_require_device(const char *path, const char *module)
+{
+	int dev = open(path, O_RDWR | O_CLOEXEC);
+
+	if (dev < 0 && getenv("P2PDMA_TOPOLOGY"))
+		ksft_exit_fail_msg("%s: %s\n", path, strerror(errno));
+	if (dev < 0)
+		ksft_exit_skip("%s: %s: load the module %s\n", path,
+			       strerror(errno), module);
+	close(dev);
+}
+
 static inline int h_open(void)
 {
 	return open(P2PDMA_TEST_DEVICE, O_RDWR | O_CLOEXEC);
 }
 
-/*
- * Without the module there is nothing to test; but who names a topology has
- * seen to it that the module is there.
- */
 static inline void h_require(void)
 {
-	int dev = h_open();
-
-	if (dev < 0 && getenv("P2PDMA_TOPOLOGY"))
-		ksft_exit_fail_msg("%s: %s\n", P2PDMA_TEST_DEVICE,
-				   strerror(errno));
-	if (dev < 0)
-		ksft_exit_skip("%s: %s: load the module p2pdma_test\n",
-			       P2PDMA_TEST_DEVICE, strerror(errno));
-	close(dev);
+	h_require_device(P2PDMA_TEST_DEVICE, "p2pdma_test");
 }
 
 /* In a child that is to be killed: tell that it has all, if so, and wait. */

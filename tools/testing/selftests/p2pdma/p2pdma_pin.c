@@ -516,6 +516,12 @@ static bool page_is_right(struct __test_metadata *_metadata,
 	return right;
 }
 
+/* The library has no such call: see p2pdma_gup. */
+static bool is_contradiction(unsigned int api, unsigned int flags)
+{
+	return (flags & L) && ((flags & P) || !(PINS & 1U << api));
+}
+
 static void run_cell(struct __test_metadata *_metadata,
 		     const struct p2p_provider *provider, int dev,
 		     struct mapping *m, struct answer *answer,
@@ -529,8 +535,7 @@ static void run_cell(struct __test_metadata *_metadata,
 
 	answer->error = 1;
 	answer->args = (struct p2pdma_test_pin){
-		.flags = flags | P2PDMA_TEST_PIN_COUNT_BEFORE |
-			 P2PDMA_TEST_PIN_MAY_WARN,
+		.flags = flags | P2PDMA_TEST_PIN_COUNT_BEFORE,
 		.api = api,
 		.addr = h_pointer(m->addr),
 		.length = PAGES * page,
@@ -547,6 +552,16 @@ static void run_cell(struct __test_metadata *_metadata,
 		status = call_in_child(dev, answer, rule->defect);
 	} else {
 		call(dev, answer);
+	}
+
+	if (is_contradiction(api, flags)) {
+		int gup = open(P2PDMA_TEST_GUP_DEVICE, O_RDWR | O_CLOEXEC);
+
+		ASSERT_LE(0, gup);
+		EXPECT_EQ(-EINVAL, answer->error);
+		answer->args.flags = flags;
+		call(gup, answer);
+		close(gup);
 	}
 
 	if (rule->defect && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
@@ -841,6 +856,7 @@ int main(int argc, char **argv)
 		return test_harness_run(argc, argv);
 	p2p_discover();
 	h_require();
+	h_require_device(P2PDMA_TEST_GUP_DEVICE, "p2pdma_gup");
 	has_livelock = p2p_has_livelock(&p2p.provider[0]);
 
 	for (unsigned int i = 0; i < p2p.nr_providers; i++) {

@@ -51,6 +51,7 @@
 #include <linux/types.h>
 
 #define P2PDMA_TEST_DEVICE	"/dev/p2pdma_test"
+#define P2PDMA_TEST_GUP_DEVICE	"/dev/p2pdma_gup"
 
 #define P2PDMA_TEST_TYPE	0xBB
 
@@ -136,9 +137,11 @@ enum p2pdma_test_api {
  *	close()
  * @P2PDMA_TEST_PIN_COUNT_BEFORE: look at the pages before the call under test,
  *	with get_user_pages() for reading, which maps what is not mapped yet
- * @P2PDMA_TEST_PIN_MAY_WARN: the kernel warns, once, of flags that contradict
- *	each other: LONGTERM with P2PDMA, and LONGTERM with one of the GET
- *	calls. Without this, they are refused with EINVAL before they get there
+ *
+ * LONGTERM contradicts P2PDMA, and the GET calls: the kernel warns of it, so the
+ * library has no such call, and the command is refused with EINVAL. What the
+ * kernel does with it is told by the module p2pdma_gup, whose device takes
+ * %P2PDMA_TEST_IOC_PIN with nothing else.
  */
 enum p2pdma_test_pin_flags {
 	P2PDMA_TEST_PIN_WRITE = 1 << 0,
@@ -146,7 +149,6 @@ enum p2pdma_test_pin_flags {
 	P2PDMA_TEST_PIN_P2PDMA = 1 << 2,
 	P2PDMA_TEST_PIN_HOLD = 1 << 3,
 	P2PDMA_TEST_PIN_COUNT_BEFORE = 1 << 4,
-	P2PDMA_TEST_PIN_MAY_WARN = 1 << 5,
 };
 
 /**

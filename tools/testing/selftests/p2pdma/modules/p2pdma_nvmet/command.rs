@@ -21,6 +21,10 @@ use nvmet::{
         Responses, //
     }, //
 };
+use p2pdma::{
+    page::PageExt,
+    provider::PageOwner, //
+};
 
 /// The bit of an opcode that says that its data, if it has any, are the host's.
 const HOST_TO_CONTROLLER: u8 = 0x01;

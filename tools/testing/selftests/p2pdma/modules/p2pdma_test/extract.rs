@@ -17,14 +17,28 @@ use crate::{
         Session, //
     }, //
 };
-use kernel::prelude::*;
+use kernel::{
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    prelude::*, //
+};
 use p2pdma::{
     system,
-    user::pin::{
-        Access,
-        Segment,
-        UserIter,
-        MAX_PAGES, //
+    user::{
+        current::CurrentMm,
+        extract::{
+            ExtractPages,
+            Extracted,
+            PeerMemory,
+            Segment,
+            UserIter, //
+        },
+        pages::{
+            PageArray,
+            MAX_PAGES, //
+        }, //
     }, //
 };
 
@@ -46,19 +60,73 @@ impl Args for abi::p2pdma_test_extract {
     }
 }
 
+/// An iterator of either direction.
+enum Iter<'a> {
+    /// Over memory that is going to be written.
+    Dest(UserIter<IovIterDest<'a>>),
+    /// Over memory that is going to be read.
+    Source(UserIter<IovIterSource<'a>>),
+}
+
+impl<'a> Iter<'a> {
+    fn new(segments: &'a [Segment], write: bool) -> Result<Self> {
+        // A single one goes without an array, as in the kernel.
+        Ok(match (segments, write) {
+            ([segment], true) => Self::Dest(UserIter::one(segment.clone())),
+            ([segment], false) => Self::Source(UserIter::one(segment.clone())),
+            (segments, true) => Self::Dest(UserIter::new(segments)?),
+            (segments, false) => Self::Source(UserIter::new(segments)?),
+        })
+    }
+
+    /// Number of bytes left.
+    fn len(&mut self) -> usize {
+        match self {
+            Self::Dest(iter) => iter.as_iter().len(),
+            Self::Source(iter) => iter.as_iter().len(),
+        }
+    }
+
+    fn extract(
+        &mut self,
+        mm: CurrentMm<'_>,
+        max: usize,
+        peer: PeerMemory,
+    ) -> Result<Option<Extracted<PageArray>>> {
+        let room = PageArray::new(max)?;
+
+        match self {
+            Self::Dest(iter) => iter.as_iter().extract_pages(mm, room, peer),
+            Self::Source(iter) => iter.as_iter().extract_pages(mm, room, peer),
+        }
+    }
+}
+
+/// Pages of the segment that byte `done` is in, from that byte on.
+fn pages_at(segments: &[Segment], mut done: usize) -> usize {
+    for segment in segments {
+        if done < segment.len() {
+            return Segment::new(segment.addr().wrapping_add(done), segment.len() - done).pages();
+        }
+        done -= segment.len();
+    }
+    0
+}
+
 /// Runs the command.
 pub(crate) fn run(
     session: &Session,
     args: &mut abi::p2pdma_test_extract,
     reply: Reply,
 ) -> Result<Sent> {
+    let task = kernel::current!();
+    let mm = CurrentMm::new(task)?;
     let set = |flag| args.flags & flag != 0;
     let hold = set(abi::P2PDMA_TEST_EXTRACT_HOLD);
-    let allow = set(abi::P2PDMA_TEST_EXTRACT_P2PDMA);
-    let access = if set(abi::P2PDMA_TEST_EXTRACT_WRITE) {
-        Access::Write
+    let peer = if set(abi::P2PDMA_TEST_EXTRACT_P2PDMA) {
+        PeerMemory::Allow
     } else {
-        Access::Read
+        PeerMemory::Refuse
     };
     // CAST: 32 bits to 64.
     let max = args.max_pages as usize;
@@ -78,15 +146,12 @@ pub(crate) fn run(
     )? {
         // CAST: 64 bits, as PCI_P2PDMA depends on 64BIT.
         segments.push(
-            Segment {
-                addr: segment.addr as usize,
-                len: segment.length as usize,
-            },
+            Segment::new(segment.addr as usize, segment.length as usize),
             GFP_KERNEL,
         )?;
     }
 
-    let mut iter = UserIter::new(&segments, access)
+    let mut iter = Iter::new(&segments, set(abi::P2PDMA_TEST_EXTRACT_WRITE))
         .inspect_err(|error| refuse!((), "{} segments: {error:?}", segments.len()))?;
     // A call takes a page at least: this is also a limit of their number, and that of the pieces.
     let all = segments
@@ -111,11 +176,21 @@ pub(crate) fn run(
     };
 
     args.ret = 0;
-    while !iter.is_empty() {
+    while iter.len() > 0 {
         system::go_on()?;
 
-        let piece = match iter.extract(max, allow) {
-            Ok(piece) => piece,
+        // CAST: Not negative: a loop that went on has counted bytes.
+        let done = args.ret as usize;
+        let piece = match iter.extract(mm, pages_at(&segments, done).min(max), peer) {
+            Ok(Some(piece)) => piece,
+            Ok(None) => {
+                note(abi::p2pdma_test_extraction {
+                    ret: 0,
+                    offset: 0,
+                    nr_pages: 0,
+                })?;
+                break;
+            }
             Err(error) => {
                 let ret = error.to_errno().into();
 
@@ -137,9 +212,6 @@ pub(crate) fn run(
             offset: piece.offset as u32,
             nr_pages: piece.pages.len() as u32,
         })?;
-        if piece.len == 0 {
-            break;
-        }
         args.ret += piece.len as i64;
 
         let left = (args.nr_pages as usize).saturating_sub(pages.len());

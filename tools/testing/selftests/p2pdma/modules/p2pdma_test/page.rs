@@ -4,10 +4,14 @@
 
 use crate::abi;
 use kernel::{
+    page::BorrowedPage,
     pci,
     sync::aref::ARef, //
 };
-use p2pdma::page::PageRef;
+use p2pdma::{
+    page::PageExt,
+    provider::PageOwner, //
+};
 
 /// Collects facts about pages, most of which come from the same provider as the one before.
 #[derive(Default)]
@@ -17,7 +21,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// What there is to say about a page that is held.
-    pub(crate) fn of(&mut self, page: &PageRef<'_>) -> abi::p2pdma_test_page {
+    pub(crate) fn of(&mut self, page: &BorrowedPage<'_>) -> abi::p2pdma_test_page {
         let location = page.location();
 
         if !self.last.as_ref().is_some_and(|dev| page.is_of(dev)) {

@@ -22,14 +22,26 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
-use p2pdma::user::pin::{
-    self,
-    Access,
-    Flags,
-    GetTerm,
-    Term,
-    UserPages,
-    UserRange, //
+use p2pdma::{
+    page::PageExt,
+    user::{
+        current::CurrentMm,
+        pages::{
+            Get,
+            Hold,
+            PageArray,
+            Pin,
+            UserPages, //
+        },
+        pin::{
+            self,
+            Access,
+            Flags,
+            ShortTerm,
+            Term,
+            UserRange, //
+        }, //
+    }, //
 };
 
 impl Args for abi::p2pdma_test_pin {
@@ -38,8 +50,7 @@ impl Args for abi::p2pdma_test_pin {
         | abi::P2PDMA_TEST_PIN_LONGTERM
         | abi::P2PDMA_TEST_PIN_P2PDMA
         | abi::P2PDMA_TEST_PIN_HOLD
-        | abi::P2PDMA_TEST_PIN_COUNT_BEFORE
-        | abi::P2PDMA_TEST_PIN_MAY_WARN;
+        | abi::P2PDMA_TEST_PIN_COUNT_BEFORE;
 
     fn flags(&self) -> u32 {
         self.flags
@@ -47,7 +58,9 @@ impl Args for abi::p2pdma_test_pin {
 }
 
 /// What is asked for, checked.
-struct Request {
+struct Request<'a> {
+    /// The caller's memory.
+    current: CurrentMm<'a>,
     api: u32,
     access: Access,
     long_term: bool,
@@ -57,8 +70,8 @@ struct Request {
     remote: Option<ARef<MmWithUser>>,
 }
 
-impl Request {
-    fn new(args: &abi::p2pdma_test_pin) -> Result<Self> {
+impl<'a> Request<'a> {
+    fn new(current: CurrentMm<'a>, args: &abi::p2pdma_test_pin) -> Result<Self> {
         let set = |flag| args.flags & flag != 0;
         let long_term = set(abi::P2PDMA_TEST_PIN_LONGTERM);
         let p2pdma = set(abi::P2PDMA_TEST_PIN_P2PDMA);
@@ -72,10 +85,10 @@ impl Request {
                 "a process is for pin_user_pages_remote() only"
             ));
         }
-        if long_term && (p2pdma || !pins(args.api)) && !set(abi::P2PDMA_TEST_PIN_MAY_WARN) {
+        if long_term && (p2pdma || !pins(args.api)) {
             return Err(refuse!(
                 EINVAL,
-                "the kernel warns of these flags: MAY_WARN is not set"
+                "the library has no call with these flags, which contradict each other"
             ));
         }
 
@@ -95,6 +108,7 @@ impl Request {
         };
 
         Ok(Self {
+            current,
             api: args.api,
             access: if set(abi::P2PDMA_TEST_PIN_WRITE) {
                 Access::Write
@@ -108,47 +122,52 @@ impl Request {
         })
     }
 
-    /// Calls the function under test.
-    fn call(&self) -> Result<UserPages> {
-        if pins(self.api) {
-            match (self.long_term, self.p2pdma) {
-                (false, false) => self.pin(Flags::short_term(self.access)),
-                (false, true) => self.pin(Flags::short_term(self.access).allow_p2pdma()),
-                (true, false) => self.pin(Flags::long_term(self.access)),
-                (true, true) => self.pin(Flags::test_only_long_term_p2pdma(self.access)),
-            }
+    fn short_term(&self) -> Flags<ShortTerm> {
+        let flags = Flags::short_term(self.access);
+
+        if self.p2pdma {
+            flags.allow_p2pdma()
         } else {
-            match (self.long_term, self.p2pdma) {
-                (false, false) => self.get(Flags::short_term(self.access)),
-                (false, true) => self.get(Flags::short_term(self.access).allow_p2pdma()),
-                (true, false) => self.get(Flags::test_only_long_term_get(self.access)),
-                (true, true) => self.get(Flags::test_only_long_term_p2pdma(self.access)),
-            }
+            flags
         }
     }
 
-    fn pin<T: Term>(&self, flags: Flags<T>) -> Result<UserPages> {
+    /// Room for all pages.
+    fn room(&self) -> Result<PageArray> {
+        PageArray::new(self.range.pages())
+    }
+
+    /// Calls the function under test, one that pins.
+    fn pin<T: Term>(&self, flags: Flags<T>) -> Result<UserPages<PageArray, Pin>> {
+        let room = self.room()?;
+
         match (self.api, &self.remote) {
-            (_, Some(mm)) => pin::pin_remote(mm, self.range, flags),
-            (abi::P2PDMA_TEST_PIN_FAST, _) => pin::pin_fast(self.range, flags),
-            _ => pin::pin(self.range, flags),
+            (_, Some(mm)) => pin::pin_remote(mm, self.range, flags, room),
+            (abi::P2PDMA_TEST_PIN_FAST, _) => pin::pin_fast(self.current, self.range, flags, room),
+            _ => pin::pin(self.current, self.range, flags, room),
         }
     }
 
-    fn get<T: GetTerm>(&self, flags: Flags<T>) -> Result<UserPages> {
+    /// Calls the function under test, one that takes references.
+    fn get(&self) -> Result<UserPages<PageArray, Get>> {
+        let (current, range) = (self.current, self.range);
+        let flags = self.short_term();
+        let room = self.room()?;
+
         match self.api {
-            abi::P2PDMA_TEST_GET_FAST => pin::get_fast(self.range, flags),
-            abi::P2PDMA_TEST_GET_FAST_ONLY => pin::get_fast_only(self.range, flags),
-            _ => pin::get(self.range, flags),
+            abi::P2PDMA_TEST_GET_FAST => pin::get_fast(current, range, flags, room),
+            abi::P2PDMA_TEST_GET_FAST_ONLY => pin::get_fast_only(current, range, flags, room),
+            _ => pin::get(current, range, flags, room),
         }
     }
 
     /// Reference counts of what is mapped in the range, before anything is taken.
     fn counts(&self) -> Result<KVVec<i32>> {
         let flags = Flags::short_term(Access::Read).allow_p2pdma();
+        let room = self.room()?;
         let pages = match &self.remote {
-            Some(mm) => pin::get_remote(mm, self.range, flags),
-            None => pin::get(self.range, flags),
+            Some(mm) => pin::get_remote(mm, self.range, flags, room),
+            None => pin::get(self.current, self.range, flags, room),
         };
         let mut counts = KVVec::new();
 
@@ -177,16 +196,45 @@ pub(crate) fn run(
     args: &mut abi::p2pdma_test_pin,
     reply: Reply,
 ) -> Result<Sent> {
-    let request = Request::new(args)?;
-    let hold = args.flags & abi::P2PDMA_TEST_PIN_HOLD != 0;
+    let task = kernel::current!();
+    let request = Request::new(CurrentMm::new(task)?, args)?;
     let counts = if args.flags & abi::P2PDMA_TEST_PIN_COUNT_BEFORE != 0 {
         request.counts()?
     } else {
         KVVec::new()
     };
 
+    if !pins(request.api) {
+        answer(
+            session,
+            args,
+            reply,
+            &counts,
+            request.get(),
+            Object::Referenced,
+        )
+    } else if request.long_term {
+        let pinned = request.pin(Flags::long_term(request.access));
+
+        answer(session, args, reply, &counts, pinned, Object::Pinned)
+    } else {
+        let pinned = request.pin(request.short_term());
+
+        answer(session, args, reply, &counts, pinned, Object::Pinned)
+    }
+}
+
+/// Says what the call did; what it took is kept, as `object`, or released.
+fn answer<H: Hold>(
+    session: &Session,
+    args: &mut abi::p2pdma_test_pin,
+    reply: Reply,
+    counts: &[i32],
+    held: Result<UserPages<PageArray, H>>,
+    object: fn(UserPages<PageArray, H>) -> Object,
+) -> Result<Sent> {
     args.id = 0;
-    let held = match request.call() {
+    let held = match held {
         Ok(held) => held,
         Err(error) => {
             args.ret = error.to_errno().into();
@@ -194,11 +242,11 @@ pub(crate) fn run(
             return reply.send(args);
         }
     };
-    // CAST: At most `pin::MAX_PAGES`.
+    // CAST: At most `MAX_PAGES`.
     args.ret = held.len() as i64;
 
     // References of our own, so that there still is a page to look at after the others went.
-    let own = held.reference()?;
+    let own = held.reference(PageArray::new(held.len().max(1))?)?;
     let mut facts = Facts::default();
     let mut pages = KVVec::new();
 
@@ -212,10 +260,10 @@ pub(crate) fn run(
 
     let mut new = None;
 
-    if hold {
+    if args.flags & abi::P2PDMA_TEST_PIN_HOLD != 0 {
         drop(own);
         if !held.is_empty() {
-            new = Some(session.insert(Object::Pages(held))?);
+            new = Some(session.insert(object(held))?);
         }
     } else {
         drop(held);

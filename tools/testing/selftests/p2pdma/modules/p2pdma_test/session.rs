@@ -24,6 +24,7 @@ use kernel::{
     device::Device,
     devres::Devres,
     new_mutex,
+    page::BorrowedPage,
     pci,
     prelude::*,
     sync::{
@@ -40,10 +41,15 @@ use p2pdma::{
         Events,
         Watch, //
     },
-    page::PageRef,
-    user::pin::{
-        Extracted,
-        UserPages, //
+    provider::PageOwner,
+    user::{
+        extract::Extracted,
+        pages::{
+            Get,
+            PageArray,
+            Pin,
+            UserPages, //
+        }, //
     }, //
 };
 
@@ -95,10 +101,12 @@ impl Session {
 
 /// Something that is kept.
 pub(crate) enum Object {
-    /// Pages of user memory.
-    Pages(UserPages),
-    /// The same, in several pieces.
-    Extracted(KVVec<Extracted>),
+    /// Pages of user memory, pinned.
+    Pinned(UserPages<PageArray, Pin>),
+    /// The same, referenced.
+    Referenced(UserPages<PageArray, Get>),
+    /// The same, pinned, in several pieces.
+    Extracted(KVVec<Extracted<PageArray>>),
     /// Memory of a provider.
     Memory(Memory),
     /// The same, mapped for a client until that is unbound.
@@ -110,9 +118,10 @@ pub(crate) type Memory = SgTable<ARef<pci::Device>>;
 
 impl Object {
     /// Calls `f` for each page of the object, in order, until it returns an error.
-    pub(crate) fn each_page(&self, mut f: impl FnMut(PageRef<'_>) -> Result) -> Result {
+    pub(crate) fn each_page(&self, mut f: impl FnMut(BorrowedPage<'_>) -> Result) -> Result {
         match self {
-            Self::Pages(pages) => pages.iter().try_for_each(f),
+            Self::Pinned(pages) => pages.iter().try_for_each(f),
+            Self::Referenced(pages) => pages.iter().try_for_each(f),
             Self::Extracted(pieces) => pieces
                 .iter()
                 .try_for_each(|piece| piece.pages.iter().try_for_each(&mut f)),

@@ -17,7 +17,11 @@ use kernel::{
     prelude::*,
     sizes::SZ_2M, //
 };
-use p2pdma::client::sg::SgTable;
+use p2pdma::{
+    client::sg::SgTable,
+    page::PageExt,
+    provider::PageOwner, //
+};
 
 pub(super) const SUITE: Suite = Suite {
     name: "sgl",
