@@ -24,7 +24,6 @@
 #include <linux/scatterlist.h>
 #include <linux/swiotlb.h>
 #include <linux/sysfs.h>
-#include <linux/uio.h>
 
 #include "helpers.h"
 
@@ -312,12 +311,6 @@ void p2pdma_helper_put_page(struct page *page)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_put_page);
 
-size_t p2pdma_helper_iov_iter_count(const struct iov_iter *i)
-{
-	return iov_iter_count(i);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_iov_iter_count);
-
 struct page *p2pdma_helper_virt_to_page(const void *addr, unsigned int *offset)
 {
 	*offset = offset_in_page(addr);
@@ -337,29 +330,8 @@ bool p2pdma_helper_block_writable(struct file *file, struct block_device *bdev)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_block_writable);
 
-bool p2pdma_helper_block_takes_p2pdma(struct block_device *bdev)
-{
-	return blk_queue_pci_p2pdma(bdev_get_queue(bdev));
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_block_takes_p2pdma);
-
-unsigned int p2pdma_helper_block_size(struct block_device *bdev)
-{
-	return bdev_logical_block_size(bdev);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_block_size);
-
 u64 p2pdma_helper_block_bytes(struct block_device *bdev)
 {
 	return bdev_nr_bytes(bdev);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_block_bytes);
-
-void p2pdma_helper_bio_init(struct bio *bio, struct block_device *bdev,
-			    unsigned short pieces, blk_opf_t opf,
-			    sector_t sector)
-{
-	bio_init_inline(bio, bdev, pieces, opf);
-	bio->bi_iter.bi_sector = sector;
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_bio_init);

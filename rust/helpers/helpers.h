@@ -13,7 +13,6 @@
 
 struct attribute;
 struct file;
-struct iov_iter;
 struct page;
 struct range;
 struct scatterlist;
@@ -74,13 +73,6 @@ struct page *p2pdma_helper_virt_to_page(const void *addr, unsigned int *offset);
 
 struct block_device *p2pdma_helper_block_device(struct file *file);
 bool p2pdma_helper_block_writable(struct file *file, struct block_device *bdev);
-bool p2pdma_helper_block_takes_p2pdma(struct block_device *bdev);
-unsigned int p2pdma_helper_block_size(struct block_device *bdev);
 u64 p2pdma_helper_block_bytes(struct block_device *bdev);
-void p2pdma_helper_bio_init(struct bio *bio, struct block_device *bdev,
-			    unsigned short pieces, blk_opf_t opf,
-			    sector_t sector);
-
-size_t p2pdma_helper_iov_iter_count(const struct iov_iter *i);
 
 #endif /* _P2PDMA_HELPERS_H */

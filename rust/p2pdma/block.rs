@@ -2,7 +2,7 @@
 
 //! Block I/O on peer-to-peer memory, from inside the kernel: what nvmet does for its clients.
 //!
-//! Memory is put into [`Bio`]s, a [`Piece`] at a time, and the bios are submitted to a [`Disk`].
+//! Memory is put into [`Bio`]s, a [`Segment`] at a time, and the bios are submitted to a [`Disk`].
 //! The block layer leaves two things to whoever makes bios, and here they are checked:
 //!
 //! - A queue that cannot do peer-to-peer DMA (no `BLK_FEAT_PCI_P2PDMA`) is not told apart by
@@ -12,6 +12,9 @@
 //!
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+//!
+//! In the kernel's tree this would be `rust/kernel/block/bio.rs`, of the maintainers of the block
+//! layer's Rust abstractions.
 //!
 //! # Examples
 //!
@@ -96,18 +99,22 @@ impl Disk {
     ///
     /// C: `blk_queue_pci_p2pdma()`.
     #[doc(alias = "blk_queue_pci_p2pdma")]
+    #[inline]
     pub fn takes_p2pdma(&self) -> bool {
-        // SAFETY: The device is valid by the type invariant.
-        unsafe { helpers::p2pdma_helper_block_takes_p2pdma(self.bdev.as_ptr()) }
+        // SAFETY: The device is valid by the type invariant, and has a queue as long as it is open.
+        let features = unsafe { (*(*self.bdev.as_ptr()).bd_queue).limits.features };
+
+        features & helpers::P2PDMA_CONST_BLK_FEAT_PCI_P2PDMA != 0
     }
 
     /// Size of a logical block in bytes, the unit of positions and lengths.
     ///
     /// C: `bdev_logical_block_size()`.
     #[doc(alias = "bdev_logical_block_size")]
+    #[inline]
     pub fn block_size(&self) -> u32 {
-        // SAFETY: The device is valid by the type invariant.
-        unsafe { helpers::p2pdma_helper_block_size(self.bdev.as_ptr()) }
+        // SAFETY: The device is valid by the type invariant, and has a queue as long as it is open.
+        unsafe { (*(*self.bdev.as_ptr()).bd_queue).limits.logical_block_size }
     }
 
     /// Size of the device in bytes.
@@ -118,16 +125,42 @@ impl Disk {
         // SAFETY: The device is valid by the type invariant.
         unsafe { helpers::p2pdma_helper_block_bytes(self.bdev.as_ptr()) }
     }
+
+    /// The disk, to be read or written by bios. That it may be is checked once, as when it is
+    /// opened: a disk that becomes read-only later is not the caller's business any more.
+    ///
+    /// # Errors
+    ///
+    /// [`EBADF`] if [`Self::is_writable()`], or [`Self::is_readable()`], does not hold.
+    pub fn target(&self, op: Op) -> Result<Target<'_>> {
+        let (may, opf) = match op {
+            Op::Read => (self.is_readable(), bindings::req_op_REQ_OP_READ),
+            Op::Write => (self.is_writable(), bindings::req_op_REQ_OP_WRITE),
+        };
+
+        if may {
+            Ok(Target { disk: self, opf })
+        } else {
+            Err(EBADF)
+        }
+    }
+}
+
+/// A disk that is open for what bios do with it; see [`Disk::target()`].
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    disk: &'a Disk,
+    opf: u32,
 }
 
 /// Memory for a bio: consecutive bytes, a multiple of a sector.
 ///
 /// # Invariants
 ///
-/// For `'a`, the `len` bytes from `offset` behind the start of `page` belong to this object, or to
+/// For `'a`, the `len` bytes from `offset` after the start of `page` belong to this object, or to
 /// somebody who accepts that a device reads and writes them (peer-to-peer memory). They have
 /// `struct page`s one after the other, and `len` is a multiple of `SECTOR_SIZE`, and not 0.
-pub struct Piece<'a> {
+pub struct Segment<'a> {
     page: NonNull<bindings::page>,
     offset: u32,
     len: u32,
@@ -135,7 +168,7 @@ pub struct Piece<'a> {
     memory: PhantomData<&'a mut [u8]>,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> Segment<'a> {
     /// `len` bytes of entry `entry` of a scatterlist, from `offset` on.
     ///
     /// Several bios may use the same memory at the same time, as several devices may.
@@ -160,8 +193,7 @@ impl<'a> Piece<'a> {
             return Err(EINVAL);
         }
 
-        // INVARIANT: Within the entry, as just checked, whose memory is allocated for `'a`, in one
-        // piece.
+        // INVARIANT: Within the entry, as just checked, whose memory is allocated for `'a`, in one run.
         Ok(Self {
             page,
             offset: start.checked_add(offset).ok_or(EINVAL)?,
@@ -184,7 +216,8 @@ impl<'a> Piece<'a> {
         }
 
         let mut offset = 0;
-        // SAFETY: The buffer comes from `kmalloc()`, so it is in the linear map.
+        // SAFETY: The buffer comes from `kmalloc()`, so it is in the linear map, and `offset` is
+        // valid for writing.
         let page =
             unsafe { helpers::p2pdma_helper_virt_to_page(buffer.as_mut_ptr().cast(), &mut offset) };
 
@@ -199,11 +232,12 @@ impl<'a> Piece<'a> {
     }
 
     /// Number of bytes.
+    #[inline]
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Always `false`: there is no piece without bytes.
+    /// Always `false`: there is no segment without bytes.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -218,10 +252,10 @@ pub enum Op {
     Write,
 }
 
-/// Why a [`Piece`] does not go into a [`Bio`].
+/// Why a [`Segment`] does not go into a [`Bio`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no room for another piece, or the bio would have 4 GiB: the next bio takes it.
+    /// There is no room for another segment, or the bio would have 4 GiB: the next bio takes it.
     Full,
     /// What is in the bio is of another kind: ordinary memory, or memory of another provider, or of
     /// another range of the same one. The next bio takes it.
@@ -240,16 +274,16 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Most pieces that a bio takes (`BIO_MAX_VECS`).
-pub const MAX_PIECES: u16 = bindings::BIO_MAX_VECS as u16;
+/// Most segments that a bio takes (`BIO_MAX_VECS`).
+pub const MAX_SEGMENTS: u16 = bindings::BIO_MAX_VECS as u16;
 
 /// An I/O to consecutive blocks of a disk, not submitted.
 ///
 /// # Invariants
 ///
 /// `bio` was made by `bio_kmalloc()` and initialized for the block device of a disk that is open
-/// for `'a`, with room for `room` pieces. All memory that it refers to is memory of a
-/// [`Piece<'a>`]. It is not submitted.
+/// for `'a`, with room for `room` segments. All memory that it refers to is memory of a
+/// [`Segment<'a>`]. It is not submitted.
 pub struct Bio<'a> {
     bio: NonNull<bindings::bio>,
     room: u16,
@@ -258,60 +292,55 @@ pub struct Bio<'a> {
 }
 
 impl<'a> Bio<'a> {
-    /// An I/O from byte `pos` of `disk` on, with room for `pieces`.
+    /// An I/O from byte `pos` of the disk on, with room for `segments`.
     ///
     /// C: `bio_kmalloc()` and `bio_init()`. May sleep.
     ///
     /// # Errors
     ///
     /// - [`EINVAL`] if `pos` is not a multiple of [`Disk::block_size()`], or there is room for no
-    ///   piece, or more than [`MAX_PIECES`].
-    /// - [`EBADF`] if [`Disk::is_writable()`], or [`Disk::is_readable()`], does not hold.
+    ///   segment, or more than [`MAX_SEGMENTS`].
     /// - [`ENOMEM`].
     #[doc(alias = "bio_init")]
-    pub fn new(disk: &'a Disk, op: Op, pos: u64, pieces: u16) -> Result<Self> {
+    #[inline]
+    pub fn new(target: Target<'a>, pos: u64, segments: u16) -> Result<Self> {
+        let disk = target.disk;
+
         // Sizes of blocks are powers of two.
-        if pos & (u64::from(disk.block_size()) - 1) != 0 || pieces == 0 || pieces > MAX_PIECES {
+        if pos & u64::from(disk.block_size()).wrapping_sub(1) != 0
+            || segments == 0
+            || segments > MAX_SEGMENTS
+        {
             return Err(EINVAL);
         }
-        let may = match op {
-            Op::Read => disk.is_readable(),
-            Op::Write => disk.is_writable(),
-        };
-        if !may {
-            return Err(EBADF);
-        }
 
-        let opf = match op {
-            Op::Read => bindings::req_op_REQ_OP_READ,
-            Op::Write => bindings::req_op_REQ_OP_WRITE,
-        };
-        // SAFETY: Takes any number of pieces that fits, as just checked.
-        let bio = unsafe { bindings::bio_kmalloc(pieces, bindings::GFP_KERNEL) };
+        // SAFETY: Takes any number of segments. Sleeps, which the caller is told.
+        let bio = unsafe { bindings::bio_kmalloc(segments, bindings::GFP_KERNEL) };
         let bio = NonNull::new(bio).ok_or(ENOMEM)?;
 
-        // SAFETY: `bio` was just allocated, with room for that many pieces behind it; the device
-        // is open for `'a`.
+        // SAFETY: `bio` was just allocated, with room for that many segments right after it; the
+        // device is open for `'a`. C: `bio_init_inline()`.
         unsafe {
-            helpers::p2pdma_helper_bio_init(
+            bindings::bio_init(
                 bio.as_ptr(),
                 disk.bdev.as_ptr(),
-                pieces,
-                opf,
-                pos / SECTOR_SIZE,
-            )
-        };
+                bio.as_ptr().add(1).cast(),
+                segments,
+                target.opf,
+            );
+            (*bio.as_ptr()).bi_iter.bi_sector = pos >> bindings::SECTOR_SHIFT;
+        }
 
         // INVARIANT: Made just now.
         Ok(Self {
             bio,
-            room: pieces,
+            room: segments,
             takes_p2pdma: disk.takes_p2pdma(),
             disk: PhantomData,
         })
     }
 
-    /// Adds a piece behind those that are there already.
+    /// Adds a segment after those that are there already.
     ///
     /// C: `bio_add_page()`. Any context.
     ///
@@ -319,44 +348,51 @@ impl<'a> Bio<'a> {
     ///
     /// Why it was refused; the bio is as it was.
     #[doc(alias = "bio_add_page")]
-    pub fn add(&mut self, piece: &Piece<'a>) -> Result<(), Refusal> {
-        if piece.p2pdma && !self.takes_p2pdma {
+    #[inline]
+    pub fn add(&mut self, segment: &Segment<'a>) -> Result<(), Refusal> {
+        if segment.p2pdma && !self.takes_p2pdma {
             return Err(Refusal::Queue);
         }
-        // What it can count.
-        if self.len().checked_add(piece.len).is_none() {
-            return Err(Refusal::Full);
-        }
 
-        // SAFETY: The bio is valid by the type invariant, and not submitted. The piece is memory
-        // that may be used for `'a`, which is longer than the bio exists.
+        // SAFETY: The bio is valid by the type invariant, and not submitted. The segment is memory
+        // that may be used for `'a`, which is longer than the bio exists, and is not empty.
         let added = unsafe {
             bindings::bio_add_page(
                 self.bio.as_ptr(),
-                piece.page.as_ptr(),
-                piece.len,
-                piece.offset,
+                segment.page.as_ptr(),
+                segment.len,
+                segment.offset,
             )
         };
 
         // It takes all or nothing.
         if added != 0 {
-            return Ok(());
-        }
-        Err(if self.pieces() < self.room {
-            Refusal::Mixed
+            Ok(())
         } else {
-            Refusal::Full
-        })
+            Err(self.refusal(segment.len))
+        }
     }
 
-    /// Number of pieces that it refers to; fewer than were added where neighbours were merged.
-    pub fn pieces(&self) -> u16 {
+    /// Why a segment of `len` bytes was not taken.
+    #[inline]
+    fn refusal(&self, len: u32) -> Refusal {
+        // What it can count, and what it has room for.
+        if self.len().checked_add(len).is_none() || self.segments() >= self.room {
+            Refusal::Full
+        } else {
+            Refusal::Mixed
+        }
+    }
+
+    /// Number of segments that it refers to; fewer than were added where neighbours were merged.
+    #[inline]
+    pub fn segments(&self) -> u16 {
         // SAFETY: The bio is valid by the type invariant, and not submitted.
         unsafe { (*self.bio.as_ptr()).bi_vcnt }
     }
 
     /// Number of bytes.
+    #[inline]
     pub fn len(&self) -> u32 {
         // SAFETY: The bio is valid by the type invariant, and not submitted.
         unsafe { (*self.bio.as_ptr()).bi_iter.bi_size }
@@ -379,6 +415,7 @@ impl<'a> Bio<'a> {
 }
 
 impl Drop for Bio<'_> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariant the bio was made by `bio_kmalloc()`, and is not submitted.
         unsafe {
@@ -413,7 +450,7 @@ impl Batch {
     unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
         // SAFETY: By the safety requirement.
         let (batch, status) = unsafe { (&*(*bio).bi_private.cast::<Batch>(), (*bio).bi_status) };
-        // SAFETY: Takes any status.
+        // SAFETY: What is no status is an error for it, too: it has no precondition.
         let error = unsafe { bindings::blk_status_to_errno(status) };
 
         if error != 0 {
@@ -433,22 +470,18 @@ impl Batch {
 /// - [`EINVAL`] if a bio is empty, and nothing is submitted then. Nobody below refuses it: a driver
 ///   would ask its device for blocks, without saying where their data are.
 /// - The first error that the block layer completed a bio with: [`EINVAL`] where the device cannot
-///   reach the memory, [`EIO`] behind the end of the disk, and others.
-/// - [`ENOMEM`].
+///   reach the memory, [`EIO`] beyond the end of the disk, and others.
 #[doc(alias = "submit_bio")]
 pub fn submit(bios: KVec<Bio<'_>>) -> Result {
     if bios.iter().any(Bio::is_empty) {
         return Err(EINVAL);
     }
 
-    let batch = KBox::pin_init(
-        pin_init!(Batch {
-            left: Atomic::new(1),
-            error: Atomic::new(0),
-            done <- Completion::new(),
-        }),
-        GFP_KERNEL,
-    )?;
+    pin_init::stack_pin_init!(let batch = pin_init!(Batch {
+        left: Atomic::new(1),
+        error: Atomic::new(0),
+        done <- Completion::new(),
+    }));
     let private = core::ptr::from_ref::<Batch>(&batch).cast_mut().cast();
     let mut plug = bindings::blk_plug::default();
 

@@ -6,7 +6,7 @@ use p2pdma::{
         Bio,
         Disk,
         Op,
-        Piece, //
+        Segment, //
     },
     client::sg::SgTable, //
 };
@@ -15,10 +15,10 @@ use p2pdma::{
 /// byte `pos`.
 pub fn write(fd: u32, table: &SgTable<&pci::Device>, len: u32, pos: u64) -> Result {
     let disk = Disk::from_fd(fd)?;
-    let mut bio = Bio::new(&disk, Op::Write, pos, 1)?;
+    let mut bio = Bio::new(disk.target(Op::Write)?, pos, 1)?;
 
     // `EREMOTEIO` if the disk's queue cannot do peer-to-peer DMA.
-    bio.add(&Piece::of_table(table, 0, 0, len)?)?;
+    bio.add(&Segment::of_table(table, 0, 0, len)?)?;
 
     let mut bios = KVec::new();
     bios.push(bio, GFP_KERNEL)?;

@@ -10,7 +10,8 @@
 mod pages;
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
@@ -26,11 +27,14 @@ use crate::pages::{Costs, PageRow};
 const ITERATIONS: u64 = 200;
 
 /// The attributes that the drivers have, and what they measure.
-const CALLS: [(&str, &str); 4] = [
+const CALLS: [(&str, &str); 7] = [
     ("alloc", "alloc + free, 64 KiB"),
     ("alloc_sgl", "alloc_sgl + free_sgl, 64 KiB"),
     ("distance", "distance, 1 client"),
     ("distance_many", "distance_many, 4 clients"),
+    ("map", "map + unmap, 64 KiB"),
+    ("bio_1", "bio of 1 page"),
+    ("bio_16", "bio of 16 pages"),
 ];
 
 /// Measure the library's calls against the same calls in C.
@@ -46,6 +50,9 @@ struct Arguments {
     /// PCI function to bind, with a memory BAR 2 [default: the first QEMU pci-testdev]
     #[arg(long, value_name = "BDF")]
     device: Option<String>,
+    /// Disk whose driver takes peer-to-peer memory, for bios that are not submitted
+    #[arg(long, value_name = "PATH", default_value = "/dev/nvme0n1")]
+    disk: PathBuf,
     /// How often each call is measured
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
@@ -162,11 +169,20 @@ fn keep_smallest(smallest: &mut [u64], values: &[u64]) {
 
 /// One round with `driver`: the calls' times, then that of unbinding and binding; and what pages
 /// cost.
-fn round(device: &Device, driver: &str, costs: &mut Costs) -> Result<[u64; CALLS.len() + 1]> {
+fn round(
+    device: &Device,
+    disk: &File,
+    driver: &str,
+    costs: &mut Costs,
+) -> Result<[u64; CALLS.len() + 1]> {
     let mut times = [0; CALLS.len() + 1];
 
     device.allow(driver)?;
     device.bind(driver)?;
+    device.write(
+        &device.path().join("p2pdma_bench/disk"),
+        &disk.as_raw_fd().to_string(),
+    )?;
     for (time, (attribute, _)) in times.iter_mut().zip(CALLS) {
         *time = read_number(&device.path().join("p2pdma_bench").join(attribute))?;
     }
@@ -180,17 +196,20 @@ fn round(device: &Device, driver: &str, costs: &mut Costs) -> Result<[u64; CALLS
     Ok(times)
 }
 
-fn measure(device: &Device, rounds: u32) -> Result<(Vec<Row>, Vec<PageRow>)> {
+fn measure(device: &Device, disk: &File, rounds: u32) -> Result<(Vec<Row>, Vec<PageRow>)> {
     let mut c = [u64::MAX; CALLS.len() + 1];
     let mut rust = c;
     let mut c_pages = Costs::new();
     let mut rust_pages = Costs::new();
 
     for _ in 0..rounds {
-        keep_smallest(&mut c, &round(device, "p2pdma_bench_c", &mut c_pages)?);
+        keep_smallest(
+            &mut c,
+            &round(device, disk, "p2pdma_bench_c", &mut c_pages)?,
+        );
         keep_smallest(
             &mut rust,
-            &round(device, "p2pdma_bench_rust", &mut rust_pages)?,
+            &round(device, disk, "p2pdma_bench_rust", &mut rust_pages)?,
         );
     }
 
@@ -228,10 +247,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         );
     }
 
+    let disk = File::open(&arguments.disk)
+        .with_context(|| format!("cannot open {}: see --disk", arguments.disk.display()))?;
     let before = device.driver();
     device.unbind()?;
     // Of small pages, as peer-to-peer memory is.
-    let measured = pages::without_huge_pages(Path::new("/"), || measure(&device, arguments.rounds));
+    let measured =
+        pages::without_huge_pages(Path::new("/"), || measure(&device, &disk, arguments.rounds));
     device.unbind()?;
     device.allow("")?;
     if let Some(before) = before {

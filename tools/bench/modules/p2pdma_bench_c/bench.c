@@ -7,9 +7,14 @@
  * ITERATIONS times and shows how many nanoseconds that took: under -icount,
  * that is how many instructions. pin and extract do theirs PAGE_ITERATIONS
  * times, on memory of the process that reads: what it wrote to range, address
- * and length.
+ * and length. Bios are for the disk whose descriptor it wrote to disk.
  */
 
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/dma-mapping.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -110,6 +115,127 @@ static DEVICE_ATTR_RO(distance_many);
 
 /* One device is bound at a time. */
 static unsigned long user_addr, user_len;
+static unsigned int user_disk;
+
+/* Maps a list for its own provider, and unmaps it. */
+static ssize_t map_show(struct device *dev, struct device_attribute *attr,
+			char *buf)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+	struct sg_table table;
+	ktime_t start;
+	int i, ret;
+	s64 time;
+
+	table.sgl = pci_p2pmem_alloc_sgl(pdev, &table.orig_nents, SZ_64K);
+	if (!table.sgl)
+		return -ENOMEM;
+
+	start = ktime_get();
+	for (i = 0; i < ITERATIONS; i++) {
+		ret = dma_map_sgtable(dev, &table, DMA_BIDIRECTIONAL, 0);
+		if (ret)
+			break;
+		dma_unmap_sgtable(dev, &table, DMA_BIDIRECTIONAL, 0);
+	}
+	time = ktime_to_ns(ktime_sub(ktime_get(), start));
+
+	pci_p2pmem_free_sgl(pdev, table.sgl);
+	return ret ?: sysfs_emit(buf, "%lld\n", time);
+}
+static DEVICE_ATTR_RO(map);
+
+/* A bio of one segment. */
+static noinline int bench_make_bio(struct block_device *bdev, u64 pos,
+				   struct page *page, unsigned int len)
+{
+	struct bio *bio;
+	int ret;
+
+	/* The block layer leaves these to whoever makes bios. */
+	if (pos & (bdev_logical_block_size(bdev) - 1))
+		return -EINVAL;
+	if (!blk_queue_pci_p2pdma(bdev_get_queue(bdev)))
+		return -EREMOTEIO;
+
+	bio = bio_kmalloc(1, GFP_KERNEL);
+	if (!bio)
+		return -ENOMEM;
+	bio_init_inline(bio, bdev, 1, REQ_OP_READ);
+	bio->bi_iter.bi_sector = pos >> SECTOR_SHIFT;
+	ret = bio_add_page(bio, page, len, 0) ? 0 : -ENOSPC;
+
+	bio_uninit(bio);
+	kfree(bio);
+	return ret;
+}
+
+static ssize_t bench_bio(struct device *dev, char *buf, unsigned short pages)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+	struct block_device *bdev;
+	struct scatterlist *sgl;
+	unsigned int nents;
+	struct page *page;
+	struct file *file;
+	ktime_t start;
+	int i, ret = 0;
+	s64 time;
+
+	file = fget(user_disk);
+	if (!file)
+		return -EBADF;
+	if (!S_ISBLK(file_inode(file)->i_mode)) {
+		fput(file);
+		return -ENOTBLK;
+	}
+	sgl = pci_p2pmem_alloc_sgl(pdev, &nents, SZ_64K);
+	if (!sgl) {
+		fput(file);
+		return -ENOMEM;
+	}
+
+	bdev = file_bdev(file);
+	page = sg_page(sgl);
+	start = ktime_get();
+	for (i = 0; i < ITERATIONS && !ret; i++)
+		ret = bench_make_bio(bdev, i * PAGE_SIZE, page,
+				     pages * PAGE_SIZE);
+	time = ktime_to_ns(ktime_sub(ktime_get(), start));
+
+	pci_p2pmem_free_sgl(pdev, sgl);
+	fput(file);
+	return ret ?: sysfs_emit(buf, "%lld\n", time);
+}
+
+static ssize_t bio_1_show(struct device *dev, struct device_attribute *attr,
+			  char *buf)
+{
+	return bench_bio(dev, buf, 1);
+}
+static DEVICE_ATTR_RO(bio_1);
+
+static ssize_t bio_16_show(struct device *dev, struct device_attribute *attr,
+			   char *buf)
+{
+	return bench_bio(dev, buf, 16);
+}
+static DEVICE_ATTR_RO(bio_16);
+
+static ssize_t disk_show(struct device *dev, struct device_attribute *attr,
+			 char *buf)
+{
+	return sysfs_emit(buf, "%u\n", user_disk);
+}
+
+static ssize_t disk_store(struct device *dev, struct device_attribute *attr,
+			  const char *buf, size_t count)
+{
+	int ret = kstrtouint(buf, 10, &user_disk);
+
+	return ret ?: count;
+}
+static DEVICE_ATTR_RW(disk);
 
 /**
  * struct bench_memory - memory of the process that reads an attribute, and room
@@ -222,6 +348,10 @@ static struct attribute *bench_attrs[] = {
 	&dev_attr_alloc_sgl.attr,
 	&dev_attr_distance.attr,
 	&dev_attr_distance_many.attr,
+	&dev_attr_map.attr,
+	&dev_attr_bio_1.attr,
+	&dev_attr_bio_16.attr,
+	&dev_attr_disk.attr,
 	&dev_attr_pin.attr,
 	&dev_attr_extract.attr,
 	&dev_attr_range.attr,

@@ -5,7 +5,7 @@
 //! Each attribute of the group `p2pdma_bench`, when it is read, does its calls [`ITERATIONS`] times
 //! and shows how many nanoseconds that took: under `-icount`, that is how many instructions. `pin`
 //! and `extract` do theirs [`PAGE_ITERATIONS`] times, on memory of the process that reads: what it
-//! wrote to `range`, address and length.
+//! wrote to `range`, address and length. Bios are for the disk whose descriptor it wrote to `disk`.
 //! `p2pdma_bench_c` does the same calls in C. See `Documentation/p2pdma/bench.rst`.
 
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@
 use core::fmt;
 use kernel::{
     device::Core,
+    dma::DataDirection,
     page::PAGE_SIZE,
     pci,
     prelude::*,
@@ -30,6 +31,13 @@ use kernel::{
     }, //
 };
 use p2pdma::{
+    block::{
+        self,
+        Bio,
+        Disk,
+        Op,
+        Target, //
+    },
     orchestrator::distance::{
         self,
         Reach,
@@ -71,11 +79,15 @@ use p2pdma::{
 const ITERATIONS: u32 = 200;
 const PAGE_ITERATIONS: u32 = 20;
 const BENCH_BAR: u8 = 2;
+// CAST: 4 KiB.
+const PAGE_BYTES: u32 = PAGE_SIZE as u32;
 
 /// What the calls are made on.
 struct Calls<'a> {
     dev: &'a pci::Device,
     pool: Pool<'a>,
+    /// Descriptor of a disk, which the process that reads has open.
+    disk: u32,
 }
 
 impl Calls<'_> {
@@ -106,8 +118,43 @@ impl Calls<'_> {
         }
     }
 
+    /// Maps a list for its own provider, and unmaps it.
+    fn map(&self) -> Result<i64> {
+        let client = self.pool.client();
+        // CAST: 64 KiB.
+        let mut table = self.pool.alloc_sgl(SZ_64K as u32)?;
+        let start = Instant::<Monotonic>::now();
+
+        for _ in 0..ITERATIONS {
+            table = table.map(client, DataDirection::Bidirectional)?.unmap();
+        }
+        Ok(start.elapsed().as_nanos())
+    }
+
+    /// Makes a bio of that many pages, and drops it.
+    fn bio(&self, pages: u16) -> Result<i64> {
+        let disk = Disk::from_fd(self.disk)?;
+        let target = disk.target(Op::Read)?;
+        // CAST: 64 KiB.
+        let table = self.pool.alloc_sgl(SZ_64K as u32)?;
+        let memory = block::Segment::of_table(&table, 0, 0, u32::from(pages) * PAGE_BYTES)?;
+        let start = Instant::<Monotonic>::now();
+
+        for i in 0..ITERATIONS {
+            make_bio(target, u64::from(i * PAGE_BYTES), &memory)?;
+        }
+        Ok(start.elapsed().as_nanos())
+    }
+
     /// Nanoseconds that [`ITERATIONS`] of the call that `index` stands for take.
     fn measure(&self, index: usize) -> Result<i64> {
+        match index {
+            MAP => return self.map(),
+            BIO_1 => return self.bio(1),
+            BIO_16 => return self.bio(16),
+            _ => (),
+        }
+
         let calls: [fn(&Self) -> Result; 4] = [
             Self::alloc,
             Self::alloc_sgl,
@@ -122,6 +169,13 @@ impl Calls<'_> {
         }
         Ok(start.elapsed().as_nanos())
     }
+}
+
+/// A bio of one segment.
+#[inline(never)]
+fn make_bio(target: Target<'_>, pos: u64, memory: &block::Segment<'_>) -> Result {
+    Bio::new(target, pos, 1)?.add(memory)?;
+    Ok(())
 }
 
 /// Memory of the process that reads an attribute, and room for its pages.
@@ -179,6 +233,7 @@ struct Bench {
     dev: ARef<pci::Device>,
     addr: Atomic<u64>,
     len: Atomic<u64>,
+    disk: Atomic<u32>,
 }
 
 impl Bench {
@@ -217,6 +272,7 @@ impl Bench {
         Calls {
             dev,
             pool: Pool::of(&bound)?,
+            disk: self.disk.load(Relaxed),
         }
         .measure(index)
     }
@@ -229,9 +285,13 @@ impl Attributes for Bench {
         Attribute::ro(c"alloc_sgl"),
         Attribute::ro(c"distance"),
         Attribute::ro(c"distance_many"),
+        Attribute::ro(c"map"),
+        Attribute::ro(c"bio_1"),
+        Attribute::ro(c"bio_16"),
         Attribute::ro(c"pin"),
         Attribute::ro(c"extract"),
         Attribute::rw(c"range"),
+        Attribute::rw(c"disk"),
     ];
 
     fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
@@ -240,6 +300,9 @@ impl Attributes for Bench {
 
             return write!(out, "{addr} {len}");
         }
+        if index == DISK {
+            return write!(out, "{}", self.disk.load(Relaxed));
+        }
 
         let time = self.measure(index).map_err(|_| fmt::Error)?;
 
@@ -247,6 +310,10 @@ impl Attributes for Bench {
     }
 
     fn store(&self, index: usize, value: &str) -> Result {
+        if index == DISK {
+            self.disk.store(value.parse().map_err(|_| EINVAL)?, Relaxed);
+            return Ok(());
+        }
         if index != RANGE {
             return Err(EPERM);
         }
@@ -259,10 +326,14 @@ impl Attributes for Bench {
     }
 }
 
-/// Places in [`Bench::ATTRIBUTES`], behind what [`Calls`] do.
-const PIN: usize = 4;
-const EXTRACT: usize = 5;
-const RANGE: usize = 6;
+/// Places in [`Bench::ATTRIBUTES`].
+const MAP: usize = 4;
+const BIO_1: usize = 5;
+const BIO_16: usize = 6;
+const PIN: usize = 7;
+const EXTRACT: usize = 8;
+const RANGE: usize = 9;
+const DISK: usize = 10;
 
 struct BenchDriver;
 
@@ -293,6 +364,7 @@ impl pci::Driver for BenchDriver {
                 dev: dev.into(),
                 addr: Atomic::new(0),
                 len: Atomic::new(0),
+                disk: Atomic::new(0),
             },
         )?;
         Ok(provider)

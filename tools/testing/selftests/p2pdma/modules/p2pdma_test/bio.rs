@@ -20,8 +20,9 @@ use p2pdma::block::{
     Bio,
     Disk,
     Op,
-    Piece,
-    Refusal, //
+    Refusal,
+    Segment,
+    Target, //
 };
 
 impl Args for abi::p2pdma_test_bio {
@@ -64,23 +65,22 @@ fn wrong(buffer: &[u8], tag: u64, position: u64) -> u64 {
 
 /// What goes into the bios, in order.
 struct Plan<'a> {
-    disk: &'a Disk,
-    op: Op,
+    target: Target<'a>,
     split: bool,
     each: bool,
     bios: KVec<Bio<'a>>,
-    /// Where the next piece belongs on the disk.
+    /// Where the next segment belongs on the disk.
     position: u64,
 }
 
 impl<'a> Plan<'a> {
-    /// Adds a piece, to the last bio or a new one for `room` pieces; or says why it was refused.
-    fn add(&mut self, piece: &Piece<'a>, room: u16) -> Result<Option<Refusal>> {
+    /// Adds a segment, to the last bio or a new one for `room` segments; or says why it was refused.
+    fn add(&mut self, segment: &Segment<'a>, room: u16) -> Result<Option<Refusal>> {
         if !self.each {
             if let Some(bio) = self.bios.last_mut() {
-                match bio.add(piece) {
+                match bio.add(segment) {
                     Ok(()) => {
-                        self.position += u64::from(piece.len());
+                        self.position += u64::from(segment.len());
                         return Ok(None);
                     }
                     Err(Refusal::Full | Refusal::Mixed) if self.split => (),
@@ -89,13 +89,13 @@ impl<'a> Plan<'a> {
             }
         }
 
-        let mut bio = Bio::new(self.disk, self.op, self.position, room)?;
+        let mut bio = Bio::new(self.target, self.position, room)?;
 
-        if let Err(refusal) = bio.add(piece) {
+        if let Err(refusal) = bio.add(segment) {
             return Ok(Some(refusal));
         }
         self.bios.push(bio, GFP_KERNEL)?;
-        self.position += u64::from(piece.len());
+        self.position += u64::from(segment.len());
         Ok(None)
     }
 }
@@ -180,11 +180,11 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_bio) -> Result 
 
     args.refused = args.nr_pieces;
     args.ret = 0;
-    let bios = make_bios(args, &disk, op, &pieces, &taken, &mut ordinary)?;
+    let bios = make_bios(args, disk.target(op)?, &pieces, &taken, &mut ordinary)?;
 
     // CAST: At most as many as there are pieces.
     args.nr_bios = bios.len() as u32;
-    args.nr_vecs = bios.iter().map(|bio| u32::from(bio.pieces())).sum();
+    args.nr_vecs = bios.iter().map(|bio| u32::from(bio.segments())).sum();
     args.never_merged = bios.iter().filter(|bio| bio.is_never_merged()).count() as u32;
     args.ordinary_wrong = 0;
 
@@ -206,15 +206,13 @@ pub(crate) fn run(session: &Session, args: &mut abi::p2pdma_test_bio) -> Result 
 /// Puts the pieces into bios; what refuses one is in `args`.
 fn make_bios<'a>(
     args: &mut abi::p2pdma_test_bio,
-    disk: &'a Disk,
-    op: Op,
+    target: Target<'a>,
     pieces: &[abi::p2pdma_test_piece],
     taken: &'a [(u32, Taken<'_>)],
     ordinary: &'a mut [(u64, KVec<u8>)],
 ) -> Result<KVec<Bio<'a>>> {
     let mut plan = Plan {
-        disk,
-        op,
+        target,
         split: args.flags & abi::P2PDMA_TEST_BIO_SPLIT != 0,
         each: args.flags & abi::P2PDMA_TEST_BIO_EACH != 0,
         bios: KVec::with_capacity(pieces.len(), GFP_KERNEL)?,
@@ -223,13 +221,13 @@ fn make_bios<'a>(
     let mut ordinary = ordinary.iter_mut();
 
     for (i, asked) in pieces.iter().enumerate() {
-        let piece = if asked.id == 0 {
-            Piece::of_buffer(&mut ordinary.next().ok_or(EINVAL)?.1)
+        let segment = if asked.id == 0 {
+            Segment::of_buffer(&mut ordinary.next().ok_or(EINVAL)?.1)
         } else {
             let (_, memory) = taken.iter().find(|(id, _)| *id == asked.id).ok_or(ENOENT)?;
 
             // CAST: 32 bits to 64.
-            Piece::of_table(
+            Segment::of_table(
                 memory.memory()?,
                 asked.entry as usize,
                 asked.offset,
@@ -239,7 +237,7 @@ fn make_bios<'a>(
         .inspect_err(|_| refuse!((), "piece {i} is not within its entry"))?;
 
         // CAST: At most `P2PDMA_TEST_MAX_PIECES`.
-        if let Some(refusal) = plan.add(&piece, (pieces.len() - i) as u16)? {
+        if let Some(refusal) = plan.add(&segment, (pieces.len() - i) as u16)? {
             args.refused = i as u32;
             args.ret = Error::from(refusal).to_errno().into();
             break;
