@@ -293,6 +293,107 @@ TEST_F(acs, named)
 	}
 }
 
+/*
+ * Traffic that is redirected from now on must not go by bus address, even if
+ * nobody has asked for a distance since. The kernel looks at the ports only when
+ * somebody does, and keeps what it found for all mappings.
+ */
+TEST_F(acs, set_between_mappings)
+{
+	struct p2pdma_test_dma dma[MAX_ENTRIES];
+	struct p2pdma_test_map args = {
+		.id = self->id,
+		.direction = P2PDMA_TEST_BIDIRECTIONAL,
+		.client = h_function(variant->client->bdf),
+		.entries = h_pointer(dma),
+		.nr_entries = MAX_ENTRIES,
+	};
+	int stale = 0;
+
+	for (int i = 0; i < self->ports; i++) {
+		const struct port *port = &self->port[i];
+
+		expect_redirected(_metadata, self->dev, self->id,
+				  variant->provider, variant->client, false);
+		ASSERT_TRUE(acs_write(port, REDIRECTS));
+		ASSERT_NE(0, acs_read(port) & REDIRECTS);
+		ASSERT_EQ(0, h_map(self->dev, &args));
+		stale += args.type == P2PDMA_TEST_MAP_BUS_ADDR;
+		/* once it is asked, it knows */
+		expect_redirected(_metadata, self->dev, self->id,
+				  variant->provider, variant->client, true);
+		ASSERT_TRUE(acs_write(port, port->old & ~REDIRECTS));
+	}
+	if (stale)
+		P2P_XFAIL("acs-map-type-stale: by bus address past %d of %d ports",
+			  stale, self->ports);
+}
+
+/* ---- ports that redirect from the boot on -------------------------------- */
+
+FIXTURE(list) {
+	int dev, kmsg;
+};
+
+FIXTURE_VARIANT(list) {
+	const struct p2p_provider *provider;
+	const struct p2p_client *client;
+};
+
+FIXTURE_SETUP(list)
+{
+	if (!variant)
+		SKIP(return, "no port redirects");
+	self->dev = h_open();
+	ASSERT_LE(0, self->dev);
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg);
+}
+
+FIXTURE_TEARDOWN(list)
+{
+	if (!variant)
+		return;
+	close(self->dev);
+	close(self->kmsg);
+}
+
+/* However many there are, nothing is named that is not there. */
+TEST_F(list, whole)
+{
+	struct port port[MAX_PORTS];
+	char value[512], *name, *save = NULL;
+	int redirecting = 0, named = 0, wrong = 0;
+	int ports = find_ports(port, variant->provider->bdf,
+			       variant->client->bdf);
+
+	kmsg_skip(self->kmsg);
+	ask(_metadata, self->dev, variant->provider->bdf, variant->client->bdf,
+	    P2PDMA_TEST_DISTANCE_VERBOSE);
+	told(self->kmsg, variant->client->bdf, value, sizeof(value));
+	for (int i = 0; i < ports; i++) {
+		redirecting += !!(port[i].old & REDIRECTS);
+		close(port[i].config);
+	}
+	for (name = strtok_r(value, "; ", &save); name && *name != '(';
+	     name = strtok_r(NULL, "; ", &save)) {
+		bool known = false;
+
+		for (int i = 0; i < ports; i++)
+			known |= (port[i].old & REDIRECTS) &&
+				 !strcmp(name, port[i].bdf);
+		named += known;
+		wrong += !known;
+	}
+	EXPECT_LT(0, named);
+	if (wrong)
+		P2P_XFAIL("acs-list-cut: %d of %d ports are named, and %d that is not there",
+			  named, redirecting, wrong);
+	else if (!name)
+		/* otherwise it says in brackets that there are more */
+		EXPECT_EQ(redirecting, named);
+}
+
 int main(int argc, char **argv)
 {
 	page = sysconf(_SC_PAGESIZE);
@@ -309,17 +410,23 @@ int main(int argc, char **argv)
 			const struct p2p_provider *p = &p2p.provider[i];
 			const struct p2p_client *c = &p2p.client[j];
 			struct port port[MAX_PORTS];
+			bool redirects = false;
 			int ports;
 
 			FIXTURE_VARIANT(acs) v = { p, c };
+			FIXTURE_VARIANT(list) list = { p, c };
 
-			if (!strcmp(p->bdf, c->bdf) ||
-			    p2p_expect(p, c).verdict != P2P_BUS_ADDR)
+			if (!strcmp(p->bdf, c->bdf))
 				continue;
 			ports = find_ports(port, p->bdf, c->bdf);
-			for (int k = 0; k < ports; k++)
+			for (int k = 0; k < ports; k++) {
+				redirects |= port[k].old & REDIRECTS;
 				close(port[k].config);
-			if (ports)
+			}
+			if (redirects)
+				P2P_VARIANT_ADD(list, list, "%s@%s>%s", p->kind,
+						p->bdf, c->label);
+			if (ports && p2p_expect(p, c).verdict == P2P_BUS_ADDR)
 				P2P_VARIANT_ADD(acs, v, "%s@%s>%s", p->kind,
 						p->bdf, c->label);
 		}
