@@ -115,12 +115,6 @@ void p2pdma_helper_cond_resched(void)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_cond_resched);
 
-void p2pdma_helper_device_lock(struct device *dev)
-{
-	device_lock(dev);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_device_lock);
-
 bool p2pdma_helper_device_trylock(struct device *dev)
 {
 	return device_trylock(dev);

@@ -26,7 +26,6 @@ void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pi
 			       unsigned long *referenced, unsigned long *pinned);
 void p2pdma_helper_cond_resched(void);
 
-void p2pdma_helper_device_lock(struct device *dev);
 bool p2pdma_helper_device_trylock(struct device *dev);
 void p2pdma_helper_device_unlock(struct device *dev);
 bool p2pdma_helper_device_is_bound(struct device *dev);
@@ -50,6 +49,9 @@ struct p2pdma_listener *p2pdma_helper_listen(p2pdma_listener_call call,
 					     p2pdma_listener_release release,
 					     void *data);
 void p2pdma_helper_unlisten(struct p2pdma_listener *listener);
+
+void p2pdma_helper_library_get(void);
+void p2pdma_helper_library_put(void);
 
 bool p2pdma_helper_sg_is_swiotlb(struct scatterlist *sg);
 unsigned int p2pdma_helper_sg_dma_len(struct scatterlist *sg);

@@ -17,6 +17,7 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/pci.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 
 #include "helpers.h"
@@ -162,6 +163,18 @@ static int module_event(struct notifier_block *block, unsigned long event,
 
 static struct notifier_block module_block = { .notifier_call = module_event };
 
+void p2pdma_helper_library_get(void)
+{
+	__module_get(THIS_MODULE);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_library_get);
+
+void p2pdma_helper_library_put(void)
+{
+	module_put(THIS_MODULE);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_library_put);
+
 static int __init p2pdma_init(void)
 {
 	int ret = register_module_notifier(&module_block);
@@ -182,6 +195,8 @@ static void __exit p2pdma_exit(void)
 
 	bus_unregister_notifier(&pci_bus_type, &bus_block);
 	unregister_module_notifier(&module_block);
+	/* Who has dropped the last reference may not have left this code yet. */
+	synchronize_rcu_tasks();
 	/* Of modules that are gone, and have not removed them. */
 	list_for_each_entry_safe(listener, next, &listeners, node)
 		kfree(listener);

@@ -85,3 +85,31 @@ pub fn may_print() -> bool {
     // SAFETY: Has no preconditions.
     unsafe { helpers::p2pdma_helper_ratelimit() }
 }
+
+/// Keeps this library's module loaded, for what is registered elsewhere and may be leaked.
+///
+/// # Invariants
+///
+/// Holds a reference to the library's module.
+pub(crate) struct Library(());
+
+impl Library {
+    /// To be called by code of the library only, so that it is there. Any context.
+    ///
+    /// C: `__module_get()`.
+    pub(crate) fn keep() -> Self {
+        // SAFETY: This is code of the module, so somebody who calls it holds a reference.
+        unsafe { helpers::p2pdma_helper_library_get() };
+        // INVARIANT: Taken just now.
+        Self(())
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // The module's exit function waits until all tasks have left its code.
+        //
+        // SAFETY: By the type invariant there is a reference, which is dropped once.
+        unsafe { helpers::p2pdma_helper_library_put() };
+    }
+}

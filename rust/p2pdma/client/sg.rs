@@ -22,7 +22,8 @@ use crate::{
         Memory,
         Pool, //
     },
-    raw, //
+    raw,
+    system::Library, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -437,6 +438,9 @@ impl SgTable<ARef<pci::Device>> {
     /// Maps the list for DMA by `client` until the mapping is dropped, or the client is unbound
     /// from its driver, whichever is first: the mapping is a managed resource of the client.
     ///
+    /// It may be leaked: what ends the mapping is code of this library, which stays as long as the
+    /// mapping does, also when the module that made it is gone.
+    ///
     /// For orchestrators that keep mappings in structures of their own. The memory is given back
     /// together with the mapping; and to the provider, `client` is one more that holds memory of
     /// it, for which an unbind of the provider's driver waits.
@@ -504,6 +508,8 @@ pub struct ManagedSgTable {
     table: ManuallyDrop<SgTable<ARef<pci::Device>>>,
     client: ARef<Device>,
     dir: DataDirection,
+    // Last: what drops the others is code of the library.
+    _library: Library,
 }
 
 // SAFETY: As for `SgTable`; a mapping belongs to no thread.
@@ -527,6 +533,7 @@ impl ManagedSgTable {
             table: ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut mapped.table) }),
             client: mapped.client.into(),
             dir: mapped.dir,
+            _library: Library::keep(),
         }
     }
 

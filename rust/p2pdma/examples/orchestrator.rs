@@ -14,26 +14,20 @@ pub fn transfer(client: &Device) -> Result {
 
     // Neither of them may be unbound meanwhile. They may be the same: an NVMe controller with a
     // memory buffer is nearest to itself.
-    let client = BoundDevice::lock(client)?;
-    let other = if core::ptr::eq(provider, &*client) {
-        None
-    } else {
-        Some(BoundDevice::try_lock(provider)?)
-    };
+    BoundDevice::with_both(provider, client, |provider, client| {
+        let table = Pool::of(provider)?.alloc_sgl(64 << 10)?;
+        let mapped = table.map(client.client()?, DataDirection::FromDevice)?;
 
-    let pool = Pool::of(other.as_ref().unwrap_or(&client))?;
-    let table = pool.alloc_sgl(64 << 10)?;
-    let mapped = table.map(client.client()?, DataDirection::FromDevice)?;
-
-    for entry in mapped.iter() {
-        dev_info!(
-            &client,
-            "{:#x}, {} bytes, bus address: {}\n",
-            entry.dma_address(),
-            entry.dma_len(),
-            entry.is_bus_address()
-        );
-    }
-    // Unmapped, and given back to the pool.
-    Ok(())
+        for entry in mapped.iter() {
+            dev_info!(
+                client,
+                "{:#x}, {} bytes, bus address: {}\n",
+                entry.dma_address(),
+                entry.dma_len(),
+                entry.is_bus_address()
+            );
+        }
+        // Unmapped, and given back to the pool.
+        Ok(())
+    })
 }

@@ -28,21 +28,33 @@ use kernel::{
     pci,
     prelude::*,
     sync::aref::ARef,
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    },
     types::NotThreadSafe, //
 };
 
-/// A device that stays bound to its driver while this exists: its lock is held, under which binding
-/// and unbinding happen.
+/// A device that stays bound to its driver as long as it is borrowed: its lock is held, under which
+/// binding and unbinding happen.
 ///
 /// C: `device_lock()` and `device_is_bound()`, as in `drivers/base/dd.c`.
 ///
-/// Hold it as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
-/// Two of these at a time are ordered by nothing, so at most one of them may be from
-/// [`Self::lock()`], and that the first.
+/// It is lent to a closure, and nobody owns it, so that it cannot be leaked with the lock held. Hold it
+/// as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
 ///
 /// It is not handed out as a [`Device<Bound>`]. What the kernel crate ties to one of those, such as
 /// [`devres::register()`](kernel::devres::register), goes with the driver of that device; but what
 /// runs then is code of the caller's module, which may have been removed long before.
+///
+/// # Deadlocks
+///
+/// Who waits for a device's lock in a callback of its driver, in the `store()` of one of its
+/// attributes, or with memory of it in hand, waits for itself: the lock is held, or unbinding holds it
+/// and waits for the caller. So nobody waits here for longer than [`PATIENCE`], and the lock is only
+/// tried. For the same reason the order of two devices does not matter.
 ///
 /// # Invariants
 ///
@@ -52,50 +64,85 @@ pub struct BoundDevice {
     _not_send: NotThreadSafe,
 }
 
+/// How long a lock is waited for.
+pub const PATIENCE: Delta = Delta::from_secs(30);
+
+/// How long there is between two attempts.
+const PAUSE: Delta = Delta::from_millis(1);
+
 impl BoundDevice {
-    /// Waits for the lock of `dev`. May sleep.
-    ///
-    /// Not to be called in a callback of the device's own driver, which runs under the lock; nor
-    /// while memory of `dev` is held, for which unbinding waits under the lock.
+    /// Calls `f` with `dev` kept bound. May sleep.
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if no driver is bound.
+    /// - [`EBUSY`] if somebody else had the lock for all of [`PATIENCE`].
+    /// - [`ENODEV`] if no driver is bound.
+    /// - What `f` returns.
     #[doc(alias = "device_lock")]
-    pub fn lock(dev: &Device) -> Result<Self> {
-        // SAFETY: `raw::device()` returns a valid `struct device`.
-        unsafe { helpers::p2pdma_helper_device_lock(raw::device(dev)) };
-
-        Self::locked(dev)
+    pub fn with<T>(dev: &Device, f: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        f(&Self::patiently(|| Self::try_lock(dev))?)
     }
 
-    /// Takes the lock of `dev` if nobody has it. Does not sleep, but needs process context.
+    /// The same, without waiting. Needs process context, and does not sleep itself.
     ///
     /// # Errors
     ///
     /// - [`EBUSY`] if somebody has the lock: maybe the device is being unbound.
     /// - [`ENODEV`] if no driver is bound.
+    /// - What `f` returns.
     #[doc(alias = "device_trylock")]
-    pub fn try_lock(dev: &Device) -> Result<Self> {
+    pub fn try_with<T>(dev: &Device, f: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        f(&Self::try_lock(dev)?)
+    }
+
+    /// Calls `f` with both devices kept bound, which may be the same: a provider and a client. May
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::with()`], for either of them.
+    pub fn with_both<T>(
+        a: &Device,
+        b: &Device,
+        f: impl FnOnce(&Self, &Self) -> Result<T>,
+    ) -> Result<T> {
+        if core::ptr::eq(a, b) {
+            return Self::with(a, |both| f(both, both));
+        }
+
+        // Neither is kept while the other is waited for.
+        let (a, b) = Self::patiently(|| Ok((Self::try_lock(a)?, Self::try_lock(b)?)))?;
+
+        f(&a, &b)
+    }
+
+    /// Tries until there is another result than [`EBUSY`], for as long as [`PATIENCE`].
+    fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+        let start = Instant::<Monotonic>::now();
+
+        loop {
+            match attempt() {
+                Err(error) if error == EBUSY && start.elapsed() < PATIENCE => fsleep(PAUSE),
+                result => return result,
+            }
+        }
+    }
+
+    fn try_lock(dev: &Device) -> Result<Self> {
         // SAFETY: `raw::device()` returns a valid `struct device`.
         if !unsafe { helpers::p2pdma_helper_device_trylock(raw::device(dev)) } {
             return Err(EBUSY);
         }
 
-        Self::locked(dev)
-    }
-
-    /// `dev` must just have been locked by the caller.
-    fn locked(dev: &Device) -> Result<Self> {
         // SAFETY: `raw::device()` returns a valid `struct device`. Its lock is held, so the driver
         // does not change.
         if !unsafe { helpers::p2pdma_helper_device_is_bound(raw::device(dev)) } {
-            // SAFETY: Locked by the caller, which leaves it to this function.
+            // SAFETY: Locked above, by this task.
             unsafe { helpers::p2pdma_helper_device_unlock(raw::device(dev)) };
             return Err(ENODEV);
         }
 
-        // INVARIANT: Locked by the caller, in this task, and found bound.
+        // INVARIANT: Locked above, by this task, and found bound.
         Ok(Self {
             dev: dev.into(),
             _not_send: NotThreadSafe,

@@ -17,7 +17,5 @@ use p2pdma::pci::{
 };
 
 pub fn misuse<T: Attributes + Send + 'static>(dev: &Device, data: T) -> Result {
-    let bound = BoundDevice::lock(dev)?;
-
-    sysfs::register(&bound, data)
+    BoundDevice::with(dev, |bound| sysfs::register(bound, data))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A client stays bound while memory is mapped for it.
-//~ E0505
+//~ lifetime may not live long enough
 
 use kernel::{
     device::Device,
@@ -14,10 +14,10 @@ use p2pdma::{
 };
 
 pub fn misuse(provider: &Provider<'_>, dev: &Device) -> Result<usize> {
-    let client = BoundDevice::lock(dev)?;
     let table = provider.pool().alloc_sgl(4096)?;
-    let mapped = table.map(client.client()?, DataDirection::ToDevice)?;
+    let mapped = BoundDevice::with(dev, |client| {
+        table.map(client.client()?, DataDirection::ToDevice)
+    })?;
 
-    drop(client);
     Ok(mapped.iter().count())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! An orchestrator allocates only while it keeps the provider bound.
-//~ E0505
+//~ lifetime may not live long enough
 
 use kernel::{
     device::Device,
@@ -13,9 +13,7 @@ use p2pdma::{
 };
 
 pub fn misuse(dev: &Device) -> Result<usize> {
-    let bound = BoundDevice::try_lock(dev)?;
-    let pool = Pool::of(&bound)?;
+    let pool = BoundDevice::try_with(dev, |bound| Pool::of(bound))?;
 
-    drop(bound);
     Ok(pool.alloc_owned(4096)?.size())
 }

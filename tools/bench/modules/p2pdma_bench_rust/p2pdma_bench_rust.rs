@@ -267,14 +267,15 @@ impl Bench {
         }
 
         let dev: &pci::Device = &self.dev;
-        let bound = BoundDevice::try_lock(dev.as_ref())?;
 
-        Calls {
-            dev,
-            pool: Pool::of(&bound)?,
-            disk: self.disk.load(Relaxed),
-        }
-        .measure(index)
+        BoundDevice::try_with(dev.as_ref(), |bound| {
+            Calls {
+                dev,
+                pool: Pool::of(bound)?,
+                disk: self.disk.load(Relaxed),
+            }
+            .measure(index)
+        })
     }
 }
 

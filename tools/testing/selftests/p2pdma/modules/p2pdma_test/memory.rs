@@ -27,9 +27,12 @@ use kernel::{
     sync::aref::ARef, //
 };
 use p2pdma::{
-    client::sg::{
-        EntryExt,
-        SgTable, //
+    client::{
+        sg::{
+            EntryExt,
+            SgTable, //
+        },
+        Client, //
     },
     pci::{
         bound::BoundDevice,
@@ -49,11 +52,28 @@ pub(crate) fn find_function(function: u64) -> Result<ARef<pci::Device>> {
 /// Calls `f` with the pool of the PCI function that the ABI names, which stays bound meanwhile.
 pub(crate) fn with_pool<T>(function: u64, f: impl FnOnce(Pool<'_>) -> Result<T>) -> Result<T> {
     let dev = find_function(function)?;
-    let bound = BoundDevice::lock(dev.as_ref())
-        .inspect_err(|_| refuse!((), "{}: no driver is bound", Address::of(&dev)))?;
-    let pool = Pool::of(&bound).inspect_err(|_| refuse!((), "{}: no pool", Address::of(&dev)))?;
 
-    f(pool)
+    with_bound(&dev, |bound| {
+        let pool =
+            Pool::of(bound).inspect_err(|_| refuse!((), "{}: no pool", Address::of(&dev)))?;
+
+        f(pool)
+    })
+}
+
+/// Calls `f` with `dev` kept bound.
+fn with_bound<T>(dev: &pci::Device, f: impl FnOnce(&BoundDevice) -> Result<T>) -> Result<T> {
+    let mut was_bound = false;
+
+    BoundDevice::with(dev.as_ref(), |bound| {
+        was_bound = true;
+        f(bound)
+    })
+    .inspect_err(|error| {
+        if !was_bound {
+            refuse!((), "{}: not to be kept bound: {error:?}", Address::of(dev));
+        }
+    })
 }
 
 impl Args for abi::p2pdma_test_alloc {
@@ -290,10 +310,21 @@ pub(crate) fn map(
         _ => return Err(refuse!(EINVAL, "no direction {}", args.direction)),
     };
     let dev = find_function(args.client)?;
+
     // First: nothing of a provider may be held while waiting for a device's lock.
-    let bound = BoundDevice::lock(dev.as_ref())
-        .inspect_err(|_| refuse!((), "{}: no driver is bound", Address::of(&dev)))?;
-    let client = bound.client()?;
+    with_bound(&dev, |bound| {
+        map_for(session, args, reply, bound.client()?, dir)
+    })
+}
+
+/// The same, for a client that is kept bound.
+fn map_for(
+    session: &Session,
+    args: &mut abi::p2pdma_test_map,
+    reply: Reply,
+    client: Client<'_>,
+    dir: DataDirection,
+) -> Result<Sent> {
     let mut taken = session.take(args.id)?;
 
     args.type_ = abi::P2PDMA_TEST_MAP_NONE;

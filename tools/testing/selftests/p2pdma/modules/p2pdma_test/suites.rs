@@ -279,10 +279,9 @@ fn run_provider(
         }
 
         // Taken anew for each case, so that whoever waits for it gets it.
-        let bound = BoundDevice::lock(provider.as_ref())?;
-        let pool = Pool::of(&bound)?;
-
-        passed &= run_case(n, case, provider, pool, out)?;
+        passed &= BoundDevice::with(provider.as_ref(), |bound| {
+            run_case(n, case, provider, Pool::of(bound)?, out)
+        })?;
     }
     out.end(i, fmt!("{address}"), passed);
     Ok(passed)
@@ -293,9 +292,7 @@ fn providers() -> Result<KVec<ARef<pci::Device>>> {
     let mut found = KVec::new();
 
     for dev in devices::all() {
-        let provides = BoundDevice::lock(dev.as_ref())
-            .and_then(|bound| Pool::of(&bound).map(|_| ()))
-            .is_ok();
+        let provides = BoundDevice::with(dev.as_ref(), |bound| Pool::of(bound).map(|_| ())).is_ok();
 
         if provides {
             found.push(dev, GFP_KERNEL)?;

@@ -75,17 +75,21 @@ fn each_client(
         }
 
         // One lock is held, so this must not be waited for.
-        match BoundDevice::try_lock((*dev).as_ref()) {
-            Ok(client) => {
-                none = false;
-                f(test, &dev, client.client()?)?;
-            }
+        let mut called = false;
+        let result = BoundDevice::try_with((*dev).as_ref(), |client| {
+            called = true;
+            f(test, &dev, client.client()?)
+        });
+
+        none &= !called;
+        match result {
+            result if called => result?,
             Err(error) if error == EBUSY => test.out.diagnose(fmt!(
                 "{}: somebody else has its lock, left out",
                 Address::of(&dev)
             )),
             // No driver is bound.
-            Err(_) => (),
+            _ => (),
         }
     }
     if none {
