@@ -312,6 +312,7 @@ mod tests {
 
     const PATIENT: Limits = Limits {
         boot: Duration::from_secs(600),
+        silence: Duration::from_secs(600),
         idle: Duration::from_secs(600),
         grace: Duration::from_secs(600),
     };
@@ -319,6 +320,7 @@ mod tests {
     /// Short where the test waits for it, and not where the machine may be slow.
     const HURRIED: Limits = Limits {
         boot: Duration::from_secs(10),
+        silence: Duration::from_secs(600),
         idle: Duration::from_secs(10),
         grace: Duration::from_millis(200),
     };
@@ -364,6 +366,7 @@ mod tests {
     fn a_machine_that_never_boots_is_killed() {
         let limits = Limits {
             boot: Duration::from_millis(200),
+            silence: Duration::from_secs(600),
             ..PATIENT
         };
         let (monitor, finished, exit, _) = watch("exec sleep 600", limits);

@@ -20,6 +20,8 @@ const CONSOLE_TAIL: usize = 25;
 pub struct Limits {
     /// From the start of QEMU to the first test.
     pub boot: Duration,
+    /// From one line of the console to the next, before there is init.
+    pub silence: Duration,
     /// From one test's end to the next one's begin, and from the last event to the power-off.
     pub idle: Duration,
     /// Added to a test's own limit, which the guest enforces: killing and reaping takes time.
@@ -31,6 +33,7 @@ impl Limits {
     pub fn scaled(scale: f64) -> Self {
         Self {
             boot: Duration::from_secs(120).mul_f64(scale),
+            silence: Duration::from_secs(20).mul_f64(scale),
             idle: Duration::from_secs(60).mul_f64(scale),
             grace: Duration::from_secs(15).mul_f64(scale),
         }
@@ -140,9 +143,14 @@ pub struct Monitor {
     pub lost: Option<String>,
     /// Whether a test is to blame for that, and has failed for it.
     pub lost_by_test: bool,
+    /// Whether that was because the kernel said nothing more before it came to init.
+    pub silent: bool,
     /// Release of the kernel that runs.
     pub release: Option<String>,
     spoke: bool,
+    /// Whether the console has spoken since it was last looked at, and when that was so.
+    speaks: bool,
+    spoken: Instant,
 }
 
 impl Monitor {
@@ -174,8 +182,11 @@ impl Monitor {
             done: false,
             lost: None,
             lost_by_test: false,
+            silent: false,
             release: None,
             spoke: false,
+            speaks: false,
+            spoken: now,
         }
     }
 
@@ -198,6 +209,7 @@ impl Monitor {
     /// Takes a line of the console.
     pub fn console(&mut self, line: &str) -> Vec<Notice> {
         let mut notices = Vec::new();
+        self.speaks = true;
         if !self.spoke {
             self.spoke = true;
             notices.push(self.enter("booting the kernel"));
@@ -397,6 +409,19 @@ impl Monitor {
 
     /// Looks at the limits.
     pub fn tick(&mut self, now: Instant) -> (Step, Vec<Notice>) {
+        if std::mem::take(&mut self.speaks) {
+            self.spoken = now;
+        }
+        let quiet = now.saturating_duration_since(self.spoken);
+        if self.spoke && self.release.is_none() && quiet >= self.limits.silence {
+            self.silent = true;
+            self.lost.get_or_insert(format!(
+                "the kernel said nothing more in {} s, in the stage \"{}\"",
+                self.limits.silence.as_secs(),
+                self.stage
+            ));
+            return (Step::Kill, Vec::new());
+        }
         let Some(running) = &self.running else {
             let (limit, what) = if self.booted || self.done || self.lost.is_some() {
                 (self.limits.idle, "nothing more came")
@@ -519,6 +544,7 @@ mod tests {
             let now = Instant::now();
             let limits = Limits {
                 boot: Duration::from_secs(60),
+                silence: Duration::from_secs(20),
                 idle: Duration::from_secs(30),
                 grace: Duration::from_secs(10),
             };
@@ -739,6 +765,32 @@ mod tests {
         assert_eq!(bench.wait(2), Step::Kill);
         assert!(bench.monitor.problems[0].contains("no power-off"));
         assert!(bench.monitor.lost.is_none());
+    }
+
+    #[test]
+    fn a_kernel_that_falls_silent_does_not_have_all_the_time_of_a_boot() {
+        let mut bench = Bench::new(1);
+        // Of a machine that has not begun nobody expects anything yet.
+        assert_eq!(bench.wait(21), Step::Continue);
+        bench.console("[ 0.0] one");
+        assert_eq!(bench.wait(5), Step::Continue);
+        assert_eq!(bench.wait(15), Step::Continue);
+        bench.console("[ 0.0] two");
+        assert_eq!(bench.wait(6), Step::Continue);
+        assert_eq!(bench.wait(12), Step::Continue);
+        bench.monitor.limits.boot *= 2;
+        assert_eq!(bench.wait(8), Step::Kill);
+        assert!(bench.monitor.silent && !bench.monitor.lost_by_test);
+        let lost = bench.monitor.lost.as_deref().unwrap_or_default();
+        assert!(lost.contains("said nothing more in 20 s"), "{lost}");
+        // Init may be silent.
+        let mut bench = Bench::new(1);
+        bench.console("[ 0.0] one");
+        bench.event(Event::Hello {
+            release: "1".into(),
+        });
+        assert_eq!(bench.wait(40), Step::Continue);
+        assert!(!bench.monitor.silent);
     }
 
     #[test]

@@ -28,6 +28,10 @@ use crate::schedule::Part;
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
+/// How often a topology is booted again because its kernel fell silent before init: emulated
+/// processors have been seen to hang where the second one is brought up, on a busy machine.
+const TRIES: usize = 2;
+
 /// Name of the guest's init among the programs.
 pub const GUEST: &str = "vmtest-guest";
 
@@ -328,13 +332,18 @@ impl Setup {
             kmemleak: Vec::new(),
             console: Vec::new(),
             boot_seconds: 0.0,
+            silences: Vec::new(),
         };
         let start = Instant::now();
         let mut boots = 0;
         loop {
             boots += 1;
             let before = course.reports.len();
+            let silences = course.silences.len();
             let lost = course.boot(&mut log, sink)?;
+            if course.silences.len() > silences {
+                continue;
+            }
             if course.reports.len() == tests.len() {
                 break;
             }
@@ -357,13 +366,17 @@ impl Setup {
             }
             break;
         }
-        let kernel_log = judge_kernel_log(
+        let mut kernel_log = judge_kernel_log(
             &course.splats,
             &course.problems,
             &course.kmemleak,
             &self.suite.known_leaks(tests)?,
             &course.console,
         );
+        let again = |silence: &String| format!("booted again: {silence}");
+        kernel_log
+            .diagnostics
+            .extend(course.silences.iter().map(again));
         sink.finished(&kernel_log)?;
         reports.append(&mut course.reports);
         reports.push(kernel_log);
@@ -402,6 +415,8 @@ struct Course<'a> {
     kmemleak: Vec<String>,
     console: Vec<String>,
     boot_seconds: f64,
+    /// Boots that are not counted, as the kernel fell silent.
+    silences: Vec<String>,
 }
 
 impl Course<'_> {
@@ -497,6 +512,10 @@ impl Course<'_> {
             self.boot_seconds = booted.unwrap_or_else(|| start.elapsed()).as_secs_f64();
         }
         let lost = monitor.lost.take();
+        if monitor.silent && monitor.splats.is_empty() && self.silences.len() < TRIES {
+            self.silences.extend(lost.clone());
+            return Ok(lost);
+        }
         if let (Some(lost), false) = (&lost, monitor.lost_by_test) {
             self.problems.push(lost.clone());
             self.console = monitor.console_tail();

@@ -16,6 +16,7 @@
 
 #define DRIVER		"p2pdma_test"
 #define FAILING		"p2pdma_test_fails"
+#define RAW		"p2pdma_raw"
 #define PROVIDER	"p2pdma_provider"
 #define CYCLES		20
 
@@ -128,6 +129,23 @@ TEST_F(driver, mapped)
 	EXPECT_EQ(SIGBUS, p2p_try_read(map, NULL));
 	EXPECT_EQ(0, munmap(map, page));
 	close(fd);
+}
+
+/*
+ * What the library refuses before the kernel could: the driver of another module,
+ * which calls the kernel itself, is bound if that was as it should be. It has the
+ * last two parts of the BAR then.
+ */
+TEST_F(driver, arguments)
+{
+	const struct p2p_provider *p = variant->provider;
+	const ssize_t part = 2 << 20;
+
+	ASSERT_EQ(0, p2p_set_override(p->bdf, RAW));
+	EXPECT_EQ(0, p2p_driver_write(RAW, "bind", p->bdf))
+		TH_LOG("%s: see the kernel log", strerror(errno));
+	EXPECT_EQ(2 * part, p2p_pool_size(p));
+	EXPECT_EQ(2 * part, p2p_available(p));
 }
 
 /* An attempt to bind the driver that fails. */
