@@ -16,6 +16,18 @@ pub struct Bdf {
     function: u8,
 }
 
+impl Bdf {
+    /// Domain and bus.
+    pub fn bus(self) -> (u32, u8) {
+        (self.domain, self.bus)
+    }
+
+    /// Whether it is function 0 of device 0 on its bus.
+    pub fn is_slot_zero(self) -> bool {
+        self.device == 0 && self.function == 0
+    }
+}
+
 /// The text is not a PCI address.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotABdf(String);

@@ -99,15 +99,52 @@ pub fn port_type(config: &[u8]) -> Option<PortType> {
     })
 }
 
+/// Whether there is nothing to be read: no bytes, or all of them ones, as from a device that is in
+/// D3cold or gone.
+pub fn is_unreadable(config: &[u8]) -> bool {
+    config.iter().all(|byte| *byte == 0xff)
+}
+
+/// The ACS control word, or that the function has no ACS capability.
+///
+/// `Err` if that could not be found out: what was read ends before it would come.
+pub fn acs_control(config: &[u8]) -> Result<Option<u16>, Unknown> {
+    if is_unreadable(config) || config.len() < 64 {
+        return Err(Unknown);
+    }
+    if word(config, 0x06).is_some_and(|status| status & 0x10 == 0) {
+        return Ok(None);
+    }
+    if config.len() <= 64 {
+        return Err(Unknown);
+    }
+    Ok(extended_capability(config, EXT_CAP_ACS).and_then(|at| word(config, at + 6)))
+}
+
+/// It could not be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknown;
+
 /// Whether ACS sends peer-to-peer traffic that passes this function up to the host bridge.
 ///
-/// `None` if only the first 64 bytes could be read.
+/// `None` if that could not be read.
 pub fn acs_redirect(config: &[u8]) -> Option<bool> {
-    if config.len() <= 64 {
-        return None;
-    }
-    let control = extended_capability(config, EXT_CAP_ACS).and_then(|at| word(config, at + 6));
+    let control = acs_control(config).ok()?;
     Some(control.is_some_and(|control| control & ACS_REDIRECT != 0))
+}
+
+/// Number of the bus below a bridge, if the function is one.
+pub fn secondary_bus(config: &[u8]) -> Option<u8> {
+    let header = *config.get(0x0e)?;
+    let is_bridge = !is_unreadable(config) && header & 0x7f == 1;
+    let bus = *config.get(0x19)?;
+    (is_bridge && bus != 0).then_some(bus)
+}
+
+/// Vendor, device and class.
+pub fn ids(config: &[u8]) -> Option<(u16, u16, u32)> {
+    let class = dword(config, 0x08)? >> 8;
+    Some((word(config, 0)?, word(config, 2)?, class))
 }
 
 /// Builds configuration spaces for tests.
@@ -169,6 +206,35 @@ mod tests {
         let config = &fake::config(4, Some(0x1d))[..64];
         assert_eq!(port_type(config), None);
         assert_eq!(acs_redirect(config), None);
+    }
+
+    #[test]
+    fn nothing_is_made_of_nothing() {
+        assert_eq!(acs_redirect(&[0xff; 4096]), None);
+        assert_eq!(acs_redirect(&[]), None);
+        // no list of capabilities: that much is in the first 64 bytes
+        assert_eq!(acs_redirect(&[0; 64]), Some(false));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..2000 {
+            let mut config = fake::config(4, Some(0x1d));
+            for _ in 0..1 + round % 64 {
+                let at = usize::try_from(next() % 4096).expect("small");
+                config[at] = next().to_le_bytes()[3];
+            }
+            config.truncate(usize::try_from(next() % 4097).expect("small"));
+            let _ = (port_type(&config), acs_redirect(&config));
+            let _ = (secondary_bus(&config), ids(&config));
+        }
     }
 
     #[test]

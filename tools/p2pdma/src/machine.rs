@@ -38,6 +38,10 @@ pub struct Device {
     pub numa_node: Option<u32>,
     /// ACS sends peer-to-peer traffic that passes here up to the host bridge.
     pub acs_redirect: Option<bool>,
+    /// The ACS control word, where there is one and it could be read.
+    pub acs_control: Option<u16>,
+    /// Type of the default domain of its IOMMU group, such as `identity` or `DMA-FQ`.
+    pub iommu: Option<String>,
 }
 
 impl Device {
@@ -127,8 +131,48 @@ pub struct Machine {
     pub providers: Vec<Provider>,
     /// NVMe controllers.
     pub clients: Vec<Client>,
-    /// The kernel lets any pair through the host bridge, because of the processor.
-    pub cpu_allows_any_pair: bool,
+    /// The kernel lets any pair through the host bridge, because of the processor; `None` if
+    /// nothing is known of that.
+    pub cpu_allows_any_pair: Option<bool>,
+    /// The kernel's release, if it is known.
+    pub kernel: Option<String>,
+    /// What was given to the kernel at boot, if it is known.
+    pub command_line: Option<String>,
+    /// The processor says that this is a virtual machine.
+    pub hypervisor: bool,
+    /// The first function on each root bus.
+    #[serde(skip)]
+    pub first_on_root: BTreeMap<String, Bdf>,
+}
+
+impl Machine {
+    /// A machine of these functions, of which nothing else is known.
+    pub fn of(devices: BTreeMap<Bdf, Device>) -> Self {
+        let mut machine = Machine {
+            devices,
+            providers: Vec::new(),
+            clients: Vec::new(),
+            cpu_allows_any_pair: None,
+            kernel: None,
+            command_line: None,
+            hypervisor: false,
+            first_on_root: BTreeMap::new(),
+        };
+        machine.find_first_on_root();
+        machine
+    }
+
+    /// Fills in the first function on each root bus, once all functions are known.
+    fn find_first_on_root(&mut self) {
+        let tops = self
+            .devices
+            .values()
+            .filter(|device| device.parent.is_none());
+        for device in tops {
+            let first = self.first_on_root.entry(device.root_bus.clone());
+            first.or_insert(device.bdf);
+        }
+    }
 }
 
 /// A directory of attributes.
@@ -166,7 +210,8 @@ fn entries(dir: &Path) -> Vec<String> {
     names
 }
 
-fn device_name(vendor: u16, device: u16, class: u32) -> String {
+/// What a function is, in words.
+pub fn device_name(vendor: u16, device: u16, class: u32) -> String {
     let code = class.to_be_bytes();
     let known = pci_ids::Device::from_vid_pid(vendor, device).map(|d| d.name().to_owned());
     known
@@ -214,12 +259,12 @@ impl Reader {
             format!("no PCI bus on this machine: cannot read {}", dir.display())
         })?;
 
-        let mut machine = Machine {
-            devices: BTreeMap::new(),
-            providers: Vec::new(),
-            clients: Vec::new(),
-            cpu_allows_any_pair: self.cpu_allows_any_pair(),
-        };
+        let mut machine = Machine::of(BTreeMap::new());
+        let proc = Attributes(&self.proc);
+        machine.kernel = proc.text("sys/kernel/osrelease");
+        machine.command_line = proc.text("cmdline");
+        machine.cpu_allows_any_pair = self.cpu_allows_any_pair();
+        machine.hypervisor = self.hypervisor();
         for name in entries(&dir) {
             let Ok(bdf) = name.parse::<Bdf>() else {
                 continue;
@@ -230,6 +275,7 @@ impl Reader {
             machine.clients.extend(self.clients(&device, &path));
             machine.devices.insert(bdf, device);
         }
+        machine.find_first_on_root();
         Ok(machine)
     }
 
@@ -271,6 +317,8 @@ impl Reader {
                 .number("numa_node")
                 .and_then(|n| u32::try_from(n).ok()),
             acs_redirect: config_space::acs_redirect(&config),
+            acs_control: config_space::acs_control(&config).ok().flatten(),
+            iommu: attributes.text("iommu_group/type"),
         }
     }
 
@@ -341,18 +389,27 @@ impl Reader {
     }
 
     /// As the kernel's `cpu_supports_p2pdma()`: any AMD processor from Zen on.
-    fn cpu_allows_any_pair(&self) -> bool {
-        let info = fs::read_to_string(self.proc.join("cpuinfo")).unwrap_or_default();
+    ///
+    /// `None` if nothing is known of the processor.
+    fn cpu_allows_any_pair(&self) -> Option<bool> {
+        let info = fs::read_to_string(self.proc.join("cpuinfo")).ok()?;
         let field = |name: &str| {
             info.lines()
                 .filter_map(|line| line.split_once(':'))
                 .find(|(key, _)| key.trim() == name)
                 .map(|(_, value)| value.trim())
         };
-        field("vendor_id") == Some("AuthenticAMD")
+        let is_zen = field("vendor_id") == Some("AuthenticAMD")
             && field("cpu family")
                 .and_then(|family| family.parse::<u32>().ok())
-                .is_some_and(|family| family >= 0x17)
+                .is_some_and(|family| family >= 0x17);
+        Some(is_zen)
+    }
+
+    fn hypervisor(&self) -> bool {
+        let info = fs::read_to_string(self.proc.join("cpuinfo")).unwrap_or_default();
+        let flags = info.lines().find(|line| line.starts_with("flags"));
+        flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
     }
 }
 
@@ -439,8 +496,19 @@ pub mod fake {
 
         /// A function below a chain of bridges, the last of the path being itself.
         pub fn function(&self, path: &[&str], ids: (u16, u16, u32), driver: &str) -> String {
+            self.function_on("pci0000:00", path, ids, driver)
+        }
+
+        /// The same, on this root bus.
+        pub fn function_on(
+            &self,
+            root_bus: &str,
+            path: &[&str],
+            ids: (u16, u16, u32),
+            driver: &str,
+        ) -> String {
             let bdf = path.last().expect("an address");
-            let dir = format!("sys/devices/pci0000:00/{}", path.join("/"));
+            let dir = format!("sys/devices/{root_bus}/{}", path.join("/"));
             let real = self.dir(&dir);
             let link = self.root.path().join("sys/bus/pci/devices").join(bdf);
             symlink(&real, link).expect("a link");
@@ -448,6 +516,7 @@ pub mod fake {
             self.write(&format!("{dir}/device"), format!("{:#06x}\n", ids.1));
             self.write(&format!("{dir}/class"), format!("{:#08x}\n", ids.2));
             self.write(&format!("{dir}/numa_node"), "-1\n");
+            self.write(&format!("{dir}/config"), config(0, None));
             if !driver.is_empty() {
                 let drivers = self.dir(&format!("sys/bus/pci/drivers/{driver}"));
                 symlink(drivers, real.join("driver")).expect("a link");
@@ -664,7 +733,7 @@ mod tests {
             fake.cpu(vendor, family);
             assert_eq!(
                 fake.read().cpu_allows_any_pair,
-                expected,
+                Some(expected),
                 "{vendor} {family:#x}"
             );
         }

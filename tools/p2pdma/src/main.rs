@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod bdf;
+mod check;
 mod config_space;
 mod expect;
+mod host_bridge;
 mod kmsg;
 mod machine;
 mod memory;
@@ -15,10 +17,13 @@ mod pattern;
 mod route;
 mod show;
 mod size;
+mod source;
 mod text;
+mod topo;
 mod verify;
 
-use std::io;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -26,7 +31,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bdf::Bdf;
 use crate::expect::Rule;
-use crate::machine::Reader;
+use crate::machine::{Client, Machine, Reader};
 use crate::verify::Options;
 
 /// Exit status: something is not as expected.
@@ -36,6 +41,8 @@ const COULD_NOT_RUN: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
+  p2pdma check 03:00.0 nvme1n1           whether these two can, and why, or why not
+  p2pdma topo                            a matrix of all devices that matter
   p2pdma show                            the PCI tree, who provides, who consumes
   p2pdma verify                          read with every pair, and compare
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
@@ -47,6 +54,22 @@ Examples:
   p2pdma show
   p2pdma show --all                      also devices that have no part in it
   p2pdma show --json | jq '.providers[].bdf'";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  p2pdma check 03:00.0 nvme1n1
+  p2pdma check 0000:03:00.0 0000:07:00.0 --json
+  p2pdma check 03:00.0 07:00.0 --from lspci.txt   made by: lspci -D -nn -xxxx >lspci.txt
+  p2pdma check 03:00.0 07:00.0 --from DIR         with a copy of /sys and /proc in it
+  p2pdma check --explain acs
+
+Exit status: 0 able, 1 not able, 2 cannot be told, or could not run.";
+
+const TOPO_EXAMPLES: &str = "\
+Examples:
+  p2pdma topo
+  p2pdma topo --from lspci.txt           made by: lspci -D -nn -xxxx >lspci.txt
+  p2pdma topo --json | jq '.pairs[] | select(.via == \"bridge\")'";
 
 const VERIFY_EXAMPLES: &str = "\
 Without --scratch nothing is written to any disk: the same blocks are read into peer-to-peer
@@ -73,6 +96,12 @@ enum Command {
     /// Show the PCI tree, who provides peer-to-peer memory, who consumes, and the ways between.
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
+    /// Tell whether two functions can do peer-to-peer DMA, and why, or why not.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Show who can reach whom, of all devices that do peer-to-peer DMA, in a matrix.
+    #[command(after_help = TOPO_EXAMPLES)]
+    Topo(TopoArgs),
     /// Move data between NVMe namespaces and peer-to-peer memory, and compare.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
@@ -83,6 +112,38 @@ struct ShowArgs {
     /// Show devices that have no part in it, too.
     #[arg(long)]
     all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The provider: a PCI address, or an NVMe controller or disk. It needs no pool.
+    #[arg(required_unless_present = "explain")]
+    provider: Option<String>,
+    /// The client, named in the same ways.
+    #[arg(required_unless_present = "explain")]
+    client: Option<String>,
+    /// Look at another machine: a copy of its /sys and /proc, or what lspci -D -nn -xxxx printed.
+    #[arg(long, value_name = "FILE|DIR")]
+    from: Option<PathBuf>,
+    /// Say what is behind a check, instead.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "client", "from", "json"])]
+    explain: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct TopoArgs {
+    /// Take all functions that are no bridges.
+    #[arg(long)]
+    all: bool,
+    /// Look at another machine: a copy of its /sys and /proc, or what lspci -D -nn -xxxx printed.
+    #[arg(long, value_name = "FILE|DIR")]
+    from: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -159,6 +220,70 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Finds the function that a word names.
+fn function(machine: &Machine, word: &str) -> Result<Bdf> {
+    if let Ok(bdf) = word.parse::<Bdf>() {
+        let known = machine.devices.contains_key(&bdf);
+        anyhow::ensure!(
+            known,
+            "there is no PCI function {bdf}; p2pdma show --all lists all"
+        );
+        return Ok(bdf);
+    }
+    let name = word.strip_prefix("/dev/").unwrap_or(word);
+    let is_it = |client: &&Client| {
+        client.controller == name || client.namespaces.iter().any(|disk| disk.name == name)
+    };
+    let client = machine.clients.iter().find(is_it);
+    client.map(|client| client.bdf).with_context(|| {
+        format!("'{word}' is neither a PCI address such as 0000:03:00.0 nor an NVMe disk here")
+    })
+}
+
+fn check(args: &CheckArgs) -> Result<ExitCode> {
+    let mut out = anstream::stdout().lock();
+    let (provider, client) = match (&args.explain, &args.provider, &args.client) {
+        (Some(id), _, _) => {
+            let known = check::EXPLANATIONS.iter().find(|(known, _)| known == id);
+            let (_, text) = known.with_context(|| {
+                let ids: Vec<_> = check::EXPLANATIONS.iter().map(|(id, _)| *id).collect();
+                format!("there is no check '{id}'; there are {}", ids.join(", "))
+            })?;
+            writeln!(out, "{}", textwrap::fill(text, 80))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        (None, Some(provider), Some(client)) => (provider, client),
+        (None, ..) => anyhow::bail!("two functions are needed"),
+    };
+    let machine = source::read(args.from.as_deref())?;
+    let (provider, client) = (function(&machine, provider)?, function(&machine, client)?);
+    let report = check::check(&machine, provider, client);
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        check::text(&report, out)?;
+    }
+    Ok(match report.route.via.works() {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::from(UNEXPECTED),
+        None => ExitCode::from(COULD_NOT_RUN),
+    })
+}
+
+fn topo(args: &TopoArgs) -> Result<ExitCode> {
+    let machine = source::read(args.from.as_deref())?;
+    let topology = topo::topology(&machine, args.all);
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &topology)?;
+        writeln!(out)?;
+    } else {
+        topo::text(&topology, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let reader = Reader::of_this_machine();
     let machine = reader.read()?;
@@ -202,6 +327,8 @@ fn reader_is_gone(error: &anyhow::Error) -> bool {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Show(args) => show(&args),
+        Command::Check(args) => check(&args),
+        Command::Topo(args) => topo(&args),
         Command::Verify(args) => verify(args),
     };
     result.unwrap_or_else(|error| {

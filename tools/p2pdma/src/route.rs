@@ -2,13 +2,15 @@
 
 //! The way from a client to a provider, as the kernel judges it.
 //!
-//! This follows `calc_map_type_and_dist()` in drivers/pci/p2pdma.c. It cannot know the kernel's
-//! list of host bridges, so a way through one is only predicted where the processor decides.
+//! This follows `calc_map_type_and_dist()` in drivers/pci/p2pdma.c. What could not be read, such as
+//! ACS settings without root, makes the answer unknown, not wrong.
 
 use serde::Serialize;
 
 use crate::bdf::Bdf;
-use crate::machine::Machine;
+use crate::config_space::PortType;
+use crate::host_bridge;
+use crate::machine::{Device, Machine};
 
 /// How peer-to-peer traffic between two functions goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,11 +25,35 @@ pub enum Via {
     },
     /// Through the host bridge.
     HostBridge {
-        /// Whether the kernel allows it; unknown if its list of host bridges decides.
+        /// Whether the kernel allows it; unknown if what decides could not be read.
         allowed: Option<bool>,
         /// Bridges whose ACS settings are the reason for it, though there is a shorter way.
         acs_redirect: Vec<Bdf>,
     },
+    /// Below a bridge that both share, or through the host bridge: ACS settings are not known.
+    Unknown {
+        /// The bridge.
+        bridge: Bdf,
+        /// Whether the kernel allows the traffic through the host bridge.
+        host_bridge_allowed: Option<bool>,
+        /// Those whose ACS settings could not be read.
+        acs_unknown: Vec<Bdf>,
+    },
+}
+
+impl Via {
+    /// Whether the kernel lets the pair do it; `None` if that cannot be told.
+    pub fn works(&self) -> Option<bool> {
+        match self {
+            Via::SameFunction | Via::Bridge { .. } => Some(true),
+            Via::HostBridge { allowed, .. } => *allowed,
+            // it works either way, or it depends
+            Via::Unknown {
+                host_bridge_allowed,
+                ..
+            } => (*host_bridge_allowed == Some(true)).then_some(true),
+        }
+    }
 }
 
 /// The way between a provider and a client.
@@ -59,21 +85,59 @@ fn upwards(machine: &Machine, from: Bdf) -> Vec<Bdf> {
     path
 }
 
+/// The first device of a root bus, by which the kernel knows a host bridge, as
+/// `pci_host_bridge_dev()` finds it: function 00.0 or a root port.
+///
+/// `Err` with the device if it could not be found out whether it is one.
+pub fn host_bridge_device<'a>(
+    machine: &'a Machine,
+    root_bus: &str,
+) -> Result<Option<&'a Device>, &'a Device> {
+    let first = machine.first_on_root.get(root_bus);
+    let Some(first) = first.and_then(|bdf| machine.devices.get(bdf)) else {
+        return Ok(None);
+    };
+    match first.port_type {
+        _ if first.bdf.is_slot_zero() => Ok(Some(first)),
+        Some(PortType::RootPort) => Ok(Some(first)),
+        None if first.is_bridge() && first.acs_redirect.is_none() => Err(first),
+        _ => Ok(None),
+    }
+}
+
+/// Whether the kernel lets two functions talk through their host bridges: the processor's rule,
+/// then `host_bridge_whitelist()`.
+pub fn host_bridge_allows(machine: &Machine, a: Bdf, b: Bdf) -> Option<bool> {
+    if machine.cpu_allows_any_pair == Some(true) {
+        return Some(true);
+    }
+    let root_bus = |bdf| machine.devices.get(&bdf).map(|device| &device.root_bus);
+    let (a, b) = (root_bus(a)?, root_bus(b)?);
+    let kernel = machine.kernel.as_deref().and_then(host_bridge::version);
+    let listed = |device: &Device| {
+        let ids = (device.vendor_id, device.device_id);
+        host_bridge::allows(ids, a == b, kernel)
+    };
+    let one = |bus: &str| match host_bridge_device(machine, bus) {
+        Ok(device) => Some(device.is_some_and(listed)),
+        // if it is not in the list, it does not matter what it is
+        Err(device) => (!listed(device)).then_some(false),
+    };
+    match (one(a), one(b)) {
+        (Some(true), Some(true)) => Some(true),
+        // the list says no; without a processor that is known, it may not be asked at all
+        (Some(false), _) | (_, Some(false)) => machine.cpu_allows_any_pair,
+        _ => None,
+    }
+}
+
 /// The way between a provider and a client.
+///
+/// Takes as long as the two are deep, however large the machine is.
 pub fn route(machine: &Machine, provider: Bdf, client: Bdf) -> Route {
     let above_provider = upwards(machine, provider);
     let above_client = upwards(machine, client);
-    let redirects = |path: &[Bdf]| -> Vec<Bdf> {
-        let set = |bdf: &&Bdf| {
-            let device = machine.devices.get(bdf);
-            device.is_some_and(|device| device.acs_redirect == Some(true))
-        };
-        path.iter().filter(set).copied().collect()
-    };
-    let host_bridge = |acs_redirect| Via::HostBridge {
-        allowed: machine.cpu_allows_any_pair.then_some(true),
-        acs_redirect,
-    };
+    let allowed = || host_bridge_allows(machine, provider, client);
 
     let shared = above_provider.iter().enumerate().find_map(|(up, bridge)| {
         let down = above_client.iter().position(|other| other == bridge)?;
@@ -82,18 +146,36 @@ pub fn route(machine: &Machine, provider: Bdf, client: Bdf) -> Route {
     let (distance, via) = match shared {
         Some((up, down, bridge)) => {
             // the shared bridge is judged with the provider's side
-            let mut redirecting = redirects(&above_provider[..=up]);
-            redirecting.extend(redirects(&above_client[..down]));
-            let via = match (redirecting.is_empty(), up + down) {
-                (true, 0) => Via::SameFunction,
-                (true, _) => Via::Bridge { bridge },
-                (false, _) => host_bridge(redirecting),
+            let between = || above_provider[..=up].iter().chain(&above_client[..down]);
+            let with = |acs: Option<bool>| -> Vec<Bdf> {
+                let is = |bdf: &&Bdf| machine.devices.get(bdf).and_then(|d| d.acs_redirect) == acs;
+                between().filter(is).copied().collect()
+            };
+            let (acs_redirect, acs_unknown) = (with(Some(true)), with(None));
+            let via = if !acs_redirect.is_empty() {
+                Via::HostBridge {
+                    allowed: allowed(),
+                    acs_redirect,
+                }
+            } else if !acs_unknown.is_empty() && up + down > 0 {
+                Via::Unknown {
+                    bridge,
+                    host_bridge_allowed: allowed(),
+                    acs_unknown,
+                }
+            } else if up + down > 0 {
+                Via::Bridge { bridge }
+            } else {
+                Via::SameFunction
             };
             (up + down, via)
         }
         None => {
-            let distance = above_provider.len() + above_client.len();
-            (distance, host_bridge(Vec::new()))
+            let via = Via::HostBridge {
+                allowed: allowed(),
+                acs_redirect: Vec::new(),
+            };
+            (above_provider.len() + above_client.len(), via)
         }
     };
     Route {
@@ -147,7 +229,7 @@ mod tests {
         fake.write(port, &redirecting);
         let route_of = |provider, client| route(&fake.read(), bdf(provider), bdf(client));
         let through_host = Via::HostBridge {
-            allowed: None,
+            allowed: Some(false),
             acs_redirect: vec![bdf("02:01.0")],
         };
         let found = route_of("05:00.0", "04:00.0");
@@ -165,7 +247,7 @@ mod tests {
         fake.function(&second, (0x1b36, 0x0005, 0x00_ff00), "p2pdma_provider");
         let found = route(&fake.read(), bdf("01:00.1"), bdf("01:00.0"));
         let via = Via::HostBridge {
-            allowed: None,
+            allowed: Some(false),
             acs_redirect: vec![bdf(port)],
         };
         assert_eq!((found.distance, found.via), (2, via));
@@ -193,7 +275,7 @@ mod tests {
             allowed,
             acs_redirect: Vec::new(),
         };
-        assert_eq!((found.distance, found.via), (4, via(None)));
+        assert_eq!((found.distance, found.via), (4, via(Some(false))));
         fake.cpu("AuthenticAMD", 0x19);
         let found = route(&fake.read(), bdf("03:00.0"), bdf("02:00.0"));
         assert_eq!(found.via, via(Some(true)));

@@ -258,8 +258,9 @@ pub fn describe(via: &Via) -> String {
             acs_redirect,
         } => {
             let verdict = match allowed {
-                Some(true) => "through the host bridge, as this CPU allows",
-                _ => "through the host bridge, if trusted",
+                Some(true) => "through the host bridge",
+                Some(false) => "not supported: host bridge not trusted",
+                None => "through the host bridge, if trusted",
             };
             if acs_redirect.is_empty() {
                 return verdict.to_owned();
@@ -267,6 +268,14 @@ pub fn describe(via: &Via) -> String {
             let bridges: Vec<_> = acs_redirect.iter().map(Bdf::to_string).collect();
             format!("{verdict} (ACS redirect in {})", list(&bridges))
         }
+        Via::Unknown {
+            bridge,
+            host_bridge_allowed,
+            ..
+        } => match host_bridge_allowed {
+            Some(true) => format!("direct below {bridge}, or through the host bridge"),
+            _ => format!("below {bridge}, unless ACS forbids it (not readable)"),
+        },
     }
 }
 
@@ -360,7 +369,7 @@ Ways between them
     #[test]
     fn shows_who_redirects() {
         let output = shown(&fake::root_ports(Some(0x1d)).read(), false);
-        let line = "0000:03:00.0 - 0000:02:00.0         4  through the host bridge, if trusted";
+        let line = "0000:03:00.0 - 0000:02:00.0         4  not supported: host bridge not trusted";
         assert!(output.contains(line), "{output}");
     }
 

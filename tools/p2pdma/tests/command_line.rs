@@ -19,7 +19,12 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn help_has_examples() {
-    for args in [&["--help"][..], &["show", "--help"], &["verify", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["show", "--help"],
+        &["check", "--help"],
+        &["verify", "--help"],
+    ] {
         let output = p2pdma(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert!(
@@ -34,6 +39,15 @@ fn what_makes_no_sense_is_said_once_and_does_not_run() {
     for (args, said) in [
         (&["sho"][..], "a similar subcommand exists: 'show'"),
         (&["verify", "--size", "1000"], "not a multiple of 512"),
+        (&["check", "00:00.0"], "arguments were not provided"),
+        (
+            &["check", "--explain", "nothing"],
+            "there is no check 'nothing'",
+        ),
+        (
+            &["check", "a", "b", "--from", "/nonexistent"],
+            "cannot read /nonexistent",
+        ),
         (&["verify", "--size", "0"], "nothing would be moved"),
         (
             &["verify", "--provider", "nvme0"],

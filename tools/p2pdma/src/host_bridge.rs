@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's list of host bridges that peer-to-peer traffic may pass.
+
+/// `pci_p2pdma_whitelist[]`, as data.
+const LIST: &str = include_str!("../data/host-bridges.txt");
+
+/// A line of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Vendor id.
+    pub vendor: u16,
+    /// Device id, or all of the vendor's.
+    pub device: Option<u16>,
+    /// Only between devices below one host bridge.
+    pub same_host_bridge: bool,
+    /// Version of the kernel that has it first, if not all that are supported have it.
+    pub since: Option<(u32, u32)>,
+}
+
+/// The first two numbers of a kernel's release, such as `7.3.4+deb13-amd64`.
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn entry(line: &str) -> Option<Entry> {
+    let mut words = line.split_whitespace();
+    let mut id = || {
+        let word = words.next()?;
+        (word != "*").then(|| u16::from_str_radix(word, 16).ok())
+    };
+    let (vendor, device) = (id()??, id());
+    let mut entry = Entry {
+        vendor,
+        device: device.flatten(),
+        same_host_bridge: false,
+        since: None,
+    };
+    for word in words {
+        match word.strip_prefix("since=") {
+            Some(release) => entry.since = version(release),
+            None => entry.same_host_bridge |= word == "same-host-bridge",
+        }
+    }
+    Some(entry)
+}
+
+/// The list of a kernel; of the newest that is supported if its version is not known.
+pub fn list(kernel: Option<(u32, u32)>) -> impl Iterator<Item = Entry> {
+    LIST.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(entry)
+        .filter(move |entry| match (entry.since, kernel) {
+            (Some(since), Some(kernel)) => kernel >= since,
+            _ => true,
+        })
+}
+
+/// What `__host_bridge_whitelist()` says of a host bridge's first device.
+pub fn allows(ids: (u16, u16), same_host_bridge: bool, kernel: Option<(u32, u32)>) -> bool {
+    list(kernel)
+        .find(|entry| entry.vendor == ids.0 && entry.device.is_none_or(|device| device == ids.1))
+        .is_some_and(|entry| same_host_bridge || !entry.same_host_bridge)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::{env, fs};
+
+    use super::*;
+
+    #[test]
+    fn follows_the_flags() {
+        assert!(allows((0x8086, 0x3c00), true, None));
+        assert!(!allows((0x8086, 0x3c00), false, None));
+        assert!(allows((0x8086, 0x2030), false, None));
+        assert!(!allows((0x8086, 0x4c43), true, None));
+        assert!(allows((0x1ae0, 0x1234), false, None));
+        assert!(allows((0x10de, 0x2f95), false, Some((7, 3))));
+        assert!(!allows((0x10de, 0x2f95), false, Some((7, 2))));
+    }
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(version("7.3.4+deb13-amd64"), Some((7, 3)));
+        assert_eq!(version("8.0-rc1"), Some((8, 0)));
+        assert_eq!(version(""), None);
+        assert_eq!(version("next"), None);
+    }
+
+    /// The table as the kernel's source has it.
+    fn of_the_kernel(source: &Path) -> Vec<(u16, Option<u16>, bool)> {
+        let read = |file: &str| fs::read_to_string(source.join(file)).expect(file);
+        let ids = read("include/linux/pci_ids.h");
+        let ids: BTreeMap<&str, u16> = ids
+            .lines()
+            .filter_map(|line| {
+                let mut words = line.strip_prefix("#define")?.split_whitespace();
+                let (name, value) = (words.next()?, words.next()?);
+                let value = u16::from_str_radix(value.strip_prefix("0x")?, 16).ok()?;
+                Some((name, value))
+            })
+            .collect();
+        let id = |word: &str| match word.strip_prefix("0x") {
+            Some(hex) => u16::from_str_radix(hex, 16).expect("a number"),
+            None => *ids.get(word).expect(word),
+        };
+        let code = read("drivers/pci/p2pdma.c");
+        let (_, table) = code
+            .split_once("pci_p2pdma_whitelist[] = {")
+            .expect("the table");
+        let (table, _) = table.split_once("\n};").expect("its end");
+        table
+            .lines()
+            .filter_map(|line| {
+                let (line, _) = line.trim().strip_prefix('{')?.split_once('}')?;
+                let words: Vec<_> = line.split(',').map(str::trim).collect();
+                let [vendor, device, flags] = words[..] else {
+                    return None;
+                };
+                assert!(["0", "REQ_SAME_HOST_BRIDGE"].contains(&flags), "{flags}");
+                let device = (device != "PCI_ANY_ID").then(|| id(device));
+                Some((id(vendor), device, flags != "0"))
+            })
+            .collect()
+    }
+
+    #[test]
+    #[ignore = "needs KERNEL_SOURCE, as `make unit` sets it"]
+    fn the_list_is_the_kernels() {
+        let source = env::var_os("KERNEL_SOURCE").expect("KERNEL_SOURCE names the kernel's source");
+        let source = Path::new(&source);
+        let makefile = fs::read_to_string(source.join("Makefile")).expect("its Makefile");
+        let number = |name: &str| -> u32 {
+            let line = makefile.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|line| line.split_once('=')).expect(name).1;
+            value.trim().parse().expect(name)
+        };
+        let kernel = (number("VERSION"), number("PATCHLEVEL"));
+        let ours: Vec<_> = list(Some(kernel))
+            .map(|entry| (entry.vendor, entry.device, entry.same_host_bridge))
+            .collect();
+        let theirs = of_the_kernel(source);
+        assert!(!theirs.is_empty());
+        assert_eq!(ours, theirs);
+    }
+}
