@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::choice::{
-    refuse,
-    Choice,
-    Parameters, //
+use crate::{
+    choice::{
+        refuse,
+        Choice, //
+    },
+    parameters::Parameters, //
 };
 use kernel::{
     device::Core,

@@ -11,12 +11,10 @@
 mod attributes;
 mod choice;
 mod nvme;
+mod parameters;
+mod select;
 
 use attributes::State;
-use choice::{
-    Choice,
-    Parameters, //
-};
 use kernel::{
     device::Core,
     error::code::*,
@@ -30,6 +28,7 @@ use p2pdma::{
         Provider, //
     }, //
 };
+use parameters::Parameters;
 
 kernel::pci_device_table!(
     PCI_TABLE,
@@ -64,7 +63,7 @@ impl pci::Driver for ProviderDriver {
         let enabled = provider::enable(pdev)
             .inspect_err(|e| dev_err!(pdev, "cannot enable the device: {:?}\n", e))?;
 
-        let choice = Choice::make(pdev, &parameters)?;
+        let choice = select::choose(pdev, &parameters)?;
         let ranges = choice.split(pdev, parameters.split)?;
         let provider = Provider::register(enabled, &ranges).inspect_err(|e| match *e {
             EBUSY => dev_err!(pdev, "the device provides peer-to-peer memory already\n"),
