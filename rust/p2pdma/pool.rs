@@ -15,6 +15,9 @@
 //! ```ignore
 #![doc = include_str!("examples/provider.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/pool.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use crate::{
     bindings as helpers,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Raw pointers of the kernel crate's types that the kernel crate keeps to itself.
+//!
+//! In the kernel's tree this would not be: `as_raw()` is there for the kernel crate itself.
 
 use kernel::{
     bindings,

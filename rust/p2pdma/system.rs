@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Small parts of other subsystems that the kernel crate does not cover.
+//!
+//! In the kernel's tree these would be in `rust/kernel/task.rs`, `workqueue.rs` and `print.rs`,
+//! each of the maintainers of that subsystem in Rust.
 
 use crate::bindings as helpers;
 use core::ptr::NonNull;
@@ -30,8 +33,9 @@ pub fn may_administrate() -> bool {
 /// [`EINTR`] if there is a signal for it.
 #[doc(alias = "signal_pending")]
 #[doc(alias = "cond_resched")]
-pub fn go_on() -> Result {
-    // SAFETY: May sleep here.
+pub fn resched_or_signal() -> Result {
+    // SAFETY: Sleeping is the only thing it needs, and callers of this function know that it may
+    // sleep.
     unsafe { helpers::p2pdma_helper_cond_resched() };
     if kernel::current!().signal_pending() {
         return Err(EINTR);
@@ -48,7 +52,7 @@ pub fn go_on() -> Result {
 ///
 /// [`ENOMEM`] if not all could be started; those that were are waited for.
 #[doc(alias = "queue_work")]
-pub fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
+pub fn run_on_workers(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
     // A queue of its own, because destroying it waits until the workers have returned: what says
     // that it is done may not have left the code of its module yet.
     //
@@ -62,7 +66,7 @@ pub fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
     let f = unsafe {
         core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f)
     };
-    // SAFETY: Allocated just now, and destroyed below, behind the last use.
+    // SAFETY: Allocated just now, and destroyed below, after the last use.
     let workers = unsafe { workqueue::Queue::from_raw(queue.as_ptr()) };
     let result = (0..n).try_for_each(|i| {
         workers
@@ -81,7 +85,7 @@ pub fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
 ///
 /// C: `__ratelimit()`. Any context.
 #[doc(alias = "__ratelimit")]
-pub fn may_print() -> bool {
+pub fn ratelimit() -> bool {
     // SAFETY: Has no preconditions.
     unsafe { helpers::p2pdma_helper_ratelimit() }
 }

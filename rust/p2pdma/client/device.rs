@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A device that memory is mapped for.
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/client.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use crate::{
     bindings as helpers,

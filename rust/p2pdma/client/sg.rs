@@ -12,6 +12,9 @@
 //! ```ignore
 #![doc = include_str!("../examples/orchestrator.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/scatterlist.rs`, of the maintainers
+//! of PCI peer-to-peer DMA.
 
 use super::Client;
 use crate::{

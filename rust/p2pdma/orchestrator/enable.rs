@@ -12,6 +12,9 @@
 //! ```ignore
 #![doc = include_str!("../examples/enable.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/enable.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use super::distance::Found;
 use crate::raw;

@@ -16,6 +16,9 @@
 //! ```ignore
 #![doc = include_str!("../examples/watch.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/watch.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use crate::{
     pci::notifier::{
@@ -58,12 +61,12 @@ pub trait Events: Send + Sync + 'static {
     fn gone(&self, dev: &pci::Device);
 }
 
-/// Calls the functions of `T` for as long as it exists. It may be made and dropped anywhere, also in
-/// these functions. A call that is under way when it is dropped goes on, and keeps what is told.
+/// Calls the functions of `T` for as long as it exists. It may be made and dropped anywhere, also
+/// in these functions. A call that is under way when it is dropped goes on, and keeps what is told.
 ///
-/// What is made while a driver is being unbound is not told that this one is going. So whoever makes
-/// one for each of its users, as they come, needs one more that is older than all of them, and tells
-/// which drivers are going. Those that are older are called first.
+/// What is made while a driver is being unbound is not told that this one is going. So whoever
+/// makes one for each of its users, as they come, needs one more that is older than all of them,
+/// and tells which drivers are going. Those that are older are called first.
 ///
 /// It can be leaked: see [`Listening`].
 ///
@@ -86,8 +89,8 @@ impl<T: Events> Listener for Told<T> {
         match event {
             // Both come before managed resources are released.
             Event::Unbind | Event::NotBound if provider::provides(dev) => self.events.going(dev),
-            // After `NotBound` there is no `Unbound`. A driver is bound only to a device that has no
-            // managed resources.
+            // After `NotBound` there is no `Unbound`. A driver is bound only to a device that has
+            // no managed resources.
             Event::Unbound | Event::Bind | Event::Removed => self.events.gone(dev),
             Event::Unbind | Event::NotBound | Event::Remove => (),
         }

@@ -4,6 +4,9 @@
 //!
 //! On [`core`] alone: the same file is compiled into the kernel module and into the unit tests that
 //! run on the host.
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/id.rs`, of the maintainers of the PCI
+//! subsystem in Rust.
 
 use core::fmt;
 

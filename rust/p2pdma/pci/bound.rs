@@ -42,8 +42,8 @@ use kernel::{
 ///
 /// C: `device_lock()` and `device_is_bound()`, as in `drivers/base/dd.c`.
 ///
-/// It is lent to a closure, and nobody owns it, so that it cannot be leaked with the lock held. Hold it
-/// as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
+/// It is lent to a closure, and nobody owns it, so that it cannot be leaked with the lock held. Hold
+/// it as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
 ///
 /// It is not handed out as a [`Device<Bound>`]. What the kernel crate ties to one of those, such as
 /// [`devres::register()`](kernel::devres::register), goes with the driver of that device; but what
@@ -52,9 +52,9 @@ use kernel::{
 /// # Deadlocks
 ///
 /// Who waits for a device's lock in a callback of its driver, in the `store()` of one of its
-/// attributes, or with memory of it in hand, waits for itself: the lock is held, or unbinding holds it
-/// and waits for the caller. So nobody waits here for longer than [`PATIENCE`], and the lock is only
-/// tried. For the same reason the order of two devices does not matter.
+/// attributes, or with memory of it in hand, waits for itself: the lock is held, or unbinding holds
+/// it and waits for the caller. So nobody waits here for longer than [`PATIENCE`], and the lock is
+/// only tried. For the same reason the order of two devices does not matter.
 ///
 /// # Invariants
 ///

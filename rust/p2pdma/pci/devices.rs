@@ -3,6 +3,9 @@
 //! PCI functions by address, for orchestrators whose users name them.
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/devices.rs`, of the maintainers of the PCI
+//! subsystem in Rust.
 
 use crate::{
     bindings as helpers,

@@ -3,6 +3,9 @@
 //! Being told when drivers are bound to PCI devices, and unbound from them.
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
+//!
+//! In the kernel's tree this would be `rust/kernel/device/notifier.rs`, of the maintainers of the
+//! driver core.
 
 use crate::{
     bindings as helpers,
@@ -64,16 +67,18 @@ pub trait Listener: Send + Sync + 'static {
     fn notify(&self, event: Event, dev: &pci::Device);
 }
 
-/// Tells a [`Listener`], until it is dropped. A call that is under way then goes on: the listener is
-/// counted, and lasts as long.
+/// Tells a [`Listener`], until it is dropped. A call that is under way then goes on: the listener
+/// is counted, and lasts as long.
 ///
-/// Those that are older are told first; those that are made while others are told, of the next event.
+/// Those that are older are told first; those that are made while others are told, of the next
+/// event.
 ///
 /// # Leaks
 ///
-/// It can be leaked. Nothing is borrowed by a `Listener`, and p2pdma.ko, which has the only notifier
-/// that the bus knows of, stops calling code of a module when the module goes: between the module's
-/// exit function and the release of its memory. So nothing is called that is not there any more.
+/// It can be leaked. Nothing is borrowed by a `Listener`, and p2pdma.ko, which has the only
+/// notifier that the bus knows of, stops calling code of a module when the module goes: between the
+/// module's exit function and the release of its memory. So nothing is called that is not there any
+/// more.
 ///
 /// C: `bus_register_notifier()` on `pci_bus_type`.
 ///

@@ -11,6 +11,9 @@
 //! ```ignore
 #![doc = include_str!("../examples/sysfs.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/sysfs.rs`, of the maintainers of the driver
+//! core.
 
 use crate::{
     bindings as helpers,
@@ -120,8 +123,8 @@ struct Group<T: Attributes> {
     data: KBox<T>,
 }
 
-/// The attributes of a group, each with a lockdep class of its own: so one whose `store()` waits for
-/// a lock does not look like all others.
+/// The attributes of a group, each with a lockdep class of its own: so one whose `store()` waits
+/// for a lock does not look like all others.
 ///
 /// # Invariants
 ///

@@ -4,6 +4,9 @@
 //!
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/io.rs`, of the maintainers of the PCI
+//! subsystem in Rust.
 
 use super::range::{
     Bar,

@@ -6,6 +6,8 @@
 //! unit tests that run on the host. Names are those of the NVM Express Base Specification, section
 //! "Controller Properties"; the C counterpart is `nvme_map_cmb()` in
 //! [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c).
+//!
+//! In the kernel's tree this would be beside `drivers/nvme/host/pci.c`, of the maintainers of NVMe.
 
 use super::range::{
     self,

@@ -2,6 +2,9 @@
 
 //! Error numbers of what [`range`](super::range) and [`cmb`](super::cmb) find, and how it is
 //! printed.
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/errno.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use super::{
     cmb::CmbError,

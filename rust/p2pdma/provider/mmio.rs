@@ -16,6 +16,9 @@
 //! ```ignore
 #![doc = include_str!("../examples/mmio.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/mmio.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use super::{
     bars,

@@ -12,6 +12,9 @@
 //!
 //! [`pci_p2pdma_add_resource()`]: srctree/drivers/pci/p2pdma.c
 //! [`memremap_pages()`]: srctree/mm/memremap.c
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/range.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
 
 use core::{
     fmt,

@@ -11,6 +11,9 @@
 //! ```ignore
 #![doc = include_str!("../examples/provider.rs")]
 //! ```
+//!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/provider.rs`, of the maintainers of
+//! PCI peer-to-peer DMA.
 
 use super::{
     bars::{
@@ -291,8 +294,8 @@ impl<'bound> Provider<'bound> {
         for range in &self.ranges {
             let (mut referenced, mut pinned) = (0, 0);
 
-            // SAFETY: `range` was registered, by the type invariant, so that each of its pages has a
-            // `struct page`, one after the other, as long as the device is bound, which is longer
+            // SAFETY: `range` was registered, by the type invariant, so that each of its pages has
+            // a `struct page`, one after the other, as long as the device is bound, which is longer
             // than `self` is borrowed. The counters are valid for writing. The caller is told that
             // this sleeps.
             unsafe {

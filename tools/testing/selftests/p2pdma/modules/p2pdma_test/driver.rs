@@ -221,7 +221,7 @@ impl pci::Driver for FailingDriver {
             if pool.available()? + 2 * PAGE_SIZE as u64 <= pool.size()? {
                 return Err::<(), Error>(EIO);
             }
-            system::go_on()?;
+            system::resched_or_signal()?;
             fsleep(Self::PAUSE);
         }
         Err(ETIMEDOUT)

@@ -177,7 +177,7 @@ pub(crate) fn run(
 
     args.ret = 0;
     while iter.len() > 0 {
-        system::go_on()?;
+        system::resched_or_signal()?;
 
         // CAST: Not negative: a loop that went on has counted bytes.
         let done = args.ret as usize;

@@ -159,7 +159,7 @@ fn each_word(
 
         for at in (from..to).step_by(8) {
             if words % WORDS == 0 {
-                system::go_on()?;
+                system::resched_or_signal()?;
             }
             words += 1;
             f(&io, at, start + at as u64)?;
@@ -383,7 +383,7 @@ pub(crate) fn largest(pool: Pool<'_>) -> Result<u64> {
     let (mut fits, mut too_large) = (0, pool.size()? as usize / PAGE_SIZE + 1);
 
     while too_large - fits > 1 {
-        system::go_on()?;
+        system::resched_or_signal()?;
 
         let pages = fits + (too_large - fits) / 2;
 
@@ -401,7 +401,7 @@ pub(crate) fn count(pool: Pool<'_>) -> Result<u64> {
     let mut pages = KVVec::with_capacity(pool.size()? as usize / PAGE_SIZE + 1, GFP_KERNEL)?;
 
     while let Ok(page) = pool.alloc(PAGE_SIZE) {
-        system::go_on()?;
+        system::resched_or_signal()?;
         pages.push(page, GFP_KERNEL)?;
     }
     // CAST: 64 bits.

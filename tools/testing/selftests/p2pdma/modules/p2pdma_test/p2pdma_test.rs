@@ -48,7 +48,7 @@ use session::Session;
 #[macro_export]
 macro_rules! refuse {
     ($error:expr, $($arg:tt)*) => {{
-        if ::p2pdma::system::may_print() {
+        if ::p2pdma::system::ratelimit() {
             ::kernel::pr_info!("{}\n", ::kernel::prelude::fmt!($($arg)*));
         }
         $error

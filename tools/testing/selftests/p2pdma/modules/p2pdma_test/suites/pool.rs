@@ -179,7 +179,7 @@ fn threads(test: &mut Test<'_>) -> Result {
     let pool = test.pool();
     let (lost, errors) = (Atomic::<u32>::new(0), Atomic::<u32>::new(0));
 
-    system::in_parallel(WORKERS, &|worker| {
+    system::run_on_workers(WORKERS, &|worker| {
         for round in 0..ROUNDS {
             // CAST: Small numbers.
             let number = worker as u64 * ROUNDS + round;
