@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::bdf::Bdf;
 use crate::machine::Machine;
 use crate::route::{host_bridge_device, route, Route, Via};
+use crate::size::Size;
 use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED};
 
 /// Version of what `--json` prints: it changes when something is renamed, removed or redefined.
@@ -93,6 +94,13 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
          on, and for host bridges in pci_p2pdma_whitelist[], some of them only if both functions \
          are below the same one. It knows a host bridge by the first device of its bus, which must \
          be function 00.0 or a root port.",
+    ),
+    (
+        "pool",
+        "A provider is a function whose driver gave memory of a BAR to the kernel \
+         (pci_p2pdma_add_resource()). That has to begin and end at multiples of 2 MiB, the size \
+         of a section of struct pages, or memremap_pages() refuses it. Whether two functions can \
+         reach each other does not depend on it.",
     ),
     (
         "command-line",
@@ -329,6 +337,44 @@ fn command_line(machine: &Machine) -> Option<Check> {
     })
 }
 
+/// Memory is remapped in sections of this size: a pool has to begin and end at multiples of it.
+const SECTION: u64 = 2 << 20;
+
+/// Why the first of the two provides nothing now, if so.
+fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
+    if machine.providers.iter().any(|provider| provider.bdf == bdf) {
+        return None;
+    }
+    let clients = machine.clients.iter().filter(|client| client.bdf == bdf);
+    let cmb = clients
+        .filter_map(|client| Some((client, client.cmb?)))
+        .next();
+    let evidence = match cmb {
+        Some((client, cmb)) => {
+            let place = match cmb.offset {
+                0 => format!("BAR {}", cmb.bar),
+                offset => format!("BAR {} + {}", cmb.bar, Size(offset)),
+            };
+            let why = if cmb.size % SECTION != 0 {
+                "not provided: the kernel needs multiples of 2 MiB"
+            } else if cmb.offset % SECTION != 0 {
+                "not provided: the kernel needs it to begin at a multiple of 2 MiB"
+            } else {
+                "not provided: the kernel's log says why (nvme: failed to register the CMB)"
+            };
+            let name = &client.controller;
+            format!("{name} has a CMB of {} in {place}; {why}", Size(cmb.size))
+        }
+        None => format!("{bdf} has no p2pmem/: no driver provides memory of it now"),
+    };
+    Some(Check {
+        id: "pool",
+        state: State::Note,
+        evidence,
+        remedies: Vec::new(),
+    })
+}
+
 fn surroundings(machine: &Machine, route: &Route) -> Vec<Check> {
     let mut checks = Vec::new();
     if machine.hypervisor {
@@ -376,6 +422,7 @@ pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
     let mut checks = vec![path(&route), acs(machine, &route)];
     checks.extend(host_bridge(machine, &route));
     checks.extend(command_line(machine));
+    checks.extend(pool(machine, provider));
     checks.extend(surroundings(machine, &route));
     Report {
         schema: SCHEMA,
@@ -675,6 +722,41 @@ mod tests {
                 fake.function(&[port, end], GPU, "");
             }
             assert_eq!(of(&fake, "02:00.0", "03:00.0").verdict, expected);
+        }
+    }
+
+    /// Buffers that the kernel cannot take.
+    #[test]
+    fn says_why_a_cmb_is_not_provided() {
+        for (location, size, expected) in [
+            (
+                "0x00000002",
+                "0x00080001",
+                "512 KiB in BAR 2; not provided: the kernel needs multiples",
+            ),
+            (
+                "0x00000002",
+                "0x00004001",
+                "16 KiB in BAR 2; not provided: the kernel needs multiples",
+            ),
+            (
+                "0x00010004",
+                "0x0020001d",
+                "2 MiB in BAR 4 + 64 KiB; not provided: the kernel needs it to begin",
+            ),
+        ] {
+            let fake = Fake::new();
+            let dir = fake.nvme(&["0000:00:04.0"], 0, "cmb");
+            fake.nvme(&["0000:00:05.0"], 1, "plain");
+            fake.write(&format!("{dir}/nvme/nvme0/cmbloc"), location);
+            fake.write(&format!("{dir}/nvme/nvme0/cmbsz"), size);
+            let report = of(&fake, "00:04.0", "00:05.0");
+            let pool = find(&report, "pool");
+            let expected = format!("nvme0 has a CMB of {expected}");
+            assert!(pool.evidence.starts_with(&expected), "{pool:?}");
+            fake.pool(&dir, 67_108_864);
+            let report = of(&fake, "00:04.0", "00:05.0");
+            assert!(report.checks.iter().all(|check| check.id != "pool"));
         }
     }
 

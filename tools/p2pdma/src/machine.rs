@@ -101,6 +101,32 @@ impl Namespace {
     }
 }
 
+/// A Controller Memory Buffer, as its registers describe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Cmb {
+    /// Number of the BAR.
+    pub bar: u8,
+    /// Offset in the BAR, in bytes.
+    pub offset: u64,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl Cmb {
+    /// From CMBLOC and CMBSZ.
+    fn from_registers(location: u64, size: u64) -> Option<Self> {
+        // CMBLOC.OFST and CMBSZ.SZ are in units of CMBSZ.SZU: 4 KiB << (4 * SZU)
+        let unit = 4096_u64 << (4 * ((size >> 8) & 0xf));
+        Some(Cmb {
+            bar: u8::try_from(location & 7).ok()?,
+            offset: ((location >> 12) & 0xf_ffff).checked_mul(unit)?,
+            size: ((size >> 12) & 0xf_ffff)
+                .checked_mul(unit)
+                .filter(|size| *size != 0)?,
+        })
+    }
+}
+
 /// An NVMe controller, which can move data to and from peer-to-peer memory.
 #[derive(Clone, Debug, Serialize)]
 pub struct Client {
@@ -116,6 +142,8 @@ pub struct Client {
     pub state: String,
     /// Driver that is bound to it.
     pub driver: Option<String>,
+    /// Its Controller Memory Buffer, if it has one.
+    pub cmb: Option<Cmb>,
     /// Whether its queues take peer-to-peer pages.
     pub p2p_queues: bool,
     /// Its namespaces.
@@ -352,6 +380,10 @@ impl Reader {
                     serial: text("serial"),
                     model: text("model"),
                     state: text("state"),
+                    cmb: attributes
+                        .number("cmbloc")
+                        .zip(attributes.number("cmbsz"))
+                        .and_then(|(location, size)| Cmb::from_registers(location, size)),
                     driver: device.driver.clone(),
                     // nvme_pci_supports_pci_p2pdma(): every queue of the PCI driver
                     p2p_queues: device.driver.as_deref() == Some("nvme"),
