@@ -23,7 +23,7 @@ mod topo;
 mod verify;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -32,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bdf::Bdf;
 use crate::expect::Rule;
 use crate::machine::{Client, Machine, Reader};
+use crate::source::Below;
 use crate::verify::Options;
 
 /// Exit status: something is not as expected.
@@ -221,7 +222,7 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
 }
 
 /// Finds the function that a word names.
-fn function(machine: &Machine, word: &str) -> Result<Bdf> {
+fn function(machine: &Machine, from: Option<&Path>, word: &str) -> Result<Bdf> {
     if let Ok(bdf) = word.parse::<Bdf>() {
         let known = machine.devices.contains_key(&bdf);
         anyhow::ensure!(
@@ -234,10 +235,23 @@ fn function(machine: &Machine, word: &str) -> Result<Bdf> {
     let is_it = |client: &&Client| {
         client.controller == name || client.namespaces.iter().any(|disk| disk.name == name)
     };
-    let client = machine.clients.iter().find(is_it);
-    client.map(|client| client.bdf).with_context(|| {
-        format!("'{word}' is neither a PCI address such as 0000:03:00.0 nor an NVMe disk here")
-    })
+    if let Some(client) = machine.clients.iter().find(is_it) {
+        return Ok(client.bdf);
+    }
+    match source::below(from, name) {
+        Some(Below::Function(bdf)) if machine.devices.contains_key(&bdf) => Ok(bdf),
+        Some(Below::Stack(disks)) => anyhow::bail!(
+            "{name} is made of {}: check each of them, as the kernel does",
+            disks.join(", ")
+        ),
+        Some(Below::Fabrics) => anyhow::bail!(
+            "{name} is a disk of the fabrics driver: no PCI function moves its data, and it takes \
+             no peer-to-peer memory"
+        ),
+        _ => anyhow::bail!(
+            "'{word}' is neither a PCI address such as 0000:03:00.0 nor a disk of a PCI device here"
+        ),
+    }
 }
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
@@ -256,7 +270,10 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
         (None, ..) => anyhow::bail!("two functions are needed"),
     };
     let machine = source::read(args.from.as_deref())?;
-    let (provider, client) = (function(&machine, provider)?, function(&machine, client)?);
+    let (provider, client) = (
+        function(&machine, args.from.as_deref(), provider)?,
+        function(&machine, args.from.as_deref(), client)?,
+    );
     let report = check::check(&machine, provider, client);
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

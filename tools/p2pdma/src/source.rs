@@ -127,6 +127,42 @@ pub fn read(from: Option<&Path>) -> Result<Machine> {
     Ok(machine)
 }
 
+/// What is below a block device that is no disk of a PCI controller known by name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Below {
+    /// The PCI function that it belongs to, as a partition does.
+    Function(Bdf),
+    /// Other block devices, as below md and dm.
+    Stack(Vec<String>),
+    /// A controller of the fabrics driver.
+    Fabrics,
+}
+
+/// Finds out what is below a block device, on this machine or in a copied tree.
+pub fn below(from: Option<&Path>, name: &str) -> Option<Below> {
+    let root = match from {
+        None => PathBuf::from("/"),
+        Some(dir) => tree(dir)?,
+    };
+    if name.contains('/') {
+        return None;
+    }
+    let path = fs::canonicalize(root.join("sys/class/block").join(name)).ok()?;
+    let entries = fs::read_dir(path.join("slaves")).into_iter().flatten();
+    let mut slaves: Vec<_> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    slaves.sort();
+    if !slaves.is_empty() {
+        return Some(Below::Stack(slaves));
+    }
+    let mut above = path.ancestors().filter_map(|dir| dir.file_name()?.to_str());
+    above.find_map(|dir| match dir {
+        "nvme-fabrics" => Some(Below::Fabrics),
+        _ => dir.parse().ok().map(Below::Function),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -228,6 +264,41 @@ mod tests {
         dump(&mut text, "01:00.0", Some(2), config(4, None));
         dump(&mut text, "02:00.0", Some(1), config(4, None));
         assert_eq!(lspci(&text).devices.len(), 2);
+    }
+
+    #[test]
+    fn finds_what_is_below_a_disk() {
+        use std::os::unix::fs::symlink;
+
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = dir.path();
+        let make = |path: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(&path).expect("a directory");
+            path
+        };
+        make("sys/bus/pci/devices");
+        let class = make("sys/class/block");
+        let block = |name: &str, path: &str| {
+            symlink(make(path), class.join(name)).expect("a link");
+        };
+        let nvme = "sys/devices/pci0000:00/0000:04:00.0/nvme/nvme0/nvme0n1";
+        block("nvme0n1p1", &format!("{nvme}/nvme0n1p1"));
+        block(
+            "nvme1n1",
+            "sys/devices/virtual/nvme-fabrics/ctl/nvme1/nvme1n1",
+        );
+        block("md0", "sys/devices/virtual/block/md0");
+        make("sys/devices/virtual/block/md0/slaves/nvme1n1");
+        make("sys/devices/virtual/block/md0/slaves/nvme0n1");
+
+        let found = |name| below(Some(root), name);
+        assert_eq!(found("nvme0n1p1"), Some(Below::Function(bdf("04:00.0"))));
+        assert_eq!(found("nvme1n1"), Some(Below::Fabrics));
+        let stack = ["nvme0n1", "nvme1n1"].map(str::to_owned).to_vec();
+        assert_eq!(found("md0"), Some(Below::Stack(stack)));
+        assert_eq!(found("../md0"), None);
+        assert_eq!(found("sda"), None);
     }
 
     #[test]
