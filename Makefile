@@ -19,7 +19,7 @@ help: ## List what can be made
 ## KDIR=<dir>         make modules: build for this kernel tree, or O= directory
 ## KERNEL=<dir>       build for this kernel tree and boot it
 ## LLVM=1             that kernel was built with clang
-## TOPOLOGY="<name>"  check, demo, shell: these topologies only
+## TOPOLOGY="<name>"  check, demo, shell, fuzz: these topologies only
 ## TEST="<glob>"      check: these tests only
 ## JOBS=<number>      check: guests to run side by side
 ## SHARD=<i>/<n>      check: a part of the tests only, see Documentation/p2pdma/vmtest.rst
@@ -78,8 +78,9 @@ OWN := $(or $(KERNEL),$(KDIR))
 KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(call FLAVOUR_OF,$(FLAVOUR)))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
 KERNEL_MAKE := $(WITH_KERNEL) flock build/modules.lock $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) MO=$$OUT
-VMTEST = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
-	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(GUEST_BIN) $(TOPOLOGY:%=--topology %)
+VMTEST = $(call VMTEST_IN,$1) $(TOPOLOGY:%=--topology %)
+VMTEST_IN = $(BIN)/vmtest $1 --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
+	--bin-dir $$OUT/kselftest/p2pdma --bin-dir $(GUEST_BIN)
 
 # First, and with the features of the whole workspace, so that nothing is compiled twice.
 testbed:
@@ -111,10 +112,15 @@ ready: testbed
 shell: tools modules kselftest ## Open a shell in a virtual machine (TOPOLOGY=<name>)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,shell)
 
+# Those of tests.toml, as far as the architecture has them.
+FUZZ_IN = $(or $(TOPOLOGY),switch split $(if $(filter x86_64,$(ARCH)),hotplug iommu-amd root-ports-intel-iommu))
+
 fuzz: tools modules ## Drive the test module with random arguments (CALLS=<n> SEED=<n>)
-	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) $(if $(TOPOLOGY),,--topology switch) --timeout 7200 \
-		--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %) \
-		$(JSON:%=--json)
+	$(Q)$(WITH_KERNEL) for topology in $(FUZZ_IN); do \
+		$(call VMTEST_IN,exec) --topology $$topology --timeout 7200 \
+			--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %) \
+			$(JSON:%=--json) || exit; \
+	done
 
 # The modules for it are made for nothing else, but their style is checked.
 bench lint-modules rust-analyzer: export P2PDMA_BENCH := y
