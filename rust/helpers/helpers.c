@@ -190,24 +190,6 @@ bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_bus_address);
 
-bool p2pdma_helper_sg_is_swiotlb(struct scatterlist *sg)
-{
-	return sg_dma_is_swiotlb(sg);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_swiotlb);
-
-unsigned int p2pdma_helper_sg_dma_len(struct scatterlist *sg)
-{
-	return sg_dma_len(sg);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_sg_dma_len);
-
-phys_addr_t p2pdma_helper_sg_phys(struct scatterlist *sg)
-{
-	return sg_phys(sg);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_sg_phys);
-
 /*
  * Makes the entries as sg_init_table() leaves them, in so far as a mapping is
  * concerned: __invalidate_sg() adds what it finds in dma_address to offset, also
@@ -229,38 +211,63 @@ void p2pdma_helper_sg_forget_dma(struct scatterlist *sgl, unsigned int nents)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_forget_dma);
 
-/* As dma_capable() works it out. */
-u64 p2pdma_helper_dma_last(struct device *dev)
+/* The last address that DMA of @dev gets at, as dma_capable() works it out. */
+static u64 dma_last(struct device *dev)
 {
 	return min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_dma_last);
 
-bool p2pdma_helper_dma_is_direct(struct device *dev)
+static bool dma_reaches(u64 last, dma_addr_t addr, unsigned int len)
 {
-	return !use_dma_iommu(dev);
+	return addr <= last && len - 1 <= last - addr;
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_dma_is_direct);
 
-/* Whether all DMA goes through swiotlb: of untrusted devices, or by force. */
-bool p2pdma_helper_dma_bounces(struct device *dev)
+/*
+ * What dma_map_sg() does not refuse, though it cannot do it: peer-to-peer memory
+ * for DMA operations that do not know it, for DMA that goes through swiotlb (of
+ * untrusted devices, or by force), and beyond what the DMA mask covers.
+ */
+int p2pdma_helper_check_map(struct device *dev, struct scatterlist *sgl,
+			    unsigned int nents)
 {
-	return (dev_is_pci(dev) && to_pci_dev(dev)->untrusted) ||
-	       is_swiotlb_force_bounce(dev);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_dma_bounces);
+	unsigned int i, max = dma_get_max_seg_size(dev);
+	bool direct = !use_dma_iommu(dev);
+	u64 last = dma_last(dev);
+	struct scatterlist *sg;
 
-dma_addr_t p2pdma_helper_phys_to_dma(struct device *dev, phys_addr_t phys)
-{
-	return phys_to_dma(dev, phys);
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_phys_to_dma);
+	if (!dma_pci_p2pdma_supported(dev) || is_swiotlb_force_bounce(dev) ||
+	    (dev_is_pci(dev) && to_pci_dev(dev)->untrusted))
+		return -EOPNOTSUPP;
 
-unsigned int p2pdma_helper_dma_max_seg_size(struct device *dev)
-{
-	return dma_get_max_seg_size(dev);
+	for_each_sg(sgl, sg, nents, i) {
+		if (sg->length > max)
+			return -EINVAL;
+		if (direct && !dma_reaches(last, phys_to_dma(dev, sg_phys(sg)),
+					   sg->length))
+			return -ERANGE;
+	}
+	return 0;
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_dma_max_seg_size);
+EXPORT_SYMBOL_GPL(p2pdma_helper_check_map);
+
+/* The same, as far as it can be told of a mapping only when it is there. */
+int p2pdma_helper_check_mapped(struct device *dev, struct scatterlist *sgl,
+			       unsigned int nents)
+{
+	u64 last = dma_last(dev);
+	struct scatterlist *sg;
+	unsigned int i;
+
+	if (sg_dma_is_swiotlb(sgl))
+		return -EOPNOTSUPP;
+
+	for_each_sg(sgl, sg, nents, i)
+		if (sg_dma_is_bus_address(sg) &&
+		    !dma_reaches(last, sg_dma_address(sg), sg_dma_len(sg)))
+			return -ERANGE;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_check_mapped);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys)
 {

@@ -53,15 +53,11 @@ void p2pdma_helper_unlisten(struct p2pdma_listener *listener);
 void p2pdma_helper_library_get(void);
 void p2pdma_helper_library_put(void);
 
-bool p2pdma_helper_sg_is_swiotlb(struct scatterlist *sg);
-unsigned int p2pdma_helper_sg_dma_len(struct scatterlist *sg);
-phys_addr_t p2pdma_helper_sg_phys(struct scatterlist *sg);
 void p2pdma_helper_sg_forget_dma(struct scatterlist *sgl, unsigned int nents);
-u64 p2pdma_helper_dma_last(struct device *dev);
-bool p2pdma_helper_dma_is_direct(struct device *dev);
-bool p2pdma_helper_dma_bounces(struct device *dev);
-dma_addr_t p2pdma_helper_phys_to_dma(struct device *dev, phys_addr_t phys);
-unsigned int p2pdma_helper_dma_max_seg_size(struct device *dev);
+int p2pdma_helper_check_map(struct device *dev, struct scatterlist *sgl,
+			    unsigned int nents);
+int p2pdma_helper_check_mapped(struct device *dev, struct scatterlist *sgl,
+			       unsigned int nents);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys);
 bool p2pdma_helper_is_p2pdma_page(const struct page *page);

@@ -374,51 +374,27 @@ impl<D: Holder> SgTable<D> {
             return Err(EINVAL);
         }
 
-        let dma = client.dma()?;
-
-        for entry in self.entries() {
-            // SAFETY: The entry is valid while `self` is borrowed.
-            let (phys, len) = unsafe {
-                (
-                    helpers::p2pdma_helper_sg_phys(entry.as_ptr()),
-                    (*entry.as_ptr()).length,
-                )
-            };
-
-            if len > dma.max_segment {
-                return Err(EINVAL);
-            }
-            if !dma.reaches_phys(phys, len) {
-                return Err(ERANGE);
-            }
-        }
-        Ok(())
+        // SAFETY: `raw::device()` returns a valid `struct device`, of a PCI device, which has a DMA
+        // mask. The list is valid, with that many entries.
+        to_result(unsafe {
+            helpers::p2pdma_helper_check_map(
+                raw::device(client.bound()),
+                self.table.sgl,
+                self.table.orig_nents,
+            )
+        })
     }
 
     /// What can be told of a mapping only when it is there.
     fn check_mapped(&self, client: Client<'_>) -> Result {
-        let dma = client.dma()?;
-
-        // CAST: `unsigned int` to `usize`.
-        for entry in self.entries().take(self.table.nents as usize) {
-            // SAFETY: The entry is valid while `self` is borrowed, and mapped.
-            let (swiotlb, bus, address, len) = unsafe {
-                (
-                    helpers::p2pdma_helper_sg_is_swiotlb(entry.as_ptr()),
-                    helpers::p2pdma_helper_sg_is_bus_address(entry.as_ptr()),
-                    (*entry.as_ptr()).dma_address,
-                    helpers::p2pdma_helper_sg_dma_len(entry.as_ptr()),
-                )
-            };
-
-            if swiotlb {
-                return Err(EOPNOTSUPP);
-            }
-            if bus && !dma.reaches(address, len) {
-                return Err(ERANGE);
-            }
-        }
-        Ok(())
+        // SAFETY: As in `check()`; that many entries are mapped.
+        to_result(unsafe {
+            helpers::p2pdma_helper_check_mapped(
+                raw::device(client.bound()),
+                self.table.sgl,
+                self.table.nents,
+            )
+        })
     }
 
     /// Removes what a mapping, or the attempt, has left in the entries.
