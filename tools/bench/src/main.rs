@@ -34,7 +34,7 @@ const CALLS: [(&str, &str); 7] = [
     ("distance_many", "distance_many, 4 clients"),
     ("map", "map + unmap, 64 KiB"),
     ("bio_1", "bio of 1 page"),
-    ("bio_16", "bio of 16 pages"),
+    ("bio_16", "bio of 16 pages, one segment"),
 ];
 
 /// Measure the library's calls against the same calls in C.
