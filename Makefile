@@ -47,7 +47,7 @@ clean: ## Remove what was built in the checkout
 distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
-INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock
+INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series
 .PHONY: $(INSIDE) testbed lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
 
 ifndef P2PDMA_TESTBED
@@ -179,6 +179,22 @@ docs: modules ## Write the documentation, and that of the Rust API
 	$(Q)$(WITH_KERNEL) for crate in p2pdma $$(test ! -e $$OUT/rust/nvmet/nvmet.o || echo nvmet); do \
 		$(BIN)/testbed rustdoc --crate $$crate --to $(CURDIR)/build/docs/rust $$OUT || exit; \
 	done
+
+kernel-series: tools kernel ## Write the patch series for the kernel's mailing lists
+	$(Q)$(WITH_KERNEL) $(BIN)/p2pdma-series write --kernel $$KERNEL_SOURCE --out build/series $(JSON:%=--json)
+
+# As a maintainer would: apply them, look at their style, build each, and run the tests in the tree.
+SERIES_TREE := $(CURDIR)/build/series/linux
+check-series: tools modules kselftest ## Apply, build and run the patch series
+	$(Q)$(WITH_KERNEL) $(BIN)/p2pdma-series check --kernel $$KERNEL_SOURCE --out build/series \
+		--build $$KERNEL_BUILD --tree $(SERIES_TREE) -- $$KERNEL_MAKE
+	$(Q)$(MAKE) -C $(SERIES_TREE) INSTALL_HDR_PATH=$(SERIES_TREE)/usr headers >build/series/headers.log
+	$(Q)$(MAKE) -C $(SERIES_TREE)/tools/testing/selftests TARGETS=p2pdma SKIP_TARGETS= \
+		INSTALL_PATH=$(CURDIR)/build/series/kselftest install gen_tar >build/series/kselftest.log
+	$(Q)$(WITH_KERNEL) $(BIN)/vmtest run --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
+		--bin-dir build/series/kselftest/p2pdma --bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) \
+		--topology $(or $(TOPOLOGY),switch) --results build/series/results \
+		$(foreach t,pool odirect mmap bind nvmet_config,--test p2pdma_$t)
 
 rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer

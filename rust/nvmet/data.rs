@@ -68,7 +68,7 @@ impl<'a> Data<'a> {
         self.nents == 0
     }
 
-    /// As [`Request::provider()`].
+    /// As [`Request::provider()`](crate::request::Request::provider).
     pub fn provider(&self) -> Option<&'a pci::Device> {
         self.provider
     }

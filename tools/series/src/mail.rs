@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Series as mails: who gets them, and the cover letter.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::plan::Series;
+use crate::tree::{run, Tree, BASE};
+
+/// What was written for a series.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    /// Its name.
+    pub series: String,
+    /// Its title.
+    pub title: String,
+    /// The folder with the mails.
+    pub dir: PathBuf,
+    /// Number of patches.
+    pub patches: usize,
+    /// Files that are changed.
+    pub files: usize,
+    /// Lines that are added.
+    pub added: usize,
+    /// Lines that are removed.
+    pub removed: usize,
+    /// Who gets it.
+    pub to: Vec<String>,
+}
+
+/// The people and lists for the files of `series`, from the kernel's MAINTAINERS.
+fn recipients(kernel: &Path, dir: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for mail in mails(dir)? {
+        let mut command = Command::new("perl");
+        command
+            .arg("scripts/get_maintainer.pl")
+            .args(["--no-git", "--no-git-fallback", "--norolestats"])
+            .arg(mail)
+            .current_dir(kernel);
+        let text = run(&mut command, None).context("who are the maintainers?")?;
+        for line in text.lines().filter(|line| line.contains('@')) {
+            if !found.iter().any(|other| other == line) {
+                found.push(line.to_owned());
+            }
+        }
+    }
+    // Lists, which have no name, come last, as it is usual.
+    let (people, lists): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|address| address.contains('<'));
+    Ok(people.into_iter().chain(lists).collect())
+}
+
+/// The mails with patches in a folder, without the cover letter, in their order.
+pub fn mails(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
+        .with_context(|| format!("cannot read {}", dir.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|file| {
+        file.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.ends_with(".patch") && !name.contains("0000-")
+        })
+    });
+    files.sort();
+    Ok(files)
+}
+
+/// Writes the mails of `series`, which is committed in `tree`, into `dir`.
+pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Result<Written> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let out = dir.display().to_string();
+    let range = format!("{BASE}..{}", series.name);
+    let prefix = if series.plan.rfc {
+        "RFC PATCH"
+    } else {
+        "PATCH"
+    };
+    let format = |more: &[&str]| -> Result<String> {
+        let mut args = vec![
+            "format-patch",
+            "--quiet",
+            "--notes",
+            "--no-signature",
+            "--subject-prefix",
+            prefix,
+            "--output-directory",
+            &out,
+        ];
+        args.extend(more);
+        args.push(&range);
+        tree.git(&args)
+    };
+
+    // The addresses depend on what the patches change.
+    format(&[])?;
+    let to = recipients(kernel, dir)?;
+    for mail in mails(dir)? {
+        fs::remove_file(mail)?;
+    }
+    let cc: Vec<String> = to.iter().map(|address| format!("--to={address}")).collect();
+    let mut more: Vec<&str> = cc.iter().map(String::as_str).collect();
+    more.extend(["--cover-letter", "--thread=shallow"]);
+    format(&more)?;
+
+    let cover = fs::read_dir(dir)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|file| file.to_string_lossy().ends_with("0000-cover-letter.patch"))
+        .context("git wrote no cover letter")?;
+    let text = fs::read_to_string(&cover)?
+        .replace("*** SUBJECT HERE ***", &series.plan.title)
+        .replace("*** BLURB HERE ***", series.plan.cover.trim());
+    fs::write(&cover, text)?;
+
+    let stat = tree.git(&["diff", "--numstat", &range])?;
+    let numbers = |column: usize| -> usize {
+        stat.lines()
+            .filter_map(|line| line.split('\t').nth(column)?.parse::<usize>().ok())
+            .sum()
+    };
+    Ok(Written {
+        series: series.name.clone(),
+        title: series.plan.title.clone(),
+        dir: dir.to_owned(),
+        patches: series.plan.patch.len(),
+        files: stat.lines().count(),
+        added: numbers(0),
+        removed: numbers(1),
+        to,
+    })
+}
