@@ -47,8 +47,9 @@ clean: ## Remove what was built in the checkout
 distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
-INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series
-.PHONY: $(INSIDE) testbed lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
+LINTS := lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
+INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series $(LINTS)
+.PHONY: $(INSIDE) testbed
 
 ifndef P2PDMA_TESTBED
 
@@ -155,7 +156,7 @@ unit: modules ## Run the unit tests of the library and the tools
 selftest: tools modules kselftest ## Check that the test runner finds what is wrong with a guest
 	$(Q)$(WITH_KERNEL) $(call VMTEST,selftest)
 
-lint: lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules ## Check the style of all sources
+lint: $(LINTS) ## Check the style of all sources
 
 lint-shell:
 	$(Q)git ls-files -z .ci/run tools/testbed/enter tools/testbed/root '*.sh' | xargs -0 shellcheck -s sh
