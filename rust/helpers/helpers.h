@@ -50,6 +50,12 @@ struct p2pdma_listener *p2pdma_helper_listen(p2pdma_listener_call call,
 					     void *data);
 void p2pdma_helper_unlisten(struct p2pdma_listener *listener);
 
+struct p2pdma_last_act;
+
+struct p2pdma_last_act *p2pdma_helper_at_exit(p2pdma_listener_release call,
+					      p2pdma_listener_release release,
+					      void *data);
+void p2pdma_helper_cancel_at_exit(struct p2pdma_last_act *act);
 void p2pdma_helper_library_get(void);
 void p2pdma_helper_library_put(void);
 

@@ -7,8 +7,12 @@
  * - Who listens may add and remove listeners, itself included, while it is
  *   called: no lock is held then.
  * - A listener that nobody removes goes with the module that its code is in.
+ *
+ * What else is left behind when a module goes can be put right by an act of the
+ * module's own, which is called then: see rust/p2pdma/system.rs.
  */
 
+#include <linux/cleanup.h>
 #include <linux/delay.h>
 #include <linux/device/bus.h>
 #include <linux/export.h>
@@ -151,13 +155,91 @@ static bool silence(struct module *module)
 	return running;
 }
 
+/**
+ * struct p2pdma_last_act - what is done when a module goes
+ * @node: in @acts, until it is done
+ * @done: it was called
+ * @call: does it
+ * @release: lets @data go
+ * @data: for both
+ */
+struct p2pdma_last_act {
+	struct list_head node;
+	bool done;
+	p2pdma_listener_release call;
+	p2pdma_listener_release release;
+	void *data;
+};
+
+/* Protected by @listeners_lock. */
+static LIST_HEAD(acts);
+
+struct p2pdma_last_act *p2pdma_helper_at_exit(p2pdma_listener_release call,
+					      p2pdma_listener_release release,
+					      void *data)
+{
+	struct p2pdma_last_act *act = kzalloc(sizeof(*act), GFP_KERNEL);
+
+	if (!act)
+		return NULL;
+
+	act->call = call;
+	act->release = release;
+	act->data = data;
+	mutex_lock(&listeners_lock);
+	list_add_tail(&act->node, &acts);
+	mutex_unlock(&listeners_lock);
+	return act;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_at_exit);
+
+void p2pdma_helper_cancel_at_exit(struct p2pdma_last_act *act)
+{
+	bool done;
+
+	mutex_lock(&listeners_lock);
+	done = act->done;
+	if (!done)
+		list_del(&act->node);
+	mutex_unlock(&listeners_lock);
+	if (!done)
+		act->release(act->data);
+	kfree(act);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_cancel_at_exit);
+
+/* The youngest act whose code is in @module, which is not in the list after that. */
+static struct p2pdma_last_act *take_act(struct module *module)
+{
+	struct p2pdma_last_act *act;
+
+	guard(mutex)(&listeners_lock);
+	list_for_each_entry_reverse(act, &acts, node) {
+		if (!within_module((unsigned long)act->call, module) &&
+		    !within_module((unsigned long)act->release, module))
+			continue;
+		list_del(&act->node);
+		act->done = true;
+		return act;
+	}
+	return NULL;
+}
+
 static int module_event(struct notifier_block *block, unsigned long event,
 			void *module)
 {
+	struct p2pdma_last_act *act;
+
 	/* After the module's exit function, before its code is freed. */
-	if (event == MODULE_STATE_GOING)
-		while (silence(module))
-			msleep(20);
+	if (event != MODULE_STATE_GOING)
+		return NOTIFY_DONE;
+	/* Their memory belongs to who has leaked them. */
+	while ((act = take_act(module))) {
+		act->call(act->data);
+		act->release(act->data);
+	}
+	while (silence(module))
+		msleep(20);
 	return NOTIFY_DONE;
 }
 

@@ -41,11 +41,17 @@ use kernel::{
         ScopeGuard, //
     }, //
 };
+use p2pdma::system::{
+    Abandoned,
+    AtModuleExit, //
+};
 
 /// The registration of a transport, undone when it is dropped.
 ///
 /// Dropping waits until no port of this type is enabled any more. In a module's data it never has
 /// to wait: the core holds a reference to the module for each enabled port.
+///
+/// It may be leaked: then it is removed when its module goes ([`AtModuleExit`]).
 ///
 /// C: `nvmet_register_transport()`, `nvmet_unregister_transport()`.
 ///
@@ -55,6 +61,49 @@ use kernel::{
 pub struct Registration<T: Transport> {
     registered: Arc<Registered<T>>,
     slot: &'static Slot<T>,
+    // Cancelled after `registered` was removed.
+    _at_exit: AtModuleExit,
+}
+
+/// A registration, for the time when its module goes and it was leaked.
+struct Leaked<T: Transport> {
+    registered: Arc<Registered<T>>,
+    slot: &'static Slot<T>,
+}
+
+impl<T: Transport> Abandoned for Leaked<T> {
+    fn abandoned(&self) {
+        // SAFETY: Whoever drops the registration cancels this, so it was leaked: it is registered,
+        // and nobody else removes it.
+        unsafe { remove(&self.registered, self.slot) };
+    }
+}
+
+/// Removes a transport from the core, after all ports of its type were disabled, for which it waits.
+///
+/// # Safety
+///
+/// `registered` must be registered with the core and be what `slot` holds; it is not registered
+/// after that.
+unsafe fn remove<T: Transport>(registered: &Arc<Registered<T>>, slot: &Slot<T>) {
+    let mut ports = registered.ports.lock();
+
+    // From now on `add_port()` refuses.
+    ports.open = false;
+    while ports.enabled > 0 {
+        registered.removed.wait(&mut ports);
+    }
+    drop(ports);
+
+    // SAFETY: Registered, by the safety requirement. No port is enabled, and none can be: the core
+    // would look for the transport of an enabled port.
+    unsafe { bindings::nvmet_unregister_transport(registered.ops()) };
+
+    // Before the `Arc` is dropped, as the slot's invariant demands.
+    slot.clear();
+
+    // SAFETY: `nvmet_wq` exists (point 1 of the crate's lifetimes). What is flushed is point 7.
+    unsafe { bindings::p2pdma_nvmet_helper_flush() };
 }
 
 impl<T: Transport> Registration<T> {
@@ -91,6 +140,13 @@ impl<T: Transport> Registration<T> {
         )?;
         // Asked once: what is filled here is what is cleared.
         let slot = T::slot();
+        let leaked = Arc::new(
+            Leaked {
+                registered: registered.clone(),
+                slot,
+            },
+            GFP_KERNEL,
+        )?;
 
         // SAFETY: The registration, or what is below, keeps the reference until it has emptied the
         // slot.
@@ -106,13 +162,22 @@ impl<T: Transport> Registration<T> {
             return Err(EBUSY);
         }
 
+        let at_exit = AtModuleExit::new(leaked).inspect_err(|_| {
+            // SAFETY: Registered just now.
+            unsafe { remove(&registered, slot) };
+        })?;
+
         // A port that the core adds before that is refused.
         //
         // INVARIANT: Registered.
         registered.ports.lock().open = true;
 
         // INVARIANT: As above.
-        Ok(Self { registered, slot })
+        Ok(Self {
+            registered,
+            slot,
+            _at_exit: at_exit,
+        })
     }
 }
 
@@ -126,24 +191,9 @@ impl<T: Transport> Deref for Registration<T> {
 
 impl<T: Transport> Drop for Registration<T> {
     fn drop(&mut self) {
-        let mut ports = self.registered.ports.lock();
-
-        // From now on `add_port()` refuses.
-        ports.open = false;
-        while ports.enabled > 0 {
-            self.registered.removed.wait(&mut ports);
-        }
-        drop(ports);
-
-        // SAFETY: Registered, by the type invariant. No port is enabled, and none can be: the core
-        // would look for the transport of an enabled port.
-        unsafe { bindings::nvmet_unregister_transport(self.registered.ops()) };
-
-        // Before the `Arc` is dropped, as the slot's invariant demands.
-        self.slot.clear();
-
-        // SAFETY: `nvmet_wq` exists (point 1 of the crate's lifetimes). What is flushed is point 7.
-        unsafe { bindings::p2pdma_nvmet_helper_flush() };
+        // SAFETY: Registered, and in the slot, by the type invariant; `self` is dropped once, and
+        // the other way to remove it is for what was leaked.
+        unsafe { remove(&self.registered, self.slot) };
     }
 }
 

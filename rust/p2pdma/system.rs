@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
+    sync::Arc,
     workqueue, //
 };
 
@@ -116,4 +117,86 @@ impl Drop for Library {
         // SAFETY: By the type invariant there is a reference, which is dropped once.
         unsafe { helpers::p2pdma_helper_library_put() };
     }
+}
+
+/// What has to be put right when a module goes that has leaked something.
+pub trait Abandoned: Send + Sync + 'static {
+    /// The module that this function is part of goes: its exit function has returned, or its
+    /// initialization failed, and its memory is about to be released. May sleep.
+    fn abandoned(&self);
+}
+
+/// Has [`Abandoned::abandoned()`] called when the module goes that this function is part of, unless
+/// it is dropped before.
+///
+/// For abstractions that register code and data of a module with other parts of the kernel, and
+/// remove them when they are dropped: they may be leaked as well.
+///
+/// C: `register_module_notifier()`, `MODULE_STATE_GOING`.
+///
+/// # Invariants
+///
+/// `raw` was returned by `p2pdma_helper_at_exit()`, and not cancelled.
+pub struct AtModuleExit {
+    raw: NonNull<helpers::p2pdma_last_act>,
+}
+
+// SAFETY: It belongs to no thread, and what is called is `Send` and `Sync`.
+unsafe impl Send for AtModuleExit {}
+
+// SAFETY: Through a shared reference nothing can be reached.
+unsafe impl Sync for AtModuleExit {}
+
+impl AtModuleExit {
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn new<T: Abandoned>(what: Arc<T>) -> Result<Self> {
+        let data = Arc::into_raw(what);
+
+        // SAFETY: `abandoned()` and `release()` are those for an `Arc<T>` that was taken apart. It
+        // is put together again when it is released, which is once, and after the call.
+        let raw = unsafe {
+            helpers::p2pdma_helper_at_exit(
+                Some(abandoned::<T>),
+                Some(release::<T>),
+                data.cast_mut().cast(),
+            )
+        };
+
+        match NonNull::new(raw) {
+            // INVARIANT: Returned just now.
+            Some(raw) => Ok(Self { raw }),
+            None => {
+                // SAFETY: From `Arc::into_raw()` above, and nobody else has it.
+                drop(unsafe { Arc::from_raw(data) });
+                Err(ENOMEM)
+            }
+        }
+    }
+}
+
+impl Drop for AtModuleExit {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant it was not cancelled. `self` is dropped once.
+        unsafe { helpers::p2pdma_helper_cancel_at_exit(self.raw.as_ptr()) };
+    }
+}
+
+/// # Safety
+///
+/// `data` must be from an `Arc<T>` that exists.
+unsafe extern "C" fn abandoned<T: Abandoned>(data: *mut c_void) {
+    // SAFETY: By the safety requirement, for the call.
+    unsafe { &*data.cast::<T>() }.abandoned();
+}
+
+/// # Safety
+///
+/// `data` must be from `Arc::<T>::into_raw()`, and not be used after that.
+unsafe extern "C" fn release<T: Abandoned>(data: *mut c_void) {
+    // SAFETY: By the safety requirement.
+    drop(unsafe { Arc::<T>::from_raw(data.cast_const().cast()) });
 }

@@ -124,6 +124,40 @@ TEST_F(provider, mapped)
 	EXPECT_EQ(p->size, p2p_available(p));
 }
 
+static int load(const char *path, const char *parameters)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -1;
+	ret = syscall(SYS_finit_module, fd, parameters, 0);
+	close(fd);
+	return ret;
+}
+
+/*
+ * A module that fails to load, and leaves a transport of the NVMe target behind.
+ * If that is still there, the type is taken when the module is loaded again; and
+ * the core looks into memory that is gone.
+ */
+TEST(transport)
+{
+	const char *path = getenv("P2PDMA_NVMET_KO");
+
+	if (!path || access("/sys/module/p2pdma_nvmet", F_OK))
+		SKIP(return, "the module p2pdma_nvmet is not loaded");
+	ASSERT_EQ(0, syscall(SYS_delete_module, "p2pdma_nvmet", O_NONBLOCK));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(-1, load(path, "leak=1"));
+		EXPECT_EQ(ECANCELED, errno);
+		EXPECT_NE(0, access("/sys/module/p2pdma_nvmet", F_OK));
+	}
+	ASSERT_EQ(0, load(path, "")) {
+		TH_LOG("%s", strerror(errno));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	page = sysconf(_SC_PAGESIZE);

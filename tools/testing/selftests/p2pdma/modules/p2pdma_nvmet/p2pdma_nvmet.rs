@@ -93,14 +93,20 @@ impl kernel::InPlaceModule for NvmetModule {
         try_pin_init!(Self {
             registration: {
                 let table = table.clone().map_err(|_| ENOMEM)?;
+                let registration =
+                    Registration::new(module, TestTransport { table }).inspect_err(|&e| {
+                        if e == EBUSY {
+                            pr_err!(
+                                "transport type \"loop\" is taken, unload nvme-loop (or what else serves it) first\n"
+                            );
+                        }
+                    })?;
 
-                Registration::new(module, TestTransport { table }).inspect_err(|&e| {
-                    if e == EBUSY {
-                        pr_err!(
-                            "transport type \"loop\" is taken, unload nvme-loop (or what else serves it) first\n"
-                        );
-                    }
-                })?
+                if module_parameters::leak.value() != 0 {
+                    core::mem::forget(registration);
+                    return Err(ECANCELED);
+                }
+                registration
             },
             _watch: Watch::new(table.map_err(|_| ENOMEM)?)?,
             device <- MiscDeviceRegistration::register(MiscDeviceOptions {
@@ -116,4 +122,10 @@ module! {
     authors: ["The p2pdma for Rust-for-Linux authors"],
     description: "NVMe target transport for tests of peer-to-peer memory",
     license: "GPL",
+    params: {
+        leak: u8 {
+            default: 0,
+            description: "1: leave the transport registered, and fail; for a test of what comes of that",
+        },
+    },
 }
