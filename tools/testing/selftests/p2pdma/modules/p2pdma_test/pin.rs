@@ -31,7 +31,8 @@ use p2pdma::{
             Hold,
             PageArray,
             Pin,
-            UserPages, //
+            UserPages,
+            MAX_PAGES, //
         },
         pin::{
             self,
@@ -101,6 +102,13 @@ impl<'a> Request<'a> {
                 args.addr
             )
         })?;
+        if range.pages() > MAX_PAGES {
+            return Err(refuse!(
+                E2BIG,
+                "{} pages: at most {MAX_PAGES}",
+                range.pages()
+            ));
+        }
         let remote = if args.api == abi::P2PDMA_TEST_PIN_REMOTE {
             Some(pin::memory_of(args.pid)?)
         } else {
