@@ -65,9 +65,15 @@
 //! 8. Code stays as long as it can be called. What a driver registers with its own device
 //!    ([`sysfs`](pci::sysfs)) goes when that is unbound, before the driver's module does, and it
 //!    needs `Core` as the proof that it is its own. What is registered with something else is
-//!    removed when its owner is dropped, and borrows nothing, should it be leaked
-//!    ([`watch`](orchestrator::watch), [`map_managed()`](client::sg::SgTable::map_managed)): the
-//!    module that leaked it must not be removed, as after all that is leaked.
+//!    removed when its owner is dropped. If that is leaked, it borrows nothing, and code of the
+//!    module that leaked it is not called after the module has gone: what tells of drivers that go
+//!    ([`watch`](orchestrator::watch)) is silenced before, and other registrations are removed
+//!    ([`AtModuleExit`](system::AtModuleExit)); what ends a managed mapping
+//!    ([`map_managed()`](client::sg::SgTable::map_managed)) is code of this library, which stays
+//!    loaded for it.
+//!
+//! What is not closed: memory that is leaked, or pages that are, hold up the unbinding of their
+//! provider for ever (5 and 6). Nothing is used after it was freed then.
 
 #[path = "../bindings/lib.rs"]
 mod bindings;
