@@ -76,6 +76,28 @@ impl Transport for TestTransport {
     }
 }
 
+/// A transport without ports, which is left registered if the parameter `leak` says so. There is
+/// nothing in it: files in debugfs, for one, would be left behind as well.
+struct LeftBehind;
+
+static LEFT_BEHIND: Slot<LeftBehind> = Slot::new();
+
+impl Transport for LeftBehind {
+    const TYPE: Type = Type::Loop;
+
+    fn slot() -> &'static Slot<Self> {
+        &LEFT_BEHIND
+    }
+
+    fn add_port(&self, _port: &Arc<Port<Self>>) -> Result {
+        Err(EOPNOTSUPP)
+    }
+
+    fn remove_port(&self, _port: &Port<Self>) {}
+
+    fn delete_ctrl(&self, _ctrl: &Ctrl<'_>) {}
+}
+
 /// The module's data. Dropped from top to bottom: first there are no new hosts, then nobody is told
 /// of clients any more, then there is no transport.
 #[pin_data]
@@ -92,21 +114,20 @@ impl kernel::InPlaceModule for NvmetModule {
 
         try_pin_init!(Self {
             registration: {
-                let table = table.clone().map_err(|_| ENOMEM)?;
-                let registration =
-                    Registration::new(module, TestTransport { table }).inspect_err(|&e| {
-                        if e == EBUSY {
-                            pr_err!(
-                                "transport type \"loop\" is taken, unload nvme-loop (or what else serves it) first\n"
-                            );
-                        }
-                    })?;
-
                 if module_parameters::leak.value() != 0 {
-                    core::mem::forget(registration);
+                    core::mem::forget(Registration::new::<Error>(module, Ok(LeftBehind))?);
                     return Err(ECANCELED);
                 }
-                registration
+
+                let table = table.clone().map_err(|_| ENOMEM)?;
+
+                Registration::new(module, TestTransport { table }).inspect_err(|&e| {
+                    if e == EBUSY {
+                        pr_err!(
+                            "transport type \"loop\" is taken, unload nvme-loop (or what else serves it) first\n"
+                        );
+                    }
+                })?
             },
             _watch: Watch::new(table.map_err(|_| ENOMEM)?)?,
             device <- MiscDeviceRegistration::register(MiscDeviceOptions {
