@@ -79,7 +79,8 @@ impl<T: Transport> Abandoned for Leaked<T> {
     }
 }
 
-/// Removes a transport from the core, after all ports of its type were disabled, for which it waits.
+/// Removes a transport from the core, after all ports of its type were disabled, for which it
+/// waits.
 ///
 /// # Safety
 ///

@@ -193,7 +193,8 @@ impl<'a> Segment<'a> {
             return Err(EINVAL);
         }
 
-        // INVARIANT: Within the entry, as just checked, whose memory is allocated for `'a`, in one run.
+        // INVARIANT: Within the entry, as just checked, whose memory is allocated for `'a`, in one
+        // run.
         Ok(Self {
             page,
             offset: start.checked_add(offset).ok_or(EINVAL)?,

@@ -230,7 +230,8 @@ pub struct Memory<D: Holder> {
 unsafe impl<D: Holder> Send for Memory<D> {}
 
 // SAFETY: Through a shared reference the address and the size can be read, which do not change, and
-// the memory be accessed with io accessors, which may race with each other as they may with devices.
+// the memory be accessed with io accessors, which may race with each other as they may with
+// devices.
 unsafe impl<D: Holder> Sync for Memory<D> {}
 
 impl<D: Holder> Memory<D> {
@@ -303,8 +304,8 @@ impl<D: Holder> Memory<D> {
     /// byte, and the size.
     pub(crate) fn into_raw(self) -> (D, *mut c_void, usize) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: The field is valid for reading. `this` is never dropped, and its `dev` is not read
-        // once more, so there is one owner of what it refers to.
+        // SAFETY: The field is valid for reading. `this` is never dropped, and its `dev` is not
+        // read once more, so there is one owner of what it refers to.
         let dev = unsafe { core::ptr::read(&this.dev) };
 
         (dev, this.as_ptr(), this.size())

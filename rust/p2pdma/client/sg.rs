@@ -309,9 +309,9 @@ impl<D: Holder> SgTable<D> {
     ///   [`distance()`](crate::orchestrator::distance::distance) with [`Report::Verbose`] tells.
     /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client
     ///   takes (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
-    /// - [`ERANGE`] if the memory lies beyond the addresses that the client's DMA mask covers, and no
-    ///   IOMMU translates for it. The kernel would warn, or copy the memory with the CPU, or hand out
-    ///   an address that the client cannot use.
+    /// - [`ERANGE`] if the memory lies beyond the addresses that the client's DMA mask covers, and
+    ///   no IOMMU translates for it. The kernel would warn, or copy the memory with the CPU, or
+    ///   hand out an address that the client cannot use.
     /// - [`EOPNOTSUPP`] if the client's DMA operations do not know peer-to-peer memory
     ///   (`dma_pci_p2pdma_supported()`), or if its DMA goes through bounce buffers, as that of
     ///   untrusted devices: the kernel does not ask there whether the pair is supported.

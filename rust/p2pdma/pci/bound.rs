@@ -42,8 +42,8 @@ use kernel::{
 ///
 /// C: `device_lock()` and `device_is_bound()`, as in `drivers/base/dd.c`.
 ///
-/// It is lent to a closure, and nobody owns it, so that it cannot be leaked with the lock held. Hold
-/// it as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
+/// It is lent to a closure, and nobody owns it, so that it cannot be leaked with the lock held.
+/// Hold it as briefly as possible: unbinding the device, and whoever else wants its lock, waits.
 ///
 /// It is not handed out as a [`Device<Bound>`]. What the kernel crate ties to one of those, such as
 /// [`devres::register()`](kernel::devres::register), goes with the driver of that device; but what

@@ -228,7 +228,8 @@ impl<'a> Unit<'a> {
 
 /// What is to be run, the longest first.
 ///
-/// A topology that would take longer than its share of the whole is run in parts, by several guests.
+/// A topology that would take longer than its share of the whole is run in parts, by several
+/// guests.
 pub fn plan<'a>(
     work: &[(&'a Topology, Vec<&'a Test>)],
     costs: &Costs,
@@ -313,8 +314,9 @@ fn available_memory(meminfo: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Runs `one` for all units, as many at a time as there is room for, in their order. What is over is
-/// handed to `done` in the order in which it ends, and once something is an error, nothing is begun.
+/// Runs `one` for all units, as many at a time as there is room for, in their order. What is over
+/// is handed to `done` in the order in which it ends, and once something is an error, nothing is
+/// begun.
 pub fn side_by_side<T: Send>(
     units: &[Unit<'_>],
     room: Room,
@@ -382,7 +384,8 @@ pub fn side_by_side<T: Send>(
         .result
 }
 
-/// Puts parts of topologies together, where all parts of one are there, and the topologies in order.
+/// Puts parts of topologies together, where all parts of one are there, and the topologies in
+/// order.
 pub fn join(mut reports: Vec<TopologyReport>) -> Vec<TopologyReport> {
     reports.sort_by(|a, b| (&a.name, a.part.number).cmp(&(&b.name, b.part.number)));
     let mut joined: Vec<TopologyReport> = Vec::new();

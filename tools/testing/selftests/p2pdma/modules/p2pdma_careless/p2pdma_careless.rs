@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What no orchestrator should do, and safe code can: it leaks what tells it of drivers that go, and
-//! mappings, and is removed; and while it is told, it makes, drops and leaks what tells it.
+//! What no orchestrator should do, and safe code can: it leaks what tells it of drivers that go,
+//! and mappings, and is removed; and while it is told, it makes, drops and leaks what tells it.
 //!
 //! `p2pdma_careless` in `tools/testing/selftests/p2pdma` removes it, and looks what comes of that.
 

@@ -74,7 +74,8 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Adds a segment, to the last bio or a new one for `room` segments; or says why it was refused.
+    /// Adds a segment, to the last bio or a new one for `room` segments; or says why it was
+    /// refused.
     fn add(&mut self, segment: &Segment<'a>, room: u16) -> Result<Option<Refusal>> {
         if !self.each {
             if let Some(bio) = self.bios.last_mut() {
