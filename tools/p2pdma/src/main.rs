@@ -12,6 +12,7 @@ mod expect;
 mod host_bridge;
 mod kmsg;
 mod machine;
+mod manual;
 mod memory;
 mod pattern;
 mod route;
@@ -27,7 +28,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::bdf::Bdf;
 use crate::expect::Rule;
@@ -84,6 +86,17 @@ Examples:
 
 Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 could not run.";
 
+const MAN_EXAMPLES: &str = "\
+Examples:
+  p2pdma man /usr/local/share/man/man1
+  p2pdma man . && man ./p2pdma-check.1";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  p2pdma completions bash >/usr/share/bash-completion/completions/p2pdma
+  p2pdma completions zsh >/usr/share/zsh/vendor-completions/_p2pdma
+  p2pdma completions fish >/usr/share/fish/vendor_completions.d/p2pdma.fish";
+
 /// Looks at PCI peer-to-peer DMA: who provides memory, who can reach it, and whether data arrive.
 #[derive(Debug, Parser)]
 #[command(name = "p2pdma", version, after_help = EXAMPLES)]
@@ -106,6 +119,12 @@ enum Command {
     /// Move data between NVMe namespaces and peer-to-peer memory, and compare.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Write the manual pages of all commands.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
+    /// Print completions for a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +212,19 @@ struct VerifyArgs {
     /// Flip a bit after each transfer, to show that it is noticed.
     #[arg(long, hide = true, env = "P2PDMA_TEST_CORRUPT", value_parser = clap::builder::FalseyValueParser::new())]
     test_corrupt: bool,
+}
+
+#[derive(Debug, Args)]
+struct ManArgs {
+    /// Where to write them; it is made if it is not there.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CompletionsArgs {
+    /// The shell.
+    shell: Shell,
 }
 
 fn parse_seed(text: &str) -> Result<u16, String> {
@@ -347,6 +379,11 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Topo(args) => topo(&args),
         Command::Verify(args) => verify(args),
+        Command::Man(args) => manual::pages(Cli::command(), &args.dir).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => {
+            let printed = manual::completions(Cli::command(), args.shell, &mut io::stdout());
+            printed.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
     };
     result.unwrap_or_else(|error| {
         if !reader_is_gone(&error) {
@@ -358,8 +395,6 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -24,6 +24,8 @@ fn help_has_examples() {
         &["show", "--help"],
         &["check", "--help"],
         &["verify", "--help"],
+        &["man", "--help"],
+        &["completions", "--help"],
     ] {
         let output = p2pdma(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
