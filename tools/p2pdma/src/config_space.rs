@@ -11,6 +11,8 @@ use serde::Serialize;
 const CAP_EXPRESS: u8 = 0x10;
 /// Extended capability: Access Control Services.
 const EXT_CAP_ACS: u16 = 0x000d;
+/// Extended capability: Device Serial Number, which network cards make of their MAC address.
+const EXT_CAP_SERIAL: u16 = 0x0003;
 /// ACS control bits that send peer-to-peer requests up to the host bridge, as the kernel's
 /// `pci_bridge_has_acs_redir()` has them: request redirect, completion redirect, egress control.
 const ACS_REDIRECT: u16 = 0x0004 | 0x0008 | 0x0020;
@@ -131,6 +133,14 @@ pub struct Unknown;
 pub fn acs_redirect(config: &[u8]) -> Option<bool> {
     let control = acs_control(config).ok()?;
     Some(control.is_some_and(|control| control & ACS_REDIRECT != 0))
+}
+
+/// Overwrites the serial number of a function with zeros.
+pub fn clear_serial_number(config: &mut [u8]) {
+    let at = extended_capability(config, EXT_CAP_SERIAL);
+    if let Some(number) = at.and_then(|at| config.get_mut(at + 4..at + 12)) {
+        number.fill(0);
+    }
 }
 
 /// Number of the bus below a bridge, if the function is one.

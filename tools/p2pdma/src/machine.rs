@@ -4,14 +4,14 @@
 //! controllers that can be its clients.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Result};
 use serde::Serialize;
 
 use crate::bdf::Bdf;
 use crate::config_space::{self, PortType};
+use crate::tree::Tree;
 
 /// A PCI function.
 #[derive(Clone, Debug, Serialize)]
@@ -204,38 +204,33 @@ impl Machine {
 }
 
 /// A directory of attributes.
-struct Attributes<'a>(&'a Path);
+struct Attributes<'a>(&'a Tree, &'a str);
 
 impl Attributes<'_> {
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.1)
+    }
+
     fn text(&self, name: &str) -> Option<String> {
-        let text = fs::read_to_string(self.0.join(name)).ok()?;
-        Some(text.trim().to_owned())
+        self.0.text(&self.path(name))
     }
 
     fn number(&self, name: &str) -> Option<u64> {
-        let text = self.text(name)?;
-        match text.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        }
+        number(&self.text(name)?)
     }
 
     /// The last part of what a symbolic link points to.
     fn link(&self, name: &str) -> Option<String> {
-        let target = fs::read_link(self.0.join(name)).ok()?;
-        Some(target.file_name()?.to_string_lossy().into_owned())
+        self.0.link_name(&self.path(name))
     }
 }
 
-/// Names of a directory's entries, in order; none if there is no such directory.
-fn entries(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
+/// A number as sysfs writes it, decimal or with `0x`.
+pub fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 /// What a function is, in words.
@@ -260,44 +255,46 @@ fn is_controller_name(name: &str) -> bool {
 
 /// Reads the machine from sysfs and procfs.
 pub struct Reader {
-    sys: PathBuf,
-    proc: PathBuf,
+    tree: Tree,
 }
 
 impl Reader {
     /// A reader of the machine that this runs on.
     pub fn of_this_machine() -> Self {
-        Self::below(Path::new("/"))
+        Self::of(Tree::live())
     }
 
-    /// A reader of the `sys` and `proc` below another directory.
-    pub fn below(root: &Path) -> Self {
-        Reader {
-            sys: root.join("sys"),
-            proc: root.join("proc"),
-        }
+    /// A reader of a tree with `sys` and `proc` in it.
+    pub fn of(tree: Tree) -> Self {
+        Reader { tree }
+    }
+
+    /// The tree.
+    pub fn into_tree(self) -> Tree {
+        self.tree
     }
 
     /// Reads everything.
     ///
     /// Attributes that are missing are left out; without a PCI bus there is nothing to read.
     pub fn read(&self) -> Result<Machine> {
-        let dir = self.sys.join("bus/pci/devices");
-        fs::read_dir(&dir).with_context(|| {
-            format!("no PCI bus on this machine: cannot read {}", dir.display())
-        })?;
+        let dir = "sys/bus/pci/devices";
+        ensure!(
+            self.tree.is_directory(dir),
+            "no PCI bus on this machine: cannot read /{dir}"
+        );
 
         let mut machine = Machine::of(BTreeMap::new());
-        let proc = Attributes(&self.proc);
-        machine.kernel = proc.text("sys/kernel/osrelease");
-        machine.command_line = proc.text("cmdline");
+        machine.kernel = self.tree.text("proc/sys/kernel/osrelease");
+        machine.command_line = self.tree.text("proc/cmdline");
         machine.cpu_allows_any_pair = self.cpu_allows_any_pair();
         machine.hypervisor = self.hypervisor();
-        for name in entries(&dir) {
-            let Ok(bdf) = name.parse::<Bdf>() else {
+        let is_function = |name: &str| name.parse::<Bdf>().is_ok();
+        for name in self.tree.entries(dir, is_function) {
+            let (Ok(bdf), Some(path)) = (name.parse(), self.tree.real(&format!("{dir}/{name}")))
+            else {
                 continue;
             };
-            let path = dir.join(&name);
             let device = self.device(bdf, &path);
             machine.providers.extend(self.provider(&device, &path));
             machine.clients.extend(self.clients(&device, &path));
@@ -307,8 +304,12 @@ impl Reader {
         Ok(machine)
     }
 
-    fn device(&self, bdf: Bdf, path: &Path) -> Device {
-        let attributes = Attributes(path);
+    fn attributes<'a>(&'a self, path: &'a str) -> Attributes<'a> {
+        Attributes(&self.tree, path)
+    }
+
+    fn device(&self, bdf: Bdf, path: &str) -> Device {
+        let attributes = self.attributes(path);
         let id = |name| {
             let value = attributes.number(name).unwrap_or(0xffff);
             u16::try_from(value).unwrap_or(0xffff)
@@ -318,23 +319,19 @@ impl Reader {
             .number("class")
             .and_then(|c| u32::try_from(c).ok());
         let class = class.unwrap_or(0);
-        let config = fs::read(path.join("config")).unwrap_or_default();
+        let config = self.tree.read(&attributes.path("config"));
+        let config = config.unwrap_or_default();
 
         // .../pci0000:00/0000:00:01.0/0000:01:00.0: what is above is the bridge, or the root bus
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let above: Vec<String> = real
-            .ancestors()
-            .skip(1)
-            .filter_map(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()))
-            .collect();
+        let mut above = path.rsplit('/').skip(1);
+        let parent = above.next();
+        let is_bus = |name: &&str| name.parse::<Bdf>().is_err();
+        let root_bus = parent.into_iter().chain(above).find(is_bus);
 
         Device {
             bdf,
-            parent: above.first().and_then(|name| name.parse().ok()),
-            root_bus: above
-                .into_iter()
-                .find(|name| name.parse::<Bdf>().is_err())
-                .unwrap_or_default(),
+            parent: parent.and_then(|name| name.parse().ok()),
+            root_bus: root_bus.unwrap_or_default().to_owned(),
             vendor_id,
             device_id,
             class,
@@ -346,13 +343,19 @@ impl Reader {
                 .and_then(|n| u32::try_from(n).ok()),
             acs_redirect: config_space::acs_redirect(&config),
             acs_control: config_space::acs_control(&config).ok().flatten(),
-            iommu: attributes.text("iommu_group/type"),
+            iommu: self.domain(path),
         }
     }
 
-    fn provider(&self, device: &Device, path: &Path) -> Option<Provider> {
-        let pool_dir = path.join("p2pmem");
-        let pool = Attributes(&pool_dir);
+    /// Type of the default domain of a function's IOMMU group.
+    fn domain(&self, path: &str) -> Option<String> {
+        let group = self.tree.real(&format!("{path}/iommu_group"))?;
+        self.tree.text(&format!("{group}/type"))
+    }
+
+    fn provider(&self, device: &Device, path: &str) -> Option<Provider> {
+        let pool_dir = format!("{path}/p2pmem");
+        let pool = self.attributes(&pool_dir);
         Some(Provider {
             bdf: device.bdf,
             kind: provider_kind(device).to_owned(),
@@ -361,19 +364,18 @@ impl Reader {
             available: pool.number("available")?,
             published: pool.number("published") == Some(1),
             numa_node: device.numa_node,
-            source: source(path),
+            source: self.source(path),
         })
     }
 
-    fn clients(&self, device: &Device, path: &Path) -> Vec<Client> {
-        let nvme = path.join("nvme");
-        let controllers = entries(&nvme);
+    fn clients(&self, device: &Device, path: &str) -> Vec<Client> {
+        let nvme = format!("{path}/nvme");
+        let controllers = self.tree.entries(&nvme, is_controller_name);
         controllers
             .into_iter()
-            .filter(|name| is_controller_name(name))
             .map(|controller| {
-                let dir = nvme.join(&controller);
-                let attributes = Attributes(&dir);
+                let dir = format!("{nvme}/{controller}");
+                let attributes = self.attributes(&dir);
                 let text = |name| attributes.text(name).unwrap_or_default();
                 Client {
                     bdf: device.bdf,
@@ -395,25 +397,31 @@ impl Reader {
     }
 
     /// The disks of a controller; with native multipath, those of its subsystem.
-    fn namespaces(&self, controller: &Path) -> Vec<Namespace> {
-        let subsystem = controller.join("subsystem");
-        let dirs = if subsystem.join("subsysnqn").exists() {
-            vec![controller.to_owned(), subsystem]
-        } else {
-            vec![controller.to_owned()]
-        };
-        dirs.iter()
-            .flat_map(|dir| entries(dir).into_iter().map(|name| (dir.join(&name), name)))
-            .filter(|(_, name)| name.starts_with("nvme") && !is_controller_name(name))
+    fn namespaces(&self, controller: &str) -> Vec<Namespace> {
+        let subsystem = self.tree.real(&format!("{controller}/subsystem"));
+        // the class is called subsystem as well
+        let subsystem =
+            subsystem.filter(|dir| self.tree.read(&format!("{dir}/subsysnqn")).is_some());
+        let is_disk = |name: &str| name.starts_with("nvme") && !is_controller_name(name);
+        let disks = [Some(controller.to_owned()), subsystem]
+            .into_iter()
+            .flatten()
+            .flat_map(|dir| {
+                let names = self.tree.entries(&dir, is_disk);
+                names
+                    .into_iter()
+                    .map(move |name| (format!("{dir}/{name}"), name))
+            });
+        disks
             .filter_map(|(dir, name)| {
-                let disk = Attributes(&dir);
+                let disk = self.attributes(&dir);
                 // the path to a namespace of a subsystem, nvme0c0n1, is hidden: its head is used
                 if disk.number("hidden").unwrap_or(0) != 0 {
                     return None;
                 }
                 Some(Namespace {
                     name,
-                    size: disk.number("size")? * 512,
+                    size: disk.number("size")?.checked_mul(512)?,
                     block_size: disk.number("queue/logical_block_size")?,
                 })
             })
@@ -424,7 +432,7 @@ impl Reader {
     ///
     /// `None` if nothing is known of the processor.
     fn cpu_allows_any_pair(&self) -> Option<bool> {
-        let info = fs::read_to_string(self.proc.join("cpuinfo")).ok()?;
+        let info = self.tree.text("proc/cpuinfo")?;
         let field = |name: &str| {
             info.lines()
                 .filter_map(|line| line.split_once(':'))
@@ -438,8 +446,34 @@ impl Reader {
         Some(is_zen)
     }
 
+    /// Where the memory lies: p2pdma_provider says it, and the nvme driver shows the CMB's register.
+    fn source(&self, path: &str) -> Option<Source> {
+        let own_dir = format!("{path}/p2pdma_provider");
+        let own = self.attributes(&own_dir);
+        if let Some(kind) = own.text("source") {
+            return Some(Source {
+                kind,
+                bar: own.number("bar").and_then(|bar| u8::try_from(bar).ok()),
+                offset: own.number("offset"),
+            });
+        }
+
+        let nvme = format!("{path}/nvme");
+        let controllers = self.tree.entries(&nvme, is_controller_name);
+        let dir = format!("{nvme}/{}", controllers.first()?);
+        let register = |name| self.attributes(&dir).number(name);
+        let (location, size) = (register("cmbloc")?, register("cmbsz")?);
+        // CMBLOC.BIR and OFST, the latter in units of CMBSZ.SZU: 4 KiB << (4 * SZU)
+        let unit = 4096_u64 << (4 * ((size >> 8) & 0xf));
+        Some(Source {
+            kind: "cmb".to_owned(),
+            bar: u8::try_from(location & 7).ok(),
+            offset: ((location >> 12) & 0xf_ffff).checked_mul(unit),
+        })
+    }
+
     fn hypervisor(&self) -> bool {
-        let info = fs::read_to_string(self.proc.join("cpuinfo")).unwrap_or_default();
+        let info = self.tree.text("proc/cpuinfo").unwrap_or_default();
         let flags = info.lines().find(|line| line.starts_with("flags"));
         flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
     }
@@ -455,37 +489,10 @@ fn provider_kind(device: &Device) -> &'static str {
     }
 }
 
-/// Where the memory lies: p2pdma_provider says it, and the nvme driver shows the CMB's register.
-fn source(path: &Path) -> Option<Source> {
-    let own_dir = path.join("p2pdma_provider");
-    let own = Attributes(&own_dir);
-    if let Some(kind) = own.text("source") {
-        return Some(Source {
-            kind,
-            bar: own.number("bar").and_then(|bar| u8::try_from(bar).ok()),
-            offset: own.number("offset"),
-        });
-    }
-
-    let nvme = path.join("nvme");
-    let controller = entries(&nvme)
-        .into_iter()
-        .find(|name| is_controller_name(name))?;
-    let dir = nvme.join(controller);
-    let register = |name| Attributes(&dir).number(name);
-    let (location, size) = (register("cmbloc")?, register("cmbsz")?);
-    // CMBLOC.BIR and OFST, the latter in units of CMBSZ.SZU: 4 KiB << (4 * SZU)
-    let unit = 4096_u64 << (4 * ((size >> 8) & 0xf));
-    Some(Source {
-        kind: "cmb".to_owned(),
-        bar: u8::try_from(location & 7).ok(),
-        offset: ((location >> 12) & 0xf_ffff).checked_mul(unit),
-    })
-}
-
 /// A machine for tests, in a directory laid out as sysfs is.
 #[cfg(test)]
 pub mod fake {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -543,14 +550,14 @@ pub mod fake {
             let dir = format!("sys/devices/{root_bus}/{}", path.join("/"));
             let real = self.dir(&dir);
             let link = self.root.path().join("sys/bus/pci/devices").join(bdf);
-            symlink(&real, link).expect("a link");
+            symlink(format!("../../../../{dir}"), link).expect("a link");
             self.write(&format!("{dir}/vendor"), format!("{:#06x}\n", ids.0));
             self.write(&format!("{dir}/device"), format!("{:#06x}\n", ids.1));
             self.write(&format!("{dir}/class"), format!("{:#08x}\n", ids.2));
             self.write(&format!("{dir}/numa_node"), "-1\n");
             self.write(&format!("{dir}/config"), config(0, None));
             if !driver.is_empty() {
-                let drivers = self.dir(&format!("sys/bus/pci/drivers/{driver}"));
+                let drivers = format!("/sys/bus/pci/drivers/{driver}");
                 symlink(drivers, real.join("driver")).expect("a link");
             }
             dir
@@ -591,7 +598,8 @@ pub mod fake {
 
         /// Reads it.
         pub fn read(&self) -> Machine {
-            Reader::below(self.root.path()).read().expect("a machine")
+            let tree = Tree::below(self.root.path()).expect("a tree");
+            Reader::of(tree).read().expect("a machine")
         }
     }
 
@@ -639,6 +647,8 @@ pub mod fake {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn bdf(text: &str) -> Bdf {
@@ -774,9 +784,9 @@ mod tests {
     #[test]
     fn says_so_without_a_pci_bus() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let error = Reader::below(root.path()).read().expect_err("no bus");
+        let error = Tree::below(root.path()).expect_err("no bus");
         assert!(
-            error.to_string().starts_with("no PCI bus on this machine"),
+            error.to_string().contains("no sys/bus/pci/devices"),
             "{error}"
         );
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bdf;
+mod capture;
 mod check;
 mod config_space;
 mod expect;
@@ -21,8 +22,10 @@ mod size;
 mod source;
 mod text;
 mod topo;
+mod tree;
 mod verify;
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +49,7 @@ const EXAMPLES: &str = "\
 Examples:
   p2pdma check 03:00.0 nvme1n1           whether these two can, and why, or why not
   p2pdma topo                            a matrix of all devices that matter
+  p2pdma capture machine.tar.gz          take it to another machine, and use --from there
   p2pdma show                            the PCI tree, who provides, who consumes
   p2pdma verify                          read with every pair, and compare
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
@@ -63,7 +67,7 @@ Examples:
   p2pdma check 03:00.0 nvme1n1
   p2pdma check 0000:03:00.0 0000:07:00.0 --json
   p2pdma check 03:00.0 07:00.0 --from lspci.txt   made by: lspci -D -nn -xxxx >lspci.txt
-  p2pdma check 03:00.0 07:00.0 --from DIR         with a copy of /sys and /proc in it
+  p2pdma check 03:00.0 07:00.0 --from machine.tar.gz   made by: p2pdma capture machine.tar.gz
   p2pdma check --explain acs
 
 Exit status: 0 able, 1 not able, 2 cannot be told, or could not run.";
@@ -85,6 +89,14 @@ Examples:
   p2pdma verify --expect 'cmb>*=not-supported' --expect '*>*=bus-addr'
 
 Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 could not run.";
+
+const CAPTURE_EXAMPLES: &str = "\
+It takes root, or ACS settings are missing. Serial numbers, what is made of them, and all of the
+kernel's command line that has nothing to do with it are left out.
+
+Examples:
+  p2pdma capture machine.tar.gz
+  p2pdma topo --from machine.tar.gz";
 
 const MAN_EXAMPLES: &str = "\
 Examples:
@@ -119,6 +131,9 @@ enum Command {
     /// Move data between NVMe namespaces and peer-to-peer memory, and compare.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Write all that this program reads of a machine into a file, for others to look at.
+    #[command(after_help = CAPTURE_EXAMPLES)]
+    Capture(CaptureArgs),
     /// Write the manual pages of all commands.
     #[command(after_help = MAN_EXAMPLES)]
     Man(ManArgs),
@@ -128,10 +143,26 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+struct FromArgs {
+    /// Look at another machine: what p2pdma capture wrote, a copy of its /sys and /proc, or what
+    /// lspci -D -nn -xxxx printed.
+    #[arg(long, value_name = "FILE|DIR")]
+    from: Option<PathBuf>,
+}
+
+impl FromArgs {
+    fn path(&self) -> Option<&Path> {
+        self.from.as_deref()
+    }
+}
+
+#[derive(Debug, Args)]
 struct ShowArgs {
     /// Show devices that have no part in it, too.
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    from: FromArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -145,9 +176,8 @@ struct CheckArgs {
     /// The client, named in the same ways.
     #[arg(required_unless_present = "explain")]
     client: Option<String>,
-    /// Look at another machine: a copy of its /sys and /proc, or what lspci -D -nn -xxxx printed.
-    #[arg(long, value_name = "FILE|DIR")]
-    from: Option<PathBuf>,
+    #[command(flatten)]
+    from: FromArgs,
     /// Say what is behind a check, instead.
     #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "client", "from", "json"])]
     explain: Option<String>,
@@ -161,9 +191,8 @@ struct TopoArgs {
     /// Take all functions that are no bridges.
     #[arg(long)]
     all: bool,
-    /// Look at another machine: a copy of its /sys and /proc, or what lspci -D -nn -xxxx printed.
-    #[arg(long, value_name = "FILE|DIR")]
-    from: Option<PathBuf>,
+    #[command(flatten)]
+    from: FromArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -215,6 +244,15 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+struct CaptureArgs {
+    /// The file to write, an archive as of tar and gzip.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    from: FromArgs,
+}
+
+#[derive(Debug, Args)]
 struct ManArgs {
     /// Where to write them; it is made if it is not there.
     #[arg(value_name = "DIR")]
@@ -243,7 +281,7 @@ fn draw_seed() -> Result<u16> {
 }
 
 fn show(args: &ShowArgs) -> Result<ExitCode> {
-    let machine = Reader::of_this_machine().read()?;
+    let machine = source::read(args.from.path())?;
     let out = anstream::stdout().lock();
     if args.json {
         show::json(&machine, out)?;
@@ -301,10 +339,10 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
         (None, Some(provider), Some(client)) => (provider, client),
         (None, ..) => anyhow::bail!("two functions are needed"),
     };
-    let machine = source::read(args.from.as_deref())?;
+    let machine = source::read(args.from.path())?;
     let (provider, client) = (
-        function(&machine, args.from.as_deref(), provider)?,
-        function(&machine, args.from.as_deref(), client)?,
+        function(&machine, args.from.path(), provider)?,
+        function(&machine, args.from.path(), client)?,
     );
     let report = check::check(&machine, provider, client);
     if args.json {
@@ -321,7 +359,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
 }
 
 fn topo(args: &TopoArgs) -> Result<ExitCode> {
-    let machine = source::read(args.from.as_deref())?;
+    let machine = source::read(args.from.path())?;
     let topology = topo::topology(&machine, args.all);
     let mut out = anstream::stdout().lock();
     if args.json {
@@ -330,6 +368,31 @@ fn topo(args: &TopoArgs) -> Result<ExitCode> {
     } else {
         topo::text(&topology, out)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_capture(args: &CaptureArgs) -> Result<ExitCode> {
+    let (machine, record) = capture::capture(source::tree(args.from.path())?)?;
+    let cannot = || format!("cannot write {}", args.file.display());
+    let file = File::create(&args.file).with_context(cannot)?;
+    let mut file = io::BufWriter::new(file);
+    record
+        .write(&mut file)
+        .and_then(|()| file.flush())
+        .with_context(cannot)?;
+    let cut = machine
+        .devices
+        .values()
+        .filter(|device| device.acs_redirect.is_none());
+    let cut = match cut.count() {
+        0 => String::new(),
+        cut => format!(", of {cut} of which ACS settings could not be read (that takes root)"),
+    };
+    eprintln!(
+        "{}: {} PCI functions{cut}; serial numbers are replaced",
+        args.file.display(),
+        machine.devices.len()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -379,6 +442,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Topo(args) => topo(&args),
         Command::Verify(args) => verify(args),
+        Command::Capture(args) => write_capture(&args),
         Command::Man(args) => manual::pages(Cli::command(), &args.dir).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             let printed = manual::completions(Cli::command(), args.shell, &mut io::stdout());

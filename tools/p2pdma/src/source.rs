@@ -3,15 +3,16 @@
 //! Where a machine is read from: this one, a copied tree, or what lspci prints.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::bdf::Bdf;
 use crate::config_space;
 use crate::machine::{device_name, Device, Machine, Reader};
+use crate::tree::Tree;
 
 /// No text of lspci is larger than this: 64 Ki functions of 4 KiB need less.
 const TEXT_MAX: u64 = 1 << 30;
@@ -94,37 +95,58 @@ pub fn lspci(text: &str) -> Machine {
     Machine::of(devices.collect())
 }
 
-/// The directory in which there are `sys` and `proc`: this one, or the only one in it.
-fn tree(dir: &Path) -> Option<PathBuf> {
-    let holds = |dir: &Path| dir.join("sys/bus/pci/devices").is_dir();
-    if holds(dir) {
-        return Some(dir.to_owned());
+/// What `--from` can name.
+#[derive(Debug)]
+enum From {
+    /// A copy of sysfs and procfs, in a directory or an archive.
+    Tree(Tree),
+    /// What lspci printed.
+    Text(Machine),
+}
+
+/// Opens what `--from` names, or this machine.
+fn open(from: Option<&Path>) -> Result<From> {
+    let Some(from) = from else {
+        return Ok(From::Tree(Tree::live()));
+    };
+    if from.is_dir() {
+        return Tree::below(from).map(From::Tree);
     }
-    let inside = fs::read_dir(dir).ok()?.take(64).flatten();
-    inside.map(|entry| entry.path()).find(|path| holds(path))
+    let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let mut bytes = Vec::new();
+    let read = file.take(TEXT_MAX).read_to_end(&mut bytes);
+    read.with_context(|| format!("cannot read {}", from.display()))?;
+    if let Some(tree) = Tree::archive(&bytes) {
+        return tree
+            .map(From::Tree)
+            .with_context(|| format!("cannot use {}", from.display()));
+    }
+    let machine = lspci(&String::from_utf8_lossy(&bytes));
+    ensure!(
+        !machine.devices.is_empty(),
+        "{}: neither a capture, nor a directory with a copy of /sys and /proc, nor what \
+         lspci -D -nn -xxxx prints",
+        from.display()
+    );
+    Ok(From::Text(machine))
 }
 
 /// Reads a machine: this one, or what `--from` names.
 pub fn read(from: Option<&Path>) -> Result<Machine> {
-    let Some(from) = from else {
-        return Reader::of_this_machine().read();
-    };
-    if from.is_dir() {
-        let Some(root) = tree(from) else {
-            bail!("{}: no sys/bus/pci/devices in it", from.display());
-        };
-        return Reader::below(&root).read();
+    match open(from)? {
+        From::Tree(tree) => Reader::of(tree).read(),
+        From::Text(machine) => Ok(machine),
     }
-    let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
-    let mut text = Vec::new();
-    file.take(TEXT_MAX).read_to_end(&mut text)?;
-    let machine = lspci(&String::from_utf8_lossy(&text));
-    ensure!(
-        !machine.devices.is_empty(),
-        "{}: neither a directory with a copy of /sys and /proc, nor what lspci -D -nn -xxxx prints",
-        from.display()
-    );
-    Ok(machine)
+}
+
+/// The tree that `--from` names, or this machine's own.
+pub fn tree(from: Option<&Path>) -> Result<Tree> {
+    match open(from)? {
+        From::Tree(tree) => Ok(tree),
+        From::Text(_) => {
+            bail!("what lspci printed is as good as a capture: there is nothing else to take")
+        }
+    }
 }
 
 /// What is below a block device that is no disk of a PCI controller known by name.
@@ -140,24 +162,18 @@ pub enum Below {
 
 /// Finds out what is below a block device, on this machine or in a copied tree.
 pub fn below(from: Option<&Path>, name: &str) -> Option<Below> {
-    let root = match from {
-        None => PathBuf::from("/"),
-        Some(dir) => tree(dir)?,
-    };
     if name.contains('/') {
         return None;
     }
-    let path = fs::canonicalize(root.join("sys/class/block").join(name)).ok()?;
-    let entries = fs::read_dir(path.join("slaves")).into_iter().flatten();
-    let mut slaves: Vec<_> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    slaves.sort();
+    let From::Tree(tree) = open(from).ok()? else {
+        return None;
+    };
+    let path = tree.real(&format!("sys/class/block/{name}"))?;
+    let slaves = tree.entries(&format!("{path}/slaves"), |_| true);
     if !slaves.is_empty() {
         return Some(Below::Stack(slaves));
     }
-    let mut above = path.ancestors().filter_map(|dir| dir.file_name()?.to_str());
-    above.find_map(|dir| match dir {
+    path.rsplit('/').find_map(|dir| match dir {
         "nvme-fabrics" => Some(Below::Fabrics),
         _ => dir.parse().ok().map(Below::Function),
     })
@@ -166,6 +182,7 @@ pub fn below(from: Option<&Path>, name: &str) -> Option<Below> {
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
+    use std::fs;
 
     use super::*;
     use crate::config_space::fake::config;
@@ -280,7 +297,8 @@ mod tests {
         make("sys/bus/pci/devices");
         let class = make("sys/class/block");
         let block = |name: &str, path: &str| {
-            symlink(make(path), class.join(name)).expect("a link");
+            make(path);
+            symlink(format!("../../../{path}"), class.join(name)).expect("a link");
         };
         let nvme = "sys/devices/pci0000:00/0000:04:00.0/nvme/nvme0/nvme0n1";
         block("nvme0n1p1", &format!("{nvme}/nvme0n1p1"));

@@ -24,6 +24,7 @@ fn help_has_examples() {
         &["show", "--help"],
         &["check", "--help"],
         &["verify", "--help"],
+        &["capture", "--help"],
         &["man", "--help"],
         &["completions", "--help"],
     ] {
