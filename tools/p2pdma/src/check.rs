@@ -298,8 +298,7 @@ fn host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
 }
 
 /// Lists that the kernel takes for shorter ones than were meant.
-fn command_line(machine: &Machine) -> Option<Check> {
-    let line = machine.command_line.as_deref()?;
+pub fn command_line(line: &str) -> Option<Check> {
     let options = line
         .split_whitespace()
         .filter_map(|word| word.strip_prefix("pci="));
@@ -330,7 +329,7 @@ fn command_line(machine: &Machine) -> Option<Check> {
         id: "command-line",
         state: State::Fail,
         evidence: format!(
-            "/proc/cmdline: a comma ends the list, so that the kernel ignores {}",
+            "command line: a comma ends the list, so that the kernel ignores {}",
             list(&lost)
         ),
         remedies,
@@ -421,7 +420,7 @@ pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
     };
     let mut checks = vec![path(&route), acs(machine, &route)];
     checks.extend(host_bridge(machine, &route));
-    checks.extend(command_line(machine));
+    checks.extend(machine.command_line.as_deref().and_then(command_line));
     checks.extend(pool(machine, provider));
     checks.extend(surroundings(machine, &route));
     Report {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel's log says about pairs that it refuses.
+//! What the kernel's log says about pairs that it judges.
 //!
 //! The kernel judges a pair once and remembers, so the message may be older than the transfer that
-//! was refused. The lines are those of `calc_map_type_and_dist()` in drivers/pci/p2pdma.c.
+//! was refused. The lines are those of `calc_map_type_and_dist()` in drivers/pci/p2pdma.c. Lines
+//! of several devices may interleave.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -24,17 +26,60 @@ pub enum Reason {
     NoSharedBridge,
 }
 
+/// What the kernel said of a pair, the last time that it judged it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// ACS sends the traffic to the host bridge.
+    pub acs_redirect: bool,
+    /// The bridges that do, as a value of `pci=disable_acs_redir=`, if that line is there.
+    pub disable: Option<String>,
+    /// The pair is refused. If not, and ACS redirects, the host bridge is trusted with it.
+    pub refused: bool,
+    /// Numbers of the lines, from 1.
+    pub lines: Vec<usize>,
+}
+
 /// The lines that the kernel has logged.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Vec<String>);
 
+/// A PCI address with its domain, as the kernel writes it before a message: `0000:01:00.0:`.
+fn device(word: &str) -> Option<Bdf> {
+    let address = word.strip_suffix(':')?;
+    (address.matches(':').count() == 2).then(|| address.parse().ok())?
+}
+
+/// The device that a line is about, and what it says.
+pub fn message(line: &str) -> Option<(Bdf, &str)> {
+    let mut rest = line;
+    loop {
+        rest = rest.trim_start();
+        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        if word.is_empty() {
+            return None;
+        }
+        if let Some(bdf) = device(word) {
+            return Some((bdf, after.trim()));
+        }
+        rest = after;
+    }
+}
+
+/// The address in parentheses: `provider (0000:01:00.0)`.
+fn in_parentheses(text: &str) -> Option<Bdf> {
+    let (_, rest) = text.split_once("provider (")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
 impl Log {
     /// Reads what the kernel still has of its log. Without permission that is nothing.
     pub fn read() -> Self {
-        Self::read_kmsg().unwrap_or_default()
+        Self::of_this_machine().unwrap_or_default()
     }
 
-    fn read_kmsg() -> io::Result<Self> {
+    /// Reads what the kernel still has of its log.
+    pub fn of_this_machine() -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::open("/dev/kmsg", flags, Mode::empty())?);
         let mut lines = Vec::new();
@@ -56,30 +101,78 @@ impl Log {
         Ok(Log(lines))
     }
 
+    /// The log in a text, as dmesg, journalctl or a console gives it.
+    pub fn of(text: &str) -> Self {
+        Log(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Its lines.
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+
+    /// What the kernel said of pairs, by provider and client.
+    ///
+    /// Two lines about ACS alone mean that the pair is allowed, through the host bridge. What was
+    /// said before the provider was bound again does not count any more.
+    pub fn verdicts(&self) -> BTreeMap<(Bdf, Bdf), Verdict> {
+        let mut verdicts: BTreeMap<(Bdf, Bdf), Verdict> = BTreeMap::new();
+        // of each client: the provider that the line about ACS was about
+        let mut current: BTreeMap<Bdf, Bdf> = BTreeMap::new();
+        let messages = (1..).zip(&self.0);
+        for (number, (device, text)) in
+            messages.filter_map(|(number, line)| Some((number, message(line)?)))
+        {
+            if text.starts_with("ACS redirect is set between the client and provider") {
+                let Some(provider) = in_parentheses(text) else {
+                    continue;
+                };
+                current.insert(device, provider);
+                let verdict = Verdict {
+                    acs_redirect: true,
+                    lines: vec![number],
+                    ..Verdict::default()
+                };
+                verdicts.insert((provider, device), verdict);
+            } else if let Some((_, list)) =
+                text.split_once("kernel parameter: pci=disable_acs_redir=")
+            {
+                let pair = current.get(&device).map(|provider| (*provider, device));
+                if let Some(verdict) = pair.and_then(|pair| verdicts.get_mut(&pair)) {
+                    verdict.disable = Some(list.trim().to_owned());
+                    verdict.lines.push(number);
+                }
+            } else if text.starts_with("cannot be used for peer-to-peer DMA as the client") {
+                let Some(provider) = in_parentheses(text) else {
+                    continue;
+                };
+                let verdict = verdicts.entry((provider, device)).or_default();
+                // judged again, without a word about ACS this time
+                if verdict.refused && current.get(&device) != Some(&provider) {
+                    *verdict = Verdict::default();
+                }
+                verdict.refused = true;
+                verdict.lines.push(number);
+                current.remove(&device);
+            } else if text.starts_with("added peer-to-peer DMA memory") {
+                verdicts.retain(|(provider, _), _| *provider != device);
+            }
+        }
+        verdicts
+    }
+
     /// Why the kernel refuses the pair, if it has said so.
     pub fn reason(&self, provider: Bdf, client: Bdf) -> Option<Reason> {
-        let client = format!("{client}: ");
-        let provider = format!("({provider})");
-        let of_client = |line: &'_ String| {
-            let at = line.find(&client)?;
-            Some(line[at + client.len()..].to_owned())
-        };
-        let said = self.0.iter().filter_map(of_client).collect::<Vec<_>>();
-
-        let acs = said.windows(2).rev().find_map(|pair| {
-            let [first, second] = pair else { return None };
-            let this =
-                first.starts_with("ACS redirect is set between") && first.contains(&provider);
-            let (_, disable) = second.split_once("pci=disable_acs_redir=")?;
-            this.then(|| Reason::AcsRedirect {
-                disable: disable.trim().to_owned(),
-            })
-        });
-        acs.or_else(|| {
-            let refused = |text: &String| {
-                text.starts_with("cannot be used for peer-to-peer DMA") && text.contains(&provider)
-            };
-            said.iter().any(refused).then_some(Reason::NoSharedBridge)
+        let verdicts = self.verdicts();
+        let verdict = verdicts.get(&(provider, client))?;
+        if !verdict.refused {
+            return None;
+        }
+        Some(match &verdict.disable {
+            Some(disable) => Reason::AcsRedirect {
+                disable: disable.clone(),
+            },
+            None => Reason::NoSharedBridge,
         })
     }
 }
@@ -100,6 +193,16 @@ mod tests {
     const REFUSED: &str =
         "nvme 0000:02:00.0: cannot be used for peer-to-peer DMA as the client and \
          provider (0000:01:00.0) do not share an upstream bridge or whitelisted host bridge";
+    const ACS: &str =
+        "nvme 0000:02:00.0: ACS redirect is set between the client and provider (0000:01:00.0)";
+    const DISABLE: &str = "nvme 0000:02:00.0: to disable ACS redirect for this path, add the \
+         kernel parameter: pci=disable_acs_redir=0000:00:01.0;0000:00:02.0";
+
+    fn acs() -> Option<Reason> {
+        Some(Reason::AcsRedirect {
+            disable: "0000:00:01.0;0000:00:02.0".to_owned(),
+        })
+    }
 
     #[test]
     fn finds_a_missing_bridge() {
@@ -118,16 +221,87 @@ mod tests {
 
     #[test]
     fn finds_acs_redirection_first() {
-        let log = log(&[
-            "nvme 0000:02:00.0: ACS redirect is set between the client and provider (0000:01:00.0)",
-            "nvme 0000:02:00.0: to disable ACS redirect for this path, add the kernel parameter: \
-             pci=disable_acs_redir=0000:00:01.0;0000:00:02.0",
-            REFUSED,
-        ]);
-        let disable = "0000:00:01.0;0000:00:02.0".to_owned();
         assert_eq!(
-            reason(&log, "01:00.0", "02:00.0"),
+            reason(&log(&[ACS, DISABLE, REFUSED]), "01:00.0", "02:00.0"),
+            acs()
+        );
+    }
+
+    /// Without the last line the pair is allowed, through the host bridge.
+    #[test]
+    fn acs_alone_is_no_refusal() {
+        let log = log(&[ACS, DISABLE]);
+        assert_eq!(reason(&log, "01:00.0", "02:00.0"), None);
+        let verdicts = log.verdicts();
+        let verdict = verdicts.values().next().expect("a verdict");
+        assert!(verdict.acs_redirect && !verdict.refused);
+        assert_eq!(verdict.lines, [1, 2]);
+    }
+
+    #[test]
+    fn lines_interleave() {
+        let other = |line: &str| {
+            let line = line.replace("0000:02:00.0", "0000:05:00.0");
+            line.replace("0000:00:02.0", "0000:00:05.0")
+        };
+        // the first pair is allowed, the second is not
+        let (acs2, disable2, refused2) = (other(ACS), other(DISABLE), other(REFUSED));
+        let log = log(&[ACS, &acs2, DISABLE, &disable2, &refused2]);
+        assert_eq!(reason(&log, "01:00.0", "02:00.0"), None);
+        let disable = "0000:00:01.0;0000:00:05.0".to_owned();
+        assert_eq!(
+            reason(&log, "01:00.0", "05:00.0"),
             Some(Reason::AcsRedirect { disable })
         );
+    }
+
+    /// `0000:01:00.0: ` is also the end of `10000:01:00.0: `.
+    #[test]
+    fn domains_are_part_of_the_address() {
+        let line = REFUSED.replace("nvme 0000:02:00.0", "nvme 10000:02:00.0");
+        let log = log(&[&line]);
+        assert_eq!(reason(&log, "01:00.0", "02:00.0"), None);
+        assert_eq!(
+            reason(&log, "01:00.0", "10000:02:00.0"),
+            Some(Reason::NoSharedBridge)
+        );
+    }
+
+    /// ACS was changed, and the provider bound again: the old lines are history.
+    #[test]
+    fn binding_again_makes_it_history() {
+        let added =
+            "p2pdma_provider 0000:01:00.0: added peer-to-peer DMA memory 0xfc000000-0xfdffffff";
+        let log = log(&[ACS, DISABLE, REFUSED, added]);
+        assert_eq!(reason(&log, "01:00.0", "02:00.0"), None);
+        // judged again, without ACS
+        let log = self::log(&[ACS, DISABLE, REFUSED, REFUSED]);
+        assert_eq!(
+            reason(&log, "01:00.0", "02:00.0"),
+            Some(Reason::NoSharedBridge)
+        );
+    }
+
+    #[test]
+    fn finds_the_device_of_a_line() {
+        let bdf = |text: &str| text.parse::<Bdf>().expect("an address");
+        for (line, device, text) in [
+            (
+                "[    1.234567] nvme 0000:02:00.0: text here",
+                "02:00.0",
+                "text here",
+            ),
+            ("<4>pci 10000:01:00.0: x", "10000:01:00.0", "x"),
+            (
+                "Nov 28 10:00:00 host kernel: xe 0000:07:00.0: a: b",
+                "07:00.0",
+                "a: b",
+            ),
+        ] {
+            assert_eq!(message(line), Some((bdf(device), text)));
+        }
+        assert_eq!(message("10:00.0: no domain"), None);
+        assert_eq!(message("nvme nvme0: text"), None);
+        assert_eq!(message(""), None);
     }
 }

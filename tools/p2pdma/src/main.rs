@@ -9,6 +9,7 @@ mod bdf;
 mod capture;
 mod check;
 mod config_space;
+mod doctor;
 mod expect;
 mod host_bridge;
 mod kmsg;
@@ -26,7 +27,7 @@ mod tree;
 mod verify;
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ use clap_complete::Shell;
 
 use crate::bdf::Bdf;
 use crate::expect::Rule;
+use crate::kmsg::Log;
 use crate::machine::{Client, Machine, Reader};
 use crate::source::Below;
 use crate::verify::Options;
@@ -44,11 +46,14 @@ use crate::verify::Options;
 const UNEXPECTED: u8 = 1;
 /// Exit status: it could not be found out.
 const COULD_NOT_RUN: u8 = 2;
+/// No log is longer than this; what follows is not read.
+const LOG_MAX: u64 = 256 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
   p2pdma check 03:00.0 nvme1n1           whether these two can, and why, or why not
   p2pdma topo                            a matrix of all devices that matter
+  p2pdma doctor                          what the kernel's log says, and what to do
   p2pdma capture machine.tar.gz          take it to another machine, and use --from there
   p2pdma show                            the PCI tree, who provides, who consumes
   p2pdma verify                          read with every pair, and compare
@@ -98,6 +103,17 @@ Examples:
   p2pdma capture machine.tar.gz
   p2pdma topo --from machine.tar.gz";
 
+const DOCTOR_EXAMPLES: &str = "\
+It knows lines about pairs, host bridges, ACS, faults of IOMMUs, memory buffers of NVMe controllers
+and the command line, of one device or of many at once.
+
+Examples:
+  p2pdma doctor
+  dmesg | p2pdma doctor -
+  journalctl -k -b -1 >log && p2pdma doctor log --json
+
+Exit status: 0 nothing is wrong, 1 something is, 2 could not run.";
+
 const MAN_EXAMPLES: &str = "\
 Examples:
   p2pdma man /usr/local/share/man/man1
@@ -134,6 +150,9 @@ enum Command {
     /// Write all that this program reads of a machine into a file, for others to look at.
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(CaptureArgs),
+    /// Explain what a kernel log says about peer-to-peer DMA, and what can be done.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Write the manual pages of all commands.
     #[command(after_help = MAN_EXAMPLES)]
     Man(ManArgs),
@@ -250,6 +269,15 @@ struct CaptureArgs {
     file: PathBuf,
     #[command(flatten)]
     from: FromArgs,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// A log, - for standard input; without, that of the running kernel.
+    file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -396,6 +424,39 @@ fn write_capture(args: &CaptureArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads a log from where it was said to be.
+fn log(file: Option<&Path>) -> Result<Log> {
+    let Some(path) = file else {
+        return Log::of_this_machine().context(
+            "cannot read /dev/kmsg, which takes root; or name a file that dmesg was saved to",
+        );
+    };
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().take(LOG_MAX).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(LOG_MAX).read_to_end(&mut bytes))
+    };
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Log::of(&String::from_utf8_lossy(&bytes)))
+}
+
+fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
+    let diagnosis = doctor::diagnose(&log(args.file.as_deref())?);
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &diagnosis)?;
+        writeln!(out)?;
+    } else {
+        doctor::text(&diagnosis, out)?;
+    }
+    Ok(if diagnosis.is_bad() {
+        ExitCode::from(UNEXPECTED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
 fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let reader = Reader::of_this_machine();
     let machine = reader.read()?;
@@ -443,6 +504,7 @@ fn main() -> ExitCode {
         Command::Topo(args) => topo(&args),
         Command::Verify(args) => verify(args),
         Command::Capture(args) => write_capture(&args),
+        Command::Doctor(args) => doctor(&args),
         Command::Man(args) => manual::pages(Cli::command(), &args.dir).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             let printed = manual::completions(Cli::command(), args.shell, &mut io::stdout());

@@ -7,7 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 /// Nothing that is printed is wider than this, as far as the names allow it.
-pub const WIDTH: usize = 100;
+pub const WIDTH: usize = 80;
 
 /// Headings.
 pub const HEADING: Style = Style::new().bold();

@@ -25,6 +25,7 @@ fn help_has_examples() {
         &["check", "--help"],
         &["verify", "--help"],
         &["capture", "--help"],
+        &["doctor", "--help"],
         &["man", "--help"],
         &["completions", "--help"],
     ] {
