@@ -22,6 +22,11 @@ impl Bdf {
         (self.domain, self.bus)
     }
 
+    /// Device and function as they stand in a path of ports: `1f.7`.
+    pub fn slot(self) -> String {
+        format!("{:02x}.{:x}", self.device, self.function)
+    }
+
     /// Whether it is function 0 of device 0 on its bus.
     pub fn is_slot_zero(self) -> bool {
         self.device == 0 && self.function == 0

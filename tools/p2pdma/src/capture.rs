@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::block;
 use crate::config_space;
 use crate::machine::{Machine, Reader};
+use crate::system;
 use crate::tree::{Record, Tree};
 
 /// Files whose content names one piece of hardware, or the machine.
@@ -71,6 +73,10 @@ fn parameters(line: &[u8]) -> Vec<u8> {
     format!("{}\n", kept.join(" ")).into_bytes()
 }
 
+fn filter(content: &[u8], of_interest: impl Fn(&str) -> String) -> Vec<u8> {
+    of_interest(&String::from_utf8_lossy(content)).into_bytes()
+}
+
 /// Takes away what names a single machine.
 fn scrub(record: &mut Record) {
     let mut replacements = Replacements::default();
@@ -80,6 +86,12 @@ fn scrub(record: &mut Record) {
             config_space::clear_serial_number(content);
         } else if path == "proc/cmdline" {
             *content = parameters(content);
+        } else if path == "proc/self/mountinfo" {
+            *content = filter(content, block::mounts_of_interest);
+        } else if path == "proc/self/status" {
+            *content = filter(content, system::status_of_interest);
+        } else if path.starts_with("boot/config-") {
+            *content = filter(content, system::options_of_interest);
         } else if NAMES.contains(&name) {
             *content = replacements.of(name, content);
         }
@@ -109,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_capture_is_the_machine() {
-        for fake in [fake::switch(), fake::root_ports(Some(0x1d))] {
+        for fake in [fake::switch(), fake::root_ports(Some(0x1d)), fake::stacks()] {
             fake.write("proc/cmdline", "pci=noats iommu=pt\n");
             let tree = Tree::below(fake.root.path()).expect("a tree");
             let (machine, record) = capture(tree).expect("a capture");
@@ -118,6 +130,9 @@ mod tests {
                 for client in value["clients"].as_array_mut().expect("clients") {
                     client["serial"] = "replaced".into();
                 }
+                // those that are on no block device are left out
+                let mounts = value["mounts"].as_array_mut().expect("mounts");
+                mounts.retain(|mount| mount["kind"] == "ext4");
                 value
             };
             assert_eq!(json(&machine), json(&again(&record)));

@@ -7,13 +7,15 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bdf::Bdf;
-use crate::machine::Machine;
-use crate::route::{host_bridge_device, route, Route, Via};
+use crate::host_bridge;
+use crate::machine::{Device, Machine};
+use crate::route::{between, host_bridge_device, route, upwards, Route, Via};
 use crate::size::Size;
+use crate::target::{Member, Target};
 use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED};
 
 /// Version of what `--json` prints: it changes when something is renamed, removed or redefined.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What comes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,14 +63,45 @@ pub struct Check {
 /// All about a pair.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Version of this format.
-    pub schema: u32,
     /// What comes out.
     pub verdict: Verdict,
     /// The way between the two.
     pub route: Route,
     /// What was looked at.
     pub checks: Vec<Check>,
+}
+
+/// All that was asked for.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    /// Version of this format.
+    pub schema: u32,
+    /// What comes out for all pairs together; none if there is no pair.
+    pub verdict: Option<Verdict>,
+    /// What was looked at that concerns no pair: the machine, one function, the stack.
+    pub checks: Vec<Check>,
+    /// What the client is made of, if it is a block device.
+    pub stack: Option<Member>,
+    /// The pairs: several if the client is made of several disks.
+    pub pairs: Vec<Report>,
+}
+
+impl Answer {
+    /// Whether it can be done; `None` if that cannot be told.
+    pub fn is_able(&self) -> Option<bool> {
+        let pairs = self.pairs.iter().flat_map(|pair| &pair.checks);
+        // these are not part of the kernel's verdict, and forbid it all the same
+        let forbidden = pairs.chain(&self.checks).any(|check| {
+            let decides = ["kernel", "queue", "dma-mask"].contains(&check.id);
+            check.state == State::Fail && (decides || self.verdict.is_none())
+        });
+        match self.verdict {
+            _ if forbidden => Some(false),
+            Some(Verdict::NotSupported) => Some(false),
+            Some(Verdict::Unknown) => None,
+            _ => Some(true),
+        }
+    }
 }
 
 /// What is behind a check, for `--explain`.
@@ -119,6 +152,72 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
          traffic below a switch are left alone. Software that puts raw BAR addresses on the bus \
          is stopped by a translating domain.",
     ),
+    (
+        "kernel",
+        "Without CONFIG_PCI_P2PDMA nothing of it is built: no driver can provide memory, the nvme \
+         driver logs \"failed to register the CMB\", and there is no p2pmem/ in sysfs. User space \
+         can map such memory from Linux 6.2 on.",
+    ),
+    (
+        "queue",
+        "A queue of a block device takes peer-to-peer pages if its driver says so \
+         (BLK_FEAT_PCI_P2PDMA): that of the nvme driver on PCI, of md raid0, raid1 and raid10, and \
+         of the head of an NVMe namespace with several paths, as long as all of what is below \
+         does. Others refuse O_DIRECT with EREMOTEIO.",
+    ),
+    (
+        "bar",
+        "The memory of a provider is that of a memory BAR. Firmware may find no room for a large \
+         one (\"Above 4G decoding\"), and it may be smaller than the device's memory: a Resizable \
+         BAR can be made larger, by the firmware or by its driver.",
+    ),
+    (
+        "linear-map",
+        "Pages of peer-to-peer memory have addresses in the kernel's linear map, though nothing is \
+         mapped there. What lies below or beyond that map is refused (mhp_get_pluggable_range()): \
+         beyond 64 TiB on x86 with 4 levels of page tables, below the first memory on arm64.",
+    ),
+    (
+        "dma-mask",
+        "A client that cannot use addresses of so many bits cannot reach memory beyond, unless an \
+         IOMMU that translates gives it other addresses. For bus addresses the kernel does not \
+         check that.",
+    ),
+    (
+        "link",
+        "The slowest link in the path is as fast as peer-to-peer DMA can be, in each direction. \
+         What is told is the rate of the link after its encoding; headers of packets take another \
+         5 to 20 percent of that, depending on the payload. A link may have been trained down, \
+         by a riser, a slot with fewer lanes, or power management.",
+    ),
+    (
+        "payload",
+        "A function sends packets of at most MPS bytes, and takes no larger ones: a receiver with a \
+         smaller MPS treats them as malformed. The kernel keeps each device at what the port above \
+         it has, which need not fit between two root ports; pci=pcie_bus_peer2peer sets 128 bytes \
+         everywhere. MRRS is how much a function asks for at once.",
+    ),
+    (
+        "numa",
+        "Traffic between devices of two NUMA nodes passes the connection of the sockets, which on \
+         many machines is far slower for peer-to-peer DMA than for memory.",
+    ),
+    (
+        "sriov",
+        "A virtual function shares the link and often the memory of its physical function. Whether \
+         it has a BAR that can be provided is up to the device. All functions of a device are below \
+         one port, so that they can reach each other if its ACS lets them.",
+    ),
+    (
+        "cxl",
+        "A port or device that does CXL as well. The kernel judges it as any PCIe port; memory of \
+         CXL (CXL.mem) is not memory of a BAR, and cannot be provided.",
+    ),
+    (
+        "container",
+        "In a container, what is needed may be missing: writable files of /sys to bind a driver, \
+         CAP_SYS_ADMIN to read ACS settings and p2pmem/allocate, device nodes of disks.",
+    ),
 ];
 
 /// Bits of the ACS control word, by their names in lspci.
@@ -143,6 +242,18 @@ fn names(bdfs: &[Bdf]) -> Vec<String> {
     bdfs.iter().map(Bdf::to_string).collect()
 }
 
+/// A port by its path from the root bus, which keeps its meaning where bus numbers move:
+/// `0000:00:01.0/00.0/02.0`.
+fn port_path(machine: &Machine, port: Bdf) -> String {
+    let mut path = upwards(machine, port);
+    path.reverse();
+    let parts = path.iter().enumerate().map(|(depth, bdf)| match depth {
+        0 => bdf.to_string(),
+        _ => bdf.slot(),
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
 /// What makes the ports let traffic through.
 fn acs_remedies(machine: &Machine, ports: &[Bdf], provider: Bdf) -> Vec<String> {
     let joined = names(ports).join(";");
@@ -162,11 +273,19 @@ fn acs_remedies(machine: &Machine, ports: &[Bdf], provider: Bdf) -> Vec<String> 
             ids.join(";")
         ),
         format!("or, bit by bit: \"pci=config_acs={clear}\""),
+        "quote these for a boot loader, in which ';' ends a command".to_owned(),
     ];
+    let paths: Vec<_> = ports.iter().map(|port| port_path(machine, *port)).collect();
+    if paths != names(ports) {
+        let paths = paths.join(";");
+        remedies.insert(
+            1,
+            format!("the same by the path from the root: \"pci=disable_acs_redir={paths}\""),
+        );
+    }
     let setpci = ports.iter().map(|port| {
-        let control = machine.devices.get(port).and_then(|port| port.acs_control);
-        let kept = control.unwrap_or(0) & !0x2c;
-        format!("setpci -s {port} ECAP_ACS+6.w={kept:04x}")
+        // the redirecting bits, and no others
+        format!("or now, until the next boot: setpci -s {port} ECAP_ACS+6.w=0000:002c")
     });
     remedies.extend(setpci);
     remedies.push(format!(
@@ -239,7 +358,7 @@ fn path(route: &Route) -> Check {
 }
 
 /// What decides about traffic through the host bridge, if that is where it goes.
-fn host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
+fn through_host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
     let allowed = match &route.via {
         Via::HostBridge { allowed, .. } => *allowed,
         Via::Unknown {
@@ -336,6 +455,68 @@ pub fn command_line(line: &str) -> Option<Check> {
     })
 }
 
+/// Ports that the command line names, whose ACS redirects all the same.
+fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
+    let options = line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("pci="))
+        .flat_map(|option| option.split(','))
+        .filter_map(|part| part.strip_prefix("disable_acs_redir="));
+    let mut wrong = Vec::new();
+    let mut remedies = Vec::new();
+    for port in options.flat_map(|list| list.split(';')) {
+        let ids: Vec<_> = match port.strip_prefix("pci:") {
+            Some(ids) => ids.split(':').collect(),
+            None => Vec::new(),
+        };
+        let matches = |device: &Device| match ids[..] {
+            [vendor, id, ..] => {
+                let is = |word: &str, value: u16| u16::from_str_radix(word, 16) == Ok(value);
+                is(vendor, device.vendor_id) && is(id, device.device_id)
+            }
+            _ if port.contains('/') => {
+                let named = port.split_once('/').map_or("", |(first, _)| first);
+                let path = port_path(machine, device.bdf);
+                let ours = path.split_once('/').map_or("", |(_, rest)| rest);
+                let theirs = port.split_once('/').map_or("", |(_, rest)| rest);
+                let root = path
+                    .split('/')
+                    .next()
+                    .and_then(|root| root.parse::<Bdf>().ok());
+                named.parse().ok() == root && ours == theirs
+            }
+            _ => port.parse() == Ok(device.bdf),
+        };
+        let named: Vec<_> = machine
+            .devices
+            .values()
+            .filter(|device| matches(device))
+            .collect();
+        if named.is_empty() {
+            wrong.push(format!("disable_acs_redir={port} names no function here"));
+            remedies
+                .push("name ports by path or by vendor and device: bus numbers move".to_owned());
+        }
+        let redirecting = named
+            .iter()
+            .filter(|device| device.acs_redirect == Some(true));
+        for device in redirecting {
+            wrong.push(format!(
+                "{} redirects, though disable_acs_redir={port} names it",
+                device.bdf
+            ));
+            remedies.push("look for what set it after boot: setpci, a service, vfio".to_owned());
+        }
+    }
+    remedies.dedup();
+    (!wrong.is_empty()).then(|| Check {
+        id: "command-line",
+        state: State::Note,
+        evidence: format!("/proc/cmdline: {}", list(&wrong)),
+        remedies,
+    })
+}
+
 /// Memory is remapped in sections of this size: a pool has to begin and end at multiples of it.
 const SECTION: u64 = 2 << 20;
 
@@ -354,7 +535,9 @@ fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
                 0 => format!("BAR {}", cmb.bar),
                 offset => format!("BAR {} + {}", cmb.bar, Size(offset)),
             };
-            let why = if cmb.size % SECTION != 0 {
+            let why = if machine.system.p2pdma == Some(false) {
+                "not provided: this kernel is built without CONFIG_PCI_P2PDMA"
+            } else if cmb.size % SECTION != 0 {
                 "not provided: the kernel needs multiples of 2 MiB"
             } else if cmb.offset % SECTION != 0 {
                 "not provided: the kernel needs it to begin at a multiple of 2 MiB"
@@ -374,44 +557,412 @@ fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
     })
 }
 
-fn surroundings(machine: &Machine, route: &Route) -> Vec<Check> {
-    let mut checks = Vec::new();
-    if machine.hypervisor {
-        checks.push(Check {
-            id: "hypervisor",
-            state: State::Note,
-            evidence: "this is a virtual machine: where the traffic really goes is the host's to \
-                       decide"
+/// That nothing can be promised in a virtual machine.
+fn hypervisor(machine: &Machine) -> Option<Check> {
+    machine.hypervisor.then(|| Check {
+        id: "hypervisor",
+        state: State::Note,
+        evidence:
+            "this is a virtual machine: where the traffic really goes is the host's to decide"
                 .to_owned(),
-            remedies: Vec::new(),
-        });
-    }
+        remedies: vec![
+            "if data are wrong: look at the ACS settings and the IOMMU of the host, and at whether \
+             both functions are passed through below one switch"
+                .to_owned(),
+        ],
+    })
+}
+
+/// Whether IOMMUs translate what the two send.
+fn iommu(machine: &Machine, route: &Route) -> Option<Check> {
     let domain = |bdf: Bdf| {
-        let iommu = machine.devices.get(&bdf)?.iommu.as_deref()?;
+        let device = machine.devices.get(&bdf)?;
+        let iommu = device.iommu.as_deref()?;
         let kind = match iommu {
             "identity" => "passes through",
             _ => "translates",
         };
-        Some(format!("{bdf} {iommu} ({kind})"))
+        let group = device.facts.iommu_group;
+        let group = group.map_or(String::new(), |group| format!(", group {group}"));
+        Some(format!("{bdf} {iommu} ({kind}{group})"))
     };
     let mut ends = vec![route.provider, route.client];
     ends.dedup();
     let domains: Vec<_> = ends.into_iter().filter_map(domain).collect();
-    if !domains.is_empty() {
-        checks.push(Check {
-            id: "iommu",
-            state: State::Note,
-            evidence: format!("iommu_group/type: {}", list(&domains)),
+    (!domains.is_empty()).then(|| Check {
+        id: "iommu",
+        state: State::Note,
+        evidence: format!("iommu_group/type: {}", list(&domains)),
+        remedies: Vec::new(),
+    })
+}
+
+/// Whether the kernel can do it at all.
+fn kernel(machine: &Machine) -> Option<Check> {
+    let version = machine.kernel.as_deref();
+    let (state, evidence, remedies) = match (machine.system.p2pdma, &machine.system.config) {
+        (Some(false), Some(path)) => (
+            State::Fail,
+            format!("{path}: this kernel is built without CONFIG_PCI_P2PDMA"),
+            vec!["boot a kernel with CONFIG_PCI_P2PDMA=y".to_owned()],
+        ),
+        (Some(true), Some(path)) => {
+            let old = version
+                .and_then(host_bridge::version)
+                .filter(|v| *v < (6, 2));
+            let evidence = format!("{path}: CONFIG_PCI_P2PDMA=y");
+            match old {
+                Some(_) => (
+                    State::Note,
+                    format!("{evidence}; before Linux 6.2 user space cannot map it"),
+                    Vec::new(),
+                ),
+                None => (State::Ok, evidence, Vec::new()),
+            }
+        }
+        _ => return None,
+    };
+    let evidence = match version {
+        Some(version) => format!("Linux {version}; {evidence}"),
+        None => evidence,
+    };
+    Some(Check {
+        id: "kernel",
+        state,
+        evidence,
+        remedies,
+    })
+}
+
+/// What is missing in a container, or without root.
+fn container(machine: &Machine) -> Option<Check> {
+    let mut missing = Vec::new();
+    let mut remedies = Vec::new();
+    if machine.system.privileged == Some(false) {
+        missing.push("CAP_SYS_ADMIN is missing: ACS settings and p2pmem/allocate cannot be read");
+        remedies.push("run it as root, in a container with --privileged".to_owned());
+    }
+    let sysfs = machine.mounts.iter().rfind(|mount| mount.point == "/sys");
+    if sysfs.is_some_and(|sysfs| sysfs.read_only) {
+        missing.push("/sys is read-only: no driver can be bound");
+        remedies.push("mount it for writing, with --privileged or -v /sys:/sys".to_owned());
+    }
+    let name = machine.system.container.as_deref();
+    if missing.is_empty() && name.is_none() {
+        return None;
+    }
+    let inside = name.map(|name| format!("this is a container ({name})"));
+    let said: Vec<_> = inside
+        .into_iter()
+        .chain(missing.iter().map(|text| (*text).to_owned()))
+        .collect();
+    Some(Check {
+        id: "container",
+        state: State::Note,
+        evidence: said.join("; "),
+        remedies,
+    })
+}
+
+/// A rate in millions of bytes a second.
+fn rate(megabytes: u32) -> String {
+    format!("{}.{:02} GB/s", megabytes / 1000, megabytes % 1000 / 10)
+}
+
+/// A number of transfers, in millions.
+fn transfers(speed: u32) -> String {
+    match speed % 1000 {
+        0 => format!("{} GT/s", speed / 1000),
+        part => format!("{}.{} GT/s", speed / 1000, part / 100),
+    }
+}
+
+/// The slowest link of the path.
+fn link(machine: &Machine, route: &Route) -> Option<Check> {
+    let links = between(machine, route);
+    let links = links.iter().filter_map(|bdf| {
+        let link = machine.devices.get(bdf)?.facts.link?;
+        Some((*bdf, link))
+    });
+    let (bdf, slowest) = links.min_by_key(|(_, link)| link.bandwidth())?;
+    let mut evidence = format!(
+        "at most {} each way, by the link of {bdf}: {} x{}",
+        rate(slowest.bandwidth()),
+        transfers(slowest.speed),
+        slowest.width
+    );
+    let can = slowest.max_bandwidth();
+    let is_slowed = can > slowest.bandwidth();
+    if is_slowed {
+        evidence.push_str(&format!(
+            "; {bdf} itself can do {} x{} ({})",
+            transfers(slowest.max_speed),
+            slowest.max_width,
+            rate(can)
+        ));
+    }
+    Some(Check {
+        id: "link",
+        state: if is_slowed { State::Note } else { State::Ok },
+        evidence,
+        remedies: Vec::new(),
+    })
+}
+
+/// Sizes of packets along the path.
+fn payload(machine: &Machine, route: &Route) -> Option<Check> {
+    let sizes: Vec<_> = between(machine, route)
+        .iter()
+        .filter_map(|bdf| Some((*bdf, machine.devices.get(bdf)?.facts.payload?)))
+        .collect();
+    let of = |bdf: Bdf| {
+        sizes
+            .iter()
+            .find(|(at, _)| *at == bdf)
+            .map(|(_, sizes)| *sizes)
+    };
+    let ends = of(route.provider).zip(of(route.client));
+    let (provider, client) = ends?;
+    let largest = provider.max_payload.max(client.max_payload);
+    let too_small: Vec<_> = sizes
+        .iter()
+        .filter(|(_, sizes)| sizes.max_payload < largest)
+        .map(|(bdf, sizes)| format!("{bdf} takes {}", sizes.max_payload))
+        .collect();
+    let evidence = format!(
+        "MPS {} and {}, MRRS {} and {} bytes (provider and client)",
+        provider.max_payload,
+        client.max_payload,
+        provider.max_read_request,
+        client.max_read_request
+    );
+    Some(match too_small[..] {
+        [] => Check {
+            id: "payload",
+            state: State::Ok,
+            evidence,
             remedies: Vec::new(),
-        });
+        },
+        _ => Check {
+            id: "payload",
+            state: State::Note,
+            evidence: format!(
+                "{evidence}; packets of {largest} do not fit: {}",
+                list(&too_small)
+            ),
+            remedies: vec![
+                "boot with pci=pcie_bus_peer2peer, which sets 128 everywhere".to_owned(),
+            ],
+        },
+    })
+}
+
+/// The memory that a function could provide.
+fn bar(machine: &Machine, bdf: Bdf) -> Option<Check> {
+    let bars = &machine.devices.get(&bdf)?.facts.bars;
+    if bars.is_empty() {
+        return None;
+    }
+    let mut state = State::Ok;
+    let mut remedies = Vec::new();
+    let mut said = Vec::new();
+    for bar in bars {
+        let size = bar
+            .size
+            .map_or("of unknown size".to_owned(), |size| Size(size).to_string());
+        let kind = match (bar.prefetchable, bar.wide) {
+            (true, true) => ", prefetchable, 64 bits",
+            (true, false) => ", prefetchable",
+            (false, true) => ", 64 bits",
+            (false, false) => "",
+        };
+        let mut text = format!("BAR {} {size} at {:#x}{kind}", bar.index, bar.address);
+        if bar.unassigned {
+            text = format!("BAR {} {size} has no address", bar.index);
+            state = State::Fail;
+            remedies.push(
+                "boot with pci=realloc, and switch on \"Above 4G decoding\" in the firmware"
+                    .to_owned(),
+            );
+        }
+        if let Some(resizable) = &bar.resizable {
+            let (now, most) = (Size(resizable.size), Size(resizable.largest));
+            text.push_str(&format!(", resizable, {now} of {most}"));
+            if resizable.size < resizable.largest && state == State::Ok {
+                state = State::Note;
+                remedies.push(format!(
+                    "switch on \"Resizable BAR\" in the firmware, or unbind {bdf} and write to \
+                     resource{}_resize",
+                    bar.index
+                ));
+            }
+        }
+        said.push(text);
+    }
+    remedies.dedup();
+    Some(Check {
+        id: "bar",
+        state,
+        evidence: format!("{bdf}: {}", said.join("; ")),
+        remedies,
+    })
+}
+
+/// The largest memory BAR with an address, first and last byte: what would be provided.
+fn memory(machine: &Machine, bdf: Bdf) -> Option<(u64, u64)> {
+    let device = machine.devices.get(&bdf)?;
+    let provider = machine
+        .providers
+        .iter()
+        .find(|provider| provider.bdf == bdf);
+    let chosen = provider.and_then(|provider| provider.source.as_ref()?.bar);
+    let cmb = machine.clients.iter().find(|client| client.bdf == bdf);
+    let chosen = chosen.or_else(|| Some(cmb?.cmb?.bar));
+    let bars = device.facts.bars.iter().filter(|bar| !bar.unassigned);
+    let bar = match chosen {
+        Some(index) => bars.clone().find(|bar| bar.index == index),
+        None => bars.clone().max_by_key(|bar| (bar.prefetchable, bar.size)),
+    }?;
+    let last = bar.size.filter(|size| *size != 0)? - 1;
+    Some((bar.address, bar.address.checked_add(last)?))
+}
+
+/// Whether the kernel can have pages for the memory.
+fn linear_map(machine: &Machine, bdf: Bdf) -> Option<Check> {
+    let (start, end) = memory(machine, bdf)?;
+    let (first, last) = machine.system.linear_map?;
+    let side = if start < first {
+        format!("below what the linear map of this kernel covers, which begins at {first:#x}")
+    } else if end > last {
+        format!("beyond what the linear map of this kernel covers, which ends at {last:#x}")
+    } else {
+        return None;
+    };
+    Some(Check {
+        id: "linear-map",
+        state: State::Fail,
+        evidence: format!("the memory of {bdf} at {start:#x}-{end:#x} lies {side}"),
+        remedies: vec![
+            "let the firmware place the BAR elsewhere (\"MMIO base\", \"Above 4G decoding\")"
+                .to_owned(),
+        ],
+    })
+}
+
+/// Whether the client can use the provider's addresses.
+fn dma_mask(machine: &Machine, route: &Route) -> Option<Check> {
+    let (_, end) = memory(machine, route.provider)?;
+    let client = machine.devices.get(&route.client)?;
+    let bits = client.facts.dma_mask_bits?;
+    let translated = matches!(route.via, Via::HostBridge { .. })
+        && client
+            .iommu
+            .as_deref()
+            .is_some_and(|kind| kind != "identity");
+    if translated || route.via == Via::SameFunction {
+        return None;
+    }
+    let reaches = bits >= 64 || end >> bits == 0;
+    Some(Check {
+        id: "dma-mask",
+        state: if reaches { State::Ok } else { State::Fail },
+        evidence: format!(
+            "{} uses addresses of {bits} bits, the memory of {} ends at {end:#x}",
+            route.client, route.provider
+        ),
+        remedies: if reaches {
+            Vec::new()
+        } else {
+            vec!["let the firmware place the BAR below (\"MMIO base\")".to_owned()]
+        },
+    })
+}
+
+/// Nodes, virtual functions and CXL.
+fn neighbourhood(machine: &Machine, route: &Route) -> Vec<Check> {
+    let note = |id, evidence| Check {
+        id,
+        state: State::Note,
+        evidence,
+        remedies: Vec::new(),
+    };
+    let mut checks = Vec::new();
+    let node = |bdf: Bdf| machine.devices.get(&bdf)?.numa_node;
+    if let (Some(a), Some(b)) = (node(route.provider), node(route.client)) {
+        if a != b {
+            let (provider, client) = (route.provider, route.client);
+            let evidence =
+                format!("{provider} is in NUMA node {a}, {client} in node {b}: the way is far");
+            checks.push(note("numa", evidence));
+        }
+    }
+    let mut ends = vec![route.provider, route.client];
+    ends.dedup();
+    for bdf in ends {
+        let Some(facts) = machine.devices.get(&bdf).map(|device| &device.facts) else {
+            continue;
+        };
+        if let Some(physical) = facts.physical_function {
+            checks.push(note(
+                "sriov",
+                format!("{bdf} is a virtual function of {physical}"),
+            ));
+        } else if let Some(sriov) = facts.sriov.filter(|sriov| sriov.enabled != 0) {
+            let (enabled, total) = (sriov.enabled, sriov.total);
+            let evidence = format!("{bdf} has {enabled} of {total} virtual functions");
+            checks.push(note("sriov", evidence));
+        }
+    }
+    let is_cxl = |bdf: &Bdf| {
+        machine
+            .devices
+            .get(bdf)
+            .is_some_and(|device| device.facts.cxl)
+    };
+    let cxl: Vec<_> = between(machine, route).into_iter().filter(is_cxl).collect();
+    if !cxl.is_empty() {
+        checks.push(note(
+            "cxl",
+            format!("does CXL as well: {}", list(&names(&cxl))),
+        ));
     }
     checks
+}
+
+/// Whether the queues of a block device and of what it is made of take peer-to-peer pages.
+fn queue(stack: &Member) -> Check {
+    let all = stack.all();
+    let said: Vec<_> = all
+        .iter()
+        .map(|member| {
+            let takes = match (member.takes_p2p, &member.why) {
+                (Some(true), _) => "takes them".to_owned(),
+                (Some(false), Some(why)) => format!("takes none: {why}"),
+                (Some(false), None) => "takes none, as something below does not".to_owned(),
+                (None, _) => "cannot be told".to_owned(),
+            };
+            format!("{} ({}) {takes}", member.name, member.what)
+        })
+        .collect();
+    let culprits = all.iter().filter(|member| member.why.is_some());
+    let remedies = culprits.map(|member| format!("leave out {}", member.name));
+    Check {
+        id: "queue",
+        state: match stack.takes_p2p {
+            Some(true) => State::Ok,
+            Some(false) => State::Fail,
+            None => State::Unknown,
+        },
+        evidence: said.join("; "),
+        remedies: remedies.collect(),
+    }
 }
 
 /// Looks at a pair.
 pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
     let route = route(machine, provider, client);
     let verdict = match (&route.via, route.via.works()) {
+        _ if machine.system.p2pdma == Some(false) => Verdict::NotSupported,
         (Via::SameFunction | Via::Bridge { .. }, _) => Verdict::BusAddress,
         (Via::HostBridge { .. }, Some(true)) => Verdict::HostBridge,
         (Via::HostBridge { .. }, Some(false)) => Verdict::NotSupported,
@@ -419,35 +970,151 @@ pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
         _ => Verdict::Unknown,
     };
     let mut checks = vec![path(&route), acs(machine, &route)];
-    checks.extend(host_bridge(machine, &route));
-    checks.extend(machine.command_line.as_deref().and_then(command_line));
-    checks.extend(pool(machine, provider));
-    checks.extend(surroundings(machine, &route));
+    checks.extend(through_host_bridge(machine, &route));
+    checks.extend(of_provider(machine, provider));
+    checks.extend(dma_mask(machine, &route));
+    checks.extend(link(machine, &route));
+    checks.extend(payload(machine, &route));
+    checks.extend(iommu(machine, &route));
+    checks.extend(neighbourhood(machine, &route));
     Report {
-        schema: SCHEMA,
         verdict,
         route,
         checks,
     }
 }
 
-/// Prints what was found.
-pub fn text(report: &Report, mut out: impl Write) -> io::Result<()> {
-    let (style, verdict) = match report.verdict {
+/// What concerns the memory of a function.
+fn of_provider(machine: &Machine, provider: Bdf) -> Vec<Check> {
+    let mut checks: Vec<_> = pool(machine, provider).into_iter().collect();
+    checks.extend(bar(machine, provider));
+    checks.extend(linear_map(machine, provider));
+    checks
+}
+
+/// What concerns the whole machine.
+fn of_machine(machine: &Machine) -> Vec<Check> {
+    let mut checks: Vec<_> = kernel(machine).into_iter().collect();
+    if let Some(line) = machine.command_line.as_deref() {
+        checks.extend(command_line(line));
+        checks.extend(command_line_effect(machine, line));
+    }
+    checks.extend(hypervisor(machine));
+    checks.extend(container(machine));
+    checks
+}
+
+/// The host bridges, and whether the kernel lets traffic pass from one port of each to another.
+fn host_bridges(machine: &Machine) -> Vec<Check> {
+    let kernel = machine.kernel.as_deref().and_then(host_bridge::version);
+    let one = |bus: &String| {
+        let (device, sure) = match host_bridge_device(machine, bus) {
+            Ok(Some(device)) => (device, true),
+            Err(device) => (device, false),
+            Ok(None) => return None,
+        };
+        let ids = (device.vendor_id, device.device_id);
+        let listed = |same| host_bridge::allows(ids, same, kernel);
+        let (state, said) = match (machine.cpu_allows_any_pair, listed(true), listed(false)) {
+            (Some(true), ..) => (State::Ok, "the processor allows any pair"),
+            (_, true, _) if !sure => (State::Unknown, "in the list, if it is a root port"),
+            (_, true, true) => (State::Ok, "in the kernel's list"),
+            (_, true, false) => (State::Ok, "in the kernel's list, for pairs below it alone"),
+            (None, ..) => (
+                State::Unknown,
+                "not in the list; the processor is not known",
+            ),
+            _ => (
+                State::Note,
+                "not in the list: pairs have to be below one switch",
+            ),
+        };
+        Some(Check {
+            id: "host-bridge",
+            state,
+            evidence: format!(
+                "{bus}, {} [{:04x}:{:04x}]: {said}",
+                device.bdf, ids.0, ids.1
+            ),
+            remedies: Vec::new(),
+        })
+    };
+    machine.first_on_root.keys().filter_map(one).collect()
+}
+
+/// Looks at the machine, at a function or disk of it, or at a pair.
+pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) -> Answer {
+    let mut answer = Answer {
+        schema: SCHEMA,
+        verdict: None,
+        checks: of_machine(machine),
+        stack: None,
+        pairs: Vec::new(),
+    };
+    let (clients, stack) = match target {
+        None => (Vec::new(), None),
+        Some(Target::Function(bdf)) => (vec![bdf], None),
+        Some(Target::Disk(disk)) => (disk.functions(), Some(disk)),
+    };
+    answer.checks.extend(stack.as_ref().map(queue));
+    match provider {
+        None if clients.is_empty() && stack.is_none() => {
+            answer.checks.extend(host_bridges(machine));
+        }
+        None => {
+            for bdf in clients {
+                answer.checks.extend(of_provider(machine, bdf));
+                let alone = route(machine, bdf, bdf);
+                answer.checks.extend(iommu(machine, &alone));
+                answer.checks.extend(neighbourhood(machine, &alone));
+            }
+        }
+        Some(provider) => {
+            answer.pairs = clients
+                .iter()
+                .map(|bdf| check(machine, provider, *bdf))
+                .collect();
+            let refuses = stack
+                .as_ref()
+                .is_some_and(|disk| disk.takes_p2p == Some(false));
+            let worst = |verdicts: &[Verdict]| {
+                let order = [
+                    Verdict::NotSupported,
+                    Verdict::Unknown,
+                    Verdict::Either,
+                    Verdict::HostBridge,
+                    Verdict::BusAddress,
+                ];
+                order.into_iter().find(|verdict| verdicts.contains(verdict))
+            };
+            let verdicts: Vec<_> = answer.pairs.iter().map(|pair| pair.verdict).collect();
+            answer.verdict = match worst(&verdicts) {
+                _ if refuses => Some(Verdict::NotSupported),
+                Some(verdict) => Some(verdict),
+                None => Some(Verdict::Unknown),
+            };
+        }
+    }
+    answer.stack = stack;
+    answer
+}
+
+fn words(verdict: Verdict) -> String {
+    let (style, text) = match verdict {
         Verdict::BusAddress => (GOOD, "supported, with bus addresses"),
         Verdict::HostBridge => (GOOD, "supported, through the host bridge"),
-        Verdict::Either => (GOOD, "supported, directly or through the host bridge"),
+        Verdict::Either => (
+            GOOD,
+            "supported, with bus addresses or through the host bridge",
+        ),
         Verdict::NotSupported => (BAD, "not supported"),
         Verdict::Unknown => (REFUSED, "cannot be told"),
     };
-    let pair = format!("{} - {}", report.route.provider, report.route.client);
-    writeln!(
-        out,
-        "{}: {}",
-        styled(HEADING, &pair),
-        styled(style, verdict)
-    )?;
-    for check in &report.checks {
+    styled(style, text)
+}
+
+fn lines(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
+    for check in checks {
         let state = match check.state {
             State::Ok => styled(GOOD, "ok     "),
             State::Note => "note   ".to_owned(),
@@ -459,6 +1126,31 @@ pub fn text(report: &Report, mut out: impl Write) -> io::Result<()> {
         for remedy in &check.remedies {
             writeln!(out, "{}", hanging("            - ", remedy))?;
         }
+    }
+    Ok(())
+}
+
+/// Prints what was found.
+pub fn text(answer: &Answer, mut out: impl Write) -> io::Result<()> {
+    if let (Some(stack), Some(verdict)) = (&answer.stack, answer.verdict) {
+        if answer.pairs.len() != 1 || answer.pairs[0].verdict != verdict {
+            let name = styled(HEADING, &stack.name);
+            writeln!(out, "{name}: {}", words(verdict))?;
+        }
+    }
+    if answer.pairs.is_empty() {
+        return match answer.checks[..] {
+            [] => writeln!(out, "There is nothing to be said."),
+            _ => lines(&answer.checks, &mut out),
+        };
+    }
+    for (number, pair) in answer.pairs.iter().enumerate() {
+        let name = format!("{} - {}", pair.route.provider, pair.route.client);
+        writeln!(out, "{}: {}", styled(HEADING, &name), words(pair.verdict))?;
+        if number == 0 {
+            lines(&answer.checks, &mut out)?;
+        }
+        lines(&pair.checks, &mut out)?;
     }
     Ok(())
 }
@@ -475,6 +1167,14 @@ mod tests {
 
     fn of(fake: &Fake, a: &str, b: &str) -> Report {
         check(&fake.read(), bdf(a), bdf(b))
+    }
+
+    fn all(fake: &Fake, a: &str, b: &str) -> Answer {
+        answer(&fake.read(), Some(bdf(a)), Some(Target::Function(bdf(b))))
+    }
+
+    fn of_all<'a>(answer: &'a Answer, id: &str) -> Option<&'a Check> {
+        answer.checks.iter().find(|check| check.id == id)
     }
 
     fn find<'a>(report: &'a Report, id: &str) -> &'a Check {
@@ -560,7 +1260,7 @@ mod tests {
             "{said}"
         );
         assert!(
-            said.contains("setpci -s 0000:11:01.0 ECAP_ACS+6.w=0000"),
+            said.contains("setpci -s 0000:11:01.0 ECAP_ACS+6.w=0000:002c"),
             "{said}"
         );
         assert!(said.contains("unbind 0000:0e:00.0"), "{said}");
@@ -577,8 +1277,8 @@ mod tests {
             "proc/cmdline",
             "root=/dev/sda quiet pci=disable_acs_redir=0000:0c:10.0,0000:0a:00.0,0000:16:08.0 x\n",
         );
-        let report = of(&fake, "0e:00.0", "12:00.0");
-        let line = find(&report, "command-line");
+        let report = all(&fake, "0e:00.0", "12:00.0");
+        let line = of_all(&report, "command-line").expect("it");
         assert!(
             line.evidence.ends_with("0000:0a:00.0 and 0000:16:08.0"),
             "{line:?}"
@@ -589,16 +1289,13 @@ mod tests {
               \"pci=disable_acs_redir=0000:0c:10.0;0000:0a:00.0;0000:16:08.0\""]
         );
         for good in [
-            "pci=disable_acs_redir=00:01.0;00:02.0,realloc",
+            "pci=disable_acs_redir=00:01.0;0a:00.0,realloc",
             "pci=realloc,nomsi",
             "",
         ] {
             fake.write("proc/cmdline", good);
-            let report = of(&fake, "0e:00.0", "12:00.0");
-            assert!(
-                report.checks.iter().all(|check| check.id != "command-line"),
-                "{good}"
-            );
+            let report = all(&fake, "0e:00.0", "12:00.0");
+            assert!(of_all(&report, "command-line").is_none(), "{good}");
         }
     }
 
@@ -645,9 +1342,10 @@ mod tests {
             "proc/cpuinfo",
             "vendor_id\t: GenuineIntel\ncpu family\t: 6\nflags\t\t: fpu hypervisor lm\n",
         );
+        let answer = all(&fake, "05:00.0", "04:00.0");
         assert_eq!(
-            find(&of(&fake, "05:00.0", "04:00.0"), "hypervisor").state,
-            State::Note
+            of_all(&answer, "hypervisor").map(|check| check.state),
+            Some(State::Note)
         );
     }
 
@@ -761,7 +1459,9 @@ mod tests {
 
     #[test]
     fn the_format_is_what_is_documented() {
-        let report = of(&nested(0x000c), "0e:00.0", "12:00.0");
+        let fake = nested(0x000c);
+        fake.write("proc/cmdline", "pci=disable_acs_redir=1:1.0,2:2.0");
+        let report = all(&fake, "0e:00.0", "12:00.0");
         let value = serde_json::to_value(&report).expect("JSON");
         let keys = |value: &serde_json::Value| -> Vec<String> {
             value
@@ -771,35 +1471,89 @@ mod tests {
                 .cloned()
                 .collect()
         };
-        assert_eq!(keys(&value), ["checks", "route", "schema", "verdict"]);
         assert_eq!(
-            keys(&value["checks"][0]),
+            keys(&value),
+            ["checks", "pairs", "schema", "stack", "verdict"]
+        );
+        let pair = &value["pairs"][0];
+        assert_eq!(keys(pair), ["checks", "route", "verdict"]);
+        assert_eq!(
+            keys(&pair["checks"][0]),
             ["evidence", "id", "remedies", "state"]
         );
+        assert_eq!(keys(&value["checks"][0]), keys(&pair["checks"][0]));
         assert_eq!(
             (&value["schema"], &value["verdict"]),
-            (&1.into(), &"not-supported".into())
+            (&2.into(), &"not-supported".into())
         );
-        assert_eq!(value["checks"][1]["state"], "fail");
-        for check in &report.checks {
-            assert!(
-                EXPLANATIONS.iter().any(|(id, _)| *id == check.id),
-                "{}",
-                check.id
-            );
-        }
+        assert_eq!(pair["verdict"], "not-supported");
+        assert_eq!(pair["checks"][1]["state"], "fail");
+        assert_eq!(value["stack"], serde_json::Value::Null);
+        let stack = serde_json::to_value(
+            crate::target::target(&crate::machine::fake::stacks().read(), false, "md0")
+                .map(|target| match target {
+                    Target::Disk(disk) => disk,
+                    Target::Function(bdf) => panic!("{bdf}"),
+                })
+                .expect("an array"),
+        )
+        .expect("JSON");
+        let expected = ["below", "function", "name", "takes_p2p", "what", "why"];
+        assert_eq!(keys(&stack), expected);
+    }
+
+    /// Every id in this file has an explanation, and the other way round.
+    #[test]
+    fn every_check_is_explained() {
+        let (code, _) = include_str!("check.rs")
+            .split_once("#[cfg(test)]")
+            .expect("tests");
+        let mut used: Vec<_> = code
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("id: \"")?.split('"').next())
+            .chain(["numa", "sriov", "cxl"])
+            .collect();
+        used.sort_unstable();
+        used.dedup();
+        let mut explained: Vec<_> = EXPLANATIONS.iter().map(|(id, _)| *id).collect();
+        explained.sort_unstable();
+        assert_eq!(used, explained);
     }
 
     #[test]
     fn reads_well() {
         let mut out = Vec::new();
-        text(&of(&switch(), "05:00.0", "04:00.0"), &mut out).expect("output");
+        text(&all(&switch(), "05:00.0", "04:00.0"), &mut out).expect("output");
         let out = anstream::adapter::strip_str(&String::from_utf8_lossy(&out)).to_string();
         assert_eq!(
             out,
             "0000:05:00.0 - 0000:04:00.0: supported, with bus addresses\n  \
              ok      path         both are below 0000:01:00.0; distance 4\n  \
-             ok      acs          no port in the path redirects\n"
+             ok      acs          no port in the path redirects\n  \
+             note    link         at most 3.93 GB/s each way, by the link of 0000:05:00.0:\n                       \
+             8 GT/s x4; 0000:05:00.0 itself can do 16 GT/s x16 (31.50\n                       \
+             GB/s)\n  \
+             ok      payload      MPS 256 and 256, MRRS 512 and 512 bytes (provider and\n                       \
+             client)\n"
         );
+    }
+
+    #[test]
+    fn fits() {
+        let fakes = [switch(), nested(0x000c), crate::machine::fake::stacks()];
+        for fake in fakes {
+            let machine = fake.read();
+            for client in machine.devices.keys() {
+                let provider = *machine.devices.keys().next_back().expect("a function");
+                let target = Target::Function(*client);
+                let mut out = Vec::new();
+                text(&answer(&machine, Some(provider), Some(target)), &mut out).expect("output");
+                let out = anstream::adapter::strip_str(&String::from_utf8_lossy(&out)).to_string();
+                let is_command = |line: &str| line.contains('"');
+                for line in out.lines().filter(|line| !is_command(line)) {
+                    assert!(line.chars().count() <= crate::text::WIDTH, "{line}");
+                }
+            }
+        }
     }
 }

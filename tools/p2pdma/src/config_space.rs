@@ -13,6 +13,12 @@ const CAP_EXPRESS: u8 = 0x10;
 const EXT_CAP_ACS: u16 = 0x000d;
 /// Extended capability: Device Serial Number, which network cards make of their MAC address.
 const EXT_CAP_SERIAL: u16 = 0x0003;
+/// Extended capability: Resizable BAR.
+const EXT_CAP_RESIZABLE: u16 = 0x0015;
+/// Extended capability: Designated Vendor-Specific, as CXL has it.
+const EXT_CAP_DVSEC: u16 = 0x0023;
+/// The vendor of the capabilities of CXL.
+const CXL: u16 = 0x1e98;
 /// ACS control bits that send peer-to-peer requests up to the host bridge, as the kernel's
 /// `pci_bridge_has_acs_redir()` has them: request redirect, completion redirect, egress control.
 const ACS_REDIRECT: u16 = 0x0004 | 0x0008 | 0x0020;
@@ -135,6 +141,238 @@ pub fn acs_redirect(config: &[u8]) -> Option<bool> {
     Some(control.is_some_and(|control| control & ACS_REDIRECT != 0))
 }
 
+/// A link between two functions, one lane of which moves `speed` million bits a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Transfers a second of a lane, in millions, such as 8000 for 8 GT/s.
+    pub speed: u32,
+    /// Lanes.
+    pub width: u8,
+    /// What the function could do, in millions of transfers.
+    pub max_speed: u32,
+    /// Lanes that the function has.
+    pub max_width: u8,
+}
+
+/// Bytes that so many lanes of a speed move in a second and direction, in millions, after the
+/// encoding of the link and before that of packets.
+pub fn bandwidth(speed: u32, width: u8) -> u32 {
+    let speed = u64::from(speed);
+    let lane = match speed {
+        // 8 of 10 bits, 128 of 130, and 242 of 256 bytes of a flit
+        0..8_000 => speed * 8 / 10,
+        8_000..64_000 => speed * 128 / 130,
+        _ => speed * 242 / 256,
+    };
+    u32::try_from(lane * u64::from(width) / 8).unwrap_or(u32::MAX)
+}
+
+impl Link {
+    /// Bytes a second and direction, in millions.
+    pub fn bandwidth(self) -> u32 {
+        bandwidth(self.speed, self.width)
+    }
+
+    /// The same if the function ran as fast as it can.
+    pub fn max_bandwidth(self) -> u32 {
+        bandwidth(self.max_speed, self.max_width)
+    }
+}
+
+/// The link of a function towards its peer: upwards of an endpoint, downwards of a port.
+pub fn link(config: &[u8]) -> Option<Link> {
+    let at = capability(config, CAP_EXPRESS)?;
+    // what is part of the root complex has no link
+    if matches!((word(config, at + 2)? >> 4) & 0xf, 0x9 | 0xa) {
+        return None;
+    }
+    let speed = |code: u32| {
+        Some(match code & 0xf {
+            1 => 2_500,
+            2 => 5_000,
+            3 => 8_000,
+            4 => 16_000,
+            5 => 32_000,
+            6 => 64_000,
+            _ => return None,
+        })
+    };
+    let width = |word: u32| u8::try_from((word >> 4) & 0x3f).ok();
+    let (can, is) = (dword(config, at + 0x0c)?, word(config, at + 0x12)?.into());
+    Some(Link {
+        speed: speed(is)?,
+        width: width(is).filter(|width| *width != 0)?,
+        max_speed: speed(can)?,
+        max_width: width(can)?,
+    })
+}
+
+/// Sizes of packets, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Payload {
+    /// Most data in a packet that the function sends (MPS).
+    pub max_payload: u16,
+    /// Most data that the function can take in one.
+    pub supported: u16,
+    /// Most data that it asks for at once (MRRS).
+    pub max_read_request: u16,
+}
+
+/// The sizes of packets that a function is set to.
+pub fn payload(config: &[u8]) -> Option<Payload> {
+    let at = capability(config, CAP_EXPRESS)?;
+    let (can, control) = (dword(config, at + 4)?, word(config, at + 8)?);
+    let size = |code: u16| (code < 6).then(|| 128_u16 << code);
+    Some(Payload {
+        max_payload: size((control >> 5) & 7)?,
+        supported: size(u16::try_from(can & 7).ok()?)?,
+        max_read_request: size((control >> 12) & 7)?,
+    })
+}
+
+/// A BAR whose size can be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resizable {
+    /// Number of the BAR.
+    #[serde(skip)]
+    pub bar: u8,
+    /// Its size now, in bytes.
+    pub size: u64,
+    /// The largest that it can have, in bytes.
+    pub largest: u64,
+}
+
+/// The BARs whose size can be changed.
+pub fn resizable(config: &[u8]) -> Vec<Resizable> {
+    let read = || {
+        let at = extended_capability(config, EXT_CAP_RESIZABLE)?;
+        let count = usize::try_from((dword(config, at + 8)? >> 5) & 7).ok()?;
+        let one = |index: usize| {
+            let (can, control) = (
+                dword(config, at + 4 + index * 8)?,
+                dword(config, at + 8 + index * 8)?,
+            );
+            // bit 4 is 1 MiB, bit 31 is 128 TiB
+            let largest = can.checked_ilog2().filter(|bit| *bit >= 4)?;
+            Some(Resizable {
+                bar: u8::try_from(control & 7).ok().filter(|bar| *bar < 6)?,
+                size: 1_u64.checked_shl(20 + ((control >> 8) & 0x1f))?,
+                largest: 1_u64 << (16 + largest),
+            })
+        };
+        Some((0..count.min(6)).filter_map(one).collect())
+    };
+    read().unwrap_or_default()
+}
+
+/// Whether a function is one of CXL, too.
+pub fn is_cxl(config: &[u8]) -> bool {
+    let mut at = 0x100;
+    for _ in 0..480 {
+        let Some(header) = dword(config, at) else {
+            return false;
+        };
+        let vendor = word(config, at + 4);
+        if header & 0xffff == u32::from(EXT_CAP_DVSEC) && vendor == Some(CXL) {
+            return true;
+        }
+        at = (header >> 20) as usize & !3;
+        if at < 0x100 || header == u32::MAX {
+            return false;
+        }
+    }
+    false
+}
+
+/// The ACS capability word, where there is one and it could be read.
+pub fn acs_capability(config: &[u8]) -> Option<u16> {
+    if is_unreadable(config) {
+        return None;
+    }
+    word(config, extended_capability(config, EXT_CAP_ACS)? + 4)
+}
+
+/// A base address register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bar {
+    /// Its number.
+    pub index: u8,
+    /// Physical address of its first byte; 0 if it has none.
+    pub address: u64,
+    /// Size in bytes, if it is known.
+    pub size: Option<u64>,
+    /// Reading has no side effects.
+    pub prefetchable: bool,
+    /// It takes 64-bit addresses.
+    pub wide: bool,
+    /// There was no room for it.
+    pub unassigned: bool,
+    /// What its size can be, if that can be changed.
+    pub resizable: Option<Resizable>,
+}
+
+/// The memory BARs of a function that is no bridge, as far as the registers say.
+pub fn bars(config: &[u8]) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    if is_unreadable(config) || config.get(0x0e).is_none_or(|header| header & 0x7f != 0) {
+        return bars;
+    }
+    let mut index = 0_u8;
+    while index < 6 {
+        let at = 0x10 + usize::from(index) * 4;
+        let Some(low) = dword(config, at) else {
+            break;
+        };
+        let wide = low & 7 == 4;
+        if low & 1 == 0 && low != 0 {
+            let high = if wide { dword(config, at + 4) } else { None };
+            let address = u64::from(low & !0xf) | (u64::from(high.unwrap_or(0)) << 32);
+            bars.push(Bar {
+                index,
+                address,
+                size: None,
+                prefetchable: low & 8 != 0,
+                wide,
+                unassigned: address == 0,
+                resizable: None,
+            });
+        }
+        index += if wide { 2 } else { 1 };
+    }
+    bars
+}
+
+/// The memory BARs in a file `resource` of sysfs: `0xSTART 0xEND 0xFLAGS` for each.
+pub fn resources(text: &str) -> Vec<Bar> {
+    /// IORESOURCE_MEM, _PREFETCH, _MEM_64 and _UNSET in include/linux/ioport.h.
+    const MEM: u64 = 0x200;
+    const PREFETCH: u64 = 0x2000;
+    const MEM_64: u64 = 0x10_0000;
+    const UNSET: u64 = 0x2000_0000;
+
+    let bar = |(index, line): (u8, &str)| {
+        let mut words = line.split_whitespace().map(|word| {
+            let digits = word.strip_prefix("0x")?;
+            u64::from_str_radix(digits, 16).ok()
+        });
+        let (start, end, flags) = (words.next()??, words.next()??, words.next()??);
+        if flags & MEM == 0 {
+            return None;
+        }
+        let unassigned = flags & UNSET != 0 || start == 0;
+        Some(Bar {
+            index,
+            address: if unassigned { 0 } else { start },
+            size: Some(end.checked_sub(start)?.checked_add(1)?),
+            prefetchable: flags & PREFETCH != 0,
+            wide: flags & MEM_64 != 0,
+            unassigned,
+            resizable: None,
+        })
+    };
+    (0..6).zip(text.lines()).filter_map(bar).collect()
+}
+
 /// Overwrites the serial number of a function with zeros.
 pub fn clear_serial_number(config: &mut [u8]) {
     let at = extended_capability(config, EXT_CAP_SERIAL);
@@ -168,6 +406,12 @@ pub mod fake {
         config[0x34] = 0x40;
         config[0x40..0x42].copy_from_slice(&[0x01, 0x80]);
         config[0x80..0x84].copy_from_slice(&[0x10, 0x00, (port_type << 4) | 2, 0]);
+        // 256 bytes a packet, of 512 possible, and requests of 512
+        config[0x84..0x88].copy_from_slice(&2_u32.to_le_bytes());
+        config[0x88..0x8a].copy_from_slice(&0x2020_u16.to_le_bytes());
+        // 8 GT/s and 4 lanes, of 16 GT/s and 16 lanes
+        config[0x8c..0x90].copy_from_slice(&0x0104_u32.to_le_bytes());
+        config[0x92..0x94].copy_from_slice(&0x0043_u16.to_le_bytes());
         if let Some(control) = acs_control {
             config[0x100..0x104].copy_from_slice(&0x1401_0001_u32.to_le_bytes());
             config[0x140..0x144].copy_from_slice(&0x0001_000d_u32.to_le_bytes());
@@ -244,7 +488,94 @@ mod tests {
             config.truncate(usize::try_from(next() % 4097).expect("small"));
             let _ = (port_type(&config), acs_redirect(&config));
             let _ = (secondary_bus(&config), ids(&config));
+            let _ = (link(&config), payload(&config), resizable(&config));
+            let _ = (is_cxl(&config), acs_capability(&config), bars(&config));
+            clear_serial_number(&mut config);
+            resources(&String::from_utf8_lossy(&config));
         }
+    }
+
+    #[test]
+    fn reads_links() {
+        let found = link(&fake::config(0, None)).expect("a link");
+        let expected = Link {
+            speed: 8000,
+            width: 4,
+            max_speed: 16_000,
+            max_width: 16,
+        };
+        assert_eq!(found, expected);
+        // 7.88 and 63.0 GB/s, as lspci's users know them
+        assert_eq!((found.bandwidth(), found.max_bandwidth()), (3938, 31_506));
+        assert_eq!(bandwidth(2500, 1), 250);
+        assert_eq!(bandwidth(64_000, 16), 121_000);
+        assert_eq!(link(&fake::config(9, None)), None);
+        let payload = payload(&fake::config(0, None)).expect("sizes");
+        let sizes = (
+            payload.max_payload,
+            payload.supported,
+            payload.max_read_request,
+        );
+        assert_eq!(sizes, (256, 512, 512));
+    }
+
+    #[test]
+    fn reads_bars() {
+        let mut config = fake::config(0, None);
+        for (index, value) in [0xfe00_000c_u32, 0x38, 0xe001, 0xfd00_0000]
+            .iter()
+            .enumerate()
+        {
+            let at = 0x10 + 4 * index;
+            config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let found: Vec<_> = bars(&config)
+            .iter()
+            .map(|bar| (bar.index, bar.address, bar.prefetchable, bar.wide))
+            .collect();
+        let expected = [
+            (0, 0x38_fe00_0000, true, true),
+            (3, 0xfd00_0000, false, false),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(bars(&[0xff; 256]), []);
+
+        let text = "0x00000000fe000000 0x00000000fe003fff 0x0000000000140204\n\
+                    0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
+                    0x0000000000000000 0x00000000ffffffff 0x000000002014220c\n\
+                    0x000000000000e000 0x000000000000e01f 0x0000000000040101\n";
+        let found: Vec<_> = resources(text)
+            .iter()
+            .map(|bar| (bar.index, bar.size, bar.unassigned))
+            .collect();
+        assert_eq!(found, [(0, Some(0x4000), false), (2, Some(1 << 32), true)]);
+    }
+
+    #[test]
+    fn reads_what_can_be_resized() {
+        let mut config = fake::config(0, None);
+        config[0x100..0x104].copy_from_slice(&0x0001_0015_u32.to_le_bytes());
+        // 256 MiB to 32 GiB, 256 MiB now, BAR 0, one of them
+        config[0x104..0x108].copy_from_slice(&(0x0000_ff00_u32 << 4).to_le_bytes());
+        config[0x108..0x10c].copy_from_slice(&0x0000_0820_u32.to_le_bytes());
+        let expected = Resizable {
+            bar: 0,
+            size: 256 << 20,
+            largest: 32 << 30,
+        };
+        assert_eq!(resizable(&config), [expected]);
+        assert_eq!(resizable(&fake::config(0, None)), []);
+    }
+
+    #[test]
+    fn knows_cxl() {
+        let mut config = fake::config(4, Some(0));
+        assert!(!is_cxl(&config));
+        config[0x142..0x144].copy_from_slice(&0x1801_u16.to_le_bytes());
+        config[0x180..0x184].copy_from_slice(&0x0001_0023_u32.to_le_bytes());
+        config[0x184..0x186].copy_from_slice(&CXL.to_le_bytes());
+        assert!(is_cxl(&config));
+        assert_eq!(acs_capability(&config), Some(0));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use anyhow::{ensure, Result};
 use serde::Serialize;
 
 use crate::bdf::Bdf;
+use crate::block::{self, Block, Mount};
 use crate::config_space::{self, PortType};
+use crate::facts::Facts;
+use crate::system::System;
 use crate::tree::Tree;
 
 /// A PCI function.
@@ -42,6 +45,9 @@ pub struct Device {
     pub acs_control: Option<u16>,
     /// Type of the default domain of its IOMMU group, such as `identity` or `DMA-FQ`.
     pub iommu: Option<String>,
+    /// What else is known of it.
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 impl Device {
@@ -168,6 +174,12 @@ pub struct Machine {
     pub command_line: Option<String>,
     /// The processor says that this is a virtual machine.
     pub hypervisor: bool,
+    /// The kernel, and what this program may do.
+    pub system: System,
+    /// Block devices, by name.
+    pub blocks: BTreeMap<String, Block>,
+    /// What is mounted.
+    pub mounts: Vec<Mount>,
     /// The first function on each root bus.
     #[serde(skip)]
     pub first_on_root: BTreeMap<String, Bdf>,
@@ -184,6 +196,9 @@ impl Machine {
             kernel: None,
             command_line: None,
             hypervisor: false,
+            system: System::default(),
+            blocks: BTreeMap::new(),
+            mounts: Vec::new(),
             first_on_root: BTreeMap::new(),
         };
         machine.find_first_on_root();
@@ -248,7 +263,7 @@ pub fn device_name(vendor: u16, device: u16, class: u32) -> String {
 }
 
 /// The `NNN` of `nvmeNNN`, and nothing but that.
-fn is_controller_name(name: &str) -> bool {
+pub fn is_controller_name(name: &str) -> bool {
     name.strip_prefix("nvme")
         .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -289,6 +304,9 @@ impl Reader {
         machine.command_line = self.tree.text("proc/cmdline");
         machine.cpu_allows_any_pair = self.cpu_allows_any_pair();
         machine.hypervisor = self.hypervisor();
+        machine.system = System::read(&self.tree, machine.kernel.as_deref());
+        machine.blocks = block::read(&self.tree);
+        machine.mounts = block::mounts(&self.tree);
         let is_function = |name: &str| name.parse::<Bdf>().is_ok();
         for name in self.tree.entries(dir, is_function) {
             let (Ok(bdf), Some(path)) = (name.parse(), self.tree.real(&format!("{dir}/{name}")))
@@ -322,6 +340,11 @@ impl Reader {
         let config = self.tree.read(&attributes.path("config"));
         let config = config.unwrap_or_default();
 
+        let group = self.tree.real(&attributes.path("iommu_group"));
+        let mut facts = Facts::read(&self.tree, path, &config);
+        let number = group.as_ref().and_then(|dir| dir.rsplit('/').next());
+        facts.iommu_group = number.and_then(|number| number.parse().ok());
+
         // .../pci0000:00/0000:00:01.0/0000:01:00.0: what is above is the bridge, or the root bus
         let mut above = path.rsplit('/').skip(1);
         let parent = above.next();
@@ -343,14 +366,11 @@ impl Reader {
                 .and_then(|n| u32::try_from(n).ok()),
             acs_redirect: config_space::acs_redirect(&config),
             acs_control: config_space::acs_control(&config).ok().flatten(),
-            iommu: self.domain(path),
+            iommu: group
+                .as_ref()
+                .and_then(|dir| self.tree.text(&format!("{dir}/type"))),
+            facts,
         }
-    }
-
-    /// Type of the default domain of a function's IOMMU group.
-    fn domain(&self, path: &str) -> Option<String> {
-        let group = self.tree.real(&format!("{path}/iommu_group"))?;
-        self.tree.text(&format!("{group}/type"))
     }
 
     fn provider(&self, device: &Device, path: &str) -> Option<Provider> {
@@ -589,6 +609,13 @@ pub mod fake {
             dir
         }
 
+        /// A block device in a directory.
+        pub fn block(&self, name: &str, dir: &str) {
+            self.dir(dir);
+            let class = self.dir("sys/class/block");
+            symlink(format!("../../../{dir}"), class.join(name)).expect("a link");
+        }
+
         /// A pool of 64 MiB.
         pub fn pool(&self, dir: &str, available: u64) {
             self.write(&format!("{dir}/p2pmem/size"), "67108864\n");
@@ -625,6 +652,60 @@ pub mod fake {
         fake.write(&format!("{dir}/p2pdma_provider/source"), "bar\n");
         fake.write(&format!("{dir}/p2pdma_provider/bar"), "2\n");
         fake.write(&format!("{dir}/p2pdma_provider/offset"), "0\n");
+        fake
+    }
+
+    /// Two disks as [`switch`] has them, and what can be made of disks.
+    pub fn stacks() -> Fake {
+        let fake = switch();
+        let (root, up) = ("0000:00:01.0", "0000:01:00.0");
+        let pci = |port: &str, end: &str, n: u32| {
+            let dir = format!("sys/devices/pci0000:00/{root}/{up}/{port}/{end}");
+            format!("{dir}/nvme/nvme{n}/nvme{n}n1")
+        };
+        let first = pci("0000:02:00.0", "0000:03:00.0", 0);
+        fake.block("nvme0n1", &first);
+        fake.block("nvme1n1", &pci("0000:02:01.0", "0000:04:00.0", 1));
+        fake.block("nvme0n1p1", &format!("{first}/nvme0n1p1"));
+        fake.write(&format!("{first}/nvme0n1p1/partition"), "1\n");
+        let fabrics = "sys/devices/virtual/nvme-fabrics/ctl/nvme2";
+        fake.block("nvme2n1", &format!("{fabrics}/nvme2n1"));
+        for (name, level, below) in [
+            ("md0", "raid0", ["nvme0n1", "nvme1n1"]),
+            ("md1", "raid1", ["nvme0n1", "nvme2n1"]),
+            ("md2", "raid5", ["nvme0n1", "nvme1n1"]),
+        ] {
+            let dir = format!("sys/devices/virtual/block/{name}");
+            fake.block(name, &dir);
+            fake.write(&format!("{dir}/md/level"), format!("{level}\n"));
+            for disk in below {
+                fake.write(&format!("{dir}/slaves/{disk}/dev"), "");
+            }
+        }
+        let mapped = "sys/devices/virtual/block/dm-0";
+        fake.block("dm-0", mapped);
+        fake.write(&format!("{mapped}/dm/name"), "vg-data\n");
+        fake.write(&format!("{mapped}/slaves/nvme0n1p1/dev"), "");
+        // heads, the second of which has a path that is not on PCI
+        for (n, paths) in [(3, &["nvme0", "nvme1"][..]), (4, &["nvme0", "nvme2"])] {
+            let subsystem = format!("sys/devices/virtual/nvme-subsystem/nvme-subsys{n}");
+            fake.block(&format!("nvme{n}n1"), &format!("{subsystem}/nvme{n}n1"));
+            for path in paths {
+                let controller = match *path {
+                    "nvme0" => first.trim_end_matches("/nvme0n1").to_owned(),
+                    "nvme1" => pci("0000:02:01.0", "0000:04:00.0", 1).replace("/nvme1n1", ""),
+                    _ => fabrics.to_owned(),
+                };
+                let link = fake.root.path().join(&subsystem).join(path);
+                symlink(format!("../../../../../{controller}"), link).expect("a link");
+            }
+        }
+        fake.write("sys/devices/virtual/block/md0/dev", "9:0\n");
+        fake.write(
+            "proc/self/mountinfo",
+            "20 1 0:20 / / rw - tmpfs none rw\n\
+             21 20 9:0 / /mnt/array rw - ext4 /dev/md0 rw\n",
+        );
         fake
     }
 

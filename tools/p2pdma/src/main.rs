@@ -6,11 +6,15 @@
 #![forbid(unsafe_code)]
 
 mod bdf;
+mod block;
 mod capture;
+#[cfg(test)]
+mod cases;
 mod check;
 mod config_space;
 mod doctor;
 mod expect;
+mod facts;
 mod host_bridge;
 mod kmsg;
 mod machine;
@@ -21,6 +25,8 @@ mod route;
 mod show;
 mod size;
 mod source;
+mod system;
+mod target;
 mod text;
 mod topo;
 mod tree;
@@ -38,8 +44,7 @@ use clap_complete::Shell;
 use crate::bdf::Bdf;
 use crate::expect::Rule;
 use crate::kmsg::Log;
-use crate::machine::{Client, Machine, Reader};
-use crate::source::Below;
+use crate::machine::Reader;
 use crate::verify::Options;
 
 /// Exit status: something is not as expected.
@@ -51,7 +56,7 @@ const LOG_MAX: u64 = 256 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
-  p2pdma check 03:00.0 nvme1n1           whether these two can, and why, or why not
+  p2pdma check 03:00.0 nvme1n1           whether these two can, and why or why not
   p2pdma topo                            a matrix of all devices that matter
   p2pdma doctor                          what the kernel's log says, and what to do
   p2pdma capture machine.tar.gz          take it to another machine, and use --from there
@@ -71,6 +76,9 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   p2pdma check 03:00.0 nvme1n1
   p2pdma check 0000:03:00.0 0000:07:00.0 --json
+  p2pdma check 03:00.0 /mnt/data/file    all disks that the file system is on
+  p2pdma check nvme0                     why it provides nothing
+  p2pdma check                           the kernel, its command line, the host bridges
   p2pdma check 03:00.0 07:00.0 --from lspci.txt   made by: lspci -D -nn -xxxx >lspci.txt
   p2pdma check 03:00.0 07:00.0 --from machine.tar.gz   made by: p2pdma capture machine.tar.gz
   p2pdma check --explain acs
@@ -189,11 +197,10 @@ struct ShowArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// The provider: a PCI address, or an NVMe controller or disk. It needs no pool.
-    #[arg(required_unless_present = "explain")]
+    /// The provider: a PCI address, or an NVMe controller or disk. It needs no pool. Without a
+    /// client, what it could provide and take; without both, what concerns the whole machine.
     provider: Option<String>,
-    /// The client, named in the same ways.
-    #[arg(required_unless_present = "explain")]
+    /// The client: the same, or an array, a device of the device mapper, a mount point or a file.
     client: Option<String>,
     #[command(flatten)]
     from: FromArgs,
@@ -319,67 +326,38 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds the function that a word names.
-fn function(machine: &Machine, from: Option<&Path>, word: &str) -> Result<Bdf> {
-    if let Ok(bdf) = word.parse::<Bdf>() {
-        let known = machine.devices.contains_key(&bdf);
-        anyhow::ensure!(
-            known,
-            "there is no PCI function {bdf}; p2pdma show --all lists all"
-        );
-        return Ok(bdf);
-    }
-    let name = word.strip_prefix("/dev/").unwrap_or(word);
-    let is_it = |client: &&Client| {
-        client.controller == name || client.namespaces.iter().any(|disk| disk.name == name)
-    };
-    if let Some(client) = machine.clients.iter().find(is_it) {
-        return Ok(client.bdf);
-    }
-    match source::below(from, name) {
-        Some(Below::Function(bdf)) if machine.devices.contains_key(&bdf) => Ok(bdf),
-        Some(Below::Stack(disks)) => anyhow::bail!(
-            "{name} is made of {}: check each of them, as the kernel does",
-            disks.join(", ")
-        ),
-        Some(Below::Fabrics) => anyhow::bail!(
-            "{name} is a disk of the fabrics driver: no PCI function moves its data, and it takes \
-             no peer-to-peer memory"
-        ),
-        _ => anyhow::bail!(
-            "'{word}' is neither a PCI address such as 0000:03:00.0 nor a disk of a PCI device here"
-        ),
-    }
-}
-
 fn check(args: &CheckArgs) -> Result<ExitCode> {
     let mut out = anstream::stdout().lock();
-    let (provider, client) = match (&args.explain, &args.provider, &args.client) {
-        (Some(id), _, _) => {
-            let known = check::EXPLANATIONS.iter().find(|(known, _)| known == id);
-            let (_, text) = known.with_context(|| {
-                let ids: Vec<_> = check::EXPLANATIONS.iter().map(|(id, _)| *id).collect();
-                format!("there is no check '{id}'; there are {}", ids.join(", "))
-            })?;
-            writeln!(out, "{}", textwrap::fill(text, 80))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        (None, Some(provider), Some(client)) => (provider, client),
-        (None, ..) => anyhow::bail!("two functions are needed"),
-    };
+    if let Some(id) = &args.explain {
+        let known = check::EXPLANATIONS.iter().find(|(known, _)| known == id);
+        let (_, text) = known.with_context(|| {
+            let ids: Vec<_> = check::EXPLANATIONS.iter().map(|(id, _)| *id).collect();
+            format!("there is no check '{id}'; there are {}", ids.join(", "))
+        })?;
+        writeln!(out, "{}", textwrap::fill(text, 80))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let machine = source::read(args.from.path())?;
-    let (provider, client) = (
-        function(&machine, args.from.path(), provider)?,
-        function(&machine, args.from.path(), client)?,
-    );
-    let report = check::check(&machine, provider, client);
+    let live = args.from.path().is_none();
+    let answer = match (&args.provider, &args.client) {
+        (None, _) => check::answer(&machine, None, None),
+        (Some(one), None) => {
+            let one = target::target(&machine, live, one)?;
+            check::answer(&machine, None, Some(one))
+        }
+        (Some(provider), Some(client)) => {
+            let provider = target::function(&machine, live, provider)?;
+            let client = target::target(&machine, live, client)?;
+            check::answer(&machine, Some(provider), Some(client))
+        }
+    };
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+        serde_json::to_writer_pretty(&mut out, &answer)?;
         writeln!(out)?;
     } else {
-        check::text(&report, out)?;
+        check::text(&answer, out)?;
     }
-    Ok(match report.route.via.works() {
+    Ok(match answer.is_able() {
         Some(true) => ExitCode::SUCCESS,
         Some(false) => ExitCode::from(UNEXPECTED),
         None => ExitCode::from(COULD_NOT_RUN),

@@ -71,7 +71,7 @@ pub struct Route {
 }
 
 /// A function and all bridges above it, nearest first.
-fn upwards(machine: &Machine, from: Bdf) -> Vec<Bdf> {
+pub fn upwards(machine: &Machine, from: Bdf) -> Vec<Bdf> {
     let mut path = vec![from];
     let mut at = from;
     while let Some(parent) = machine.devices.get(&at).and_then(|device| device.parent) {
@@ -184,6 +184,28 @@ pub fn route(machine: &Machine, provider: Bdf, client: Bdf) -> Route {
         distance,
         via,
     }
+}
+
+/// All functions between a provider and a client and these two, without what both are below,
+/// unless the traffic has to go up there.
+pub fn between(machine: &Machine, route: &Route) -> Vec<Bdf> {
+    let mut up = upwards(machine, route.provider);
+    let mut down = upwards(machine, route.client);
+    if let Via::Bridge { bridge } | Via::Unknown { bridge, .. } = &route.via {
+        up.truncate(up.iter().position(|bdf| bdf == bridge).unwrap_or(up.len()));
+        down.truncate(
+            down.iter()
+                .position(|bdf| bdf == bridge)
+                .unwrap_or(down.len()),
+        );
+    }
+    if route.via == Via::SameFunction {
+        return Vec::new();
+    }
+    down.reverse();
+    up.retain(|bdf| !down.contains(bdf));
+    up.extend(down);
+    up
 }
 
 /// All ways from the providers to the clients.

@@ -11,6 +11,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::bdf::Bdf;
 use crate::config_space;
+use crate::facts::Facts;
 use crate::machine::{device_name, Device, Machine, Reader};
 use crate::tree::Tree;
 
@@ -87,6 +88,7 @@ pub fn lspci(text: &str) -> Machine {
             acs_redirect: config_space::acs_redirect(known),
             acs_control: config_space::acs_control(known).ok().flatten(),
             iommu: None,
+            facts: Facts::of_config(config),
         }
     };
     let devices = configs
@@ -147,36 +149,6 @@ pub fn tree(from: Option<&Path>) -> Result<Tree> {
             bail!("what lspci printed is as good as a capture: there is nothing else to take")
         }
     }
-}
-
-/// What is below a block device that is no disk of a PCI controller known by name.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Below {
-    /// The PCI function that it belongs to, as a partition does.
-    Function(Bdf),
-    /// Other block devices, as below md and dm.
-    Stack(Vec<String>),
-    /// A controller of the fabrics driver.
-    Fabrics,
-}
-
-/// Finds out what is below a block device, on this machine or in a copied tree.
-pub fn below(from: Option<&Path>, name: &str) -> Option<Below> {
-    if name.contains('/') {
-        return None;
-    }
-    let From::Tree(tree) = open(from).ok()? else {
-        return None;
-    };
-    let path = tree.real(&format!("sys/class/block/{name}"))?;
-    let slaves = tree.entries(&format!("{path}/slaves"), |_| true);
-    if !slaves.is_empty() {
-        return Some(Below::Stack(slaves));
-    }
-    path.rsplit('/').find_map(|dir| match dir {
-        "nvme-fabrics" => Some(Below::Fabrics),
-        _ => dir.parse().ok().map(Below::Function),
-    })
 }
 
 #[cfg(test)]
@@ -281,42 +253,6 @@ mod tests {
         dump(&mut text, "01:00.0", Some(2), config(4, None));
         dump(&mut text, "02:00.0", Some(1), config(4, None));
         assert_eq!(lspci(&text).devices.len(), 2);
-    }
-
-    #[test]
-    fn finds_what_is_below_a_disk() {
-        use std::os::unix::fs::symlink;
-
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = dir.path();
-        let make = |path: &str| {
-            let path = root.join(path);
-            fs::create_dir_all(&path).expect("a directory");
-            path
-        };
-        make("sys/bus/pci/devices");
-        let class = make("sys/class/block");
-        let block = |name: &str, path: &str| {
-            make(path);
-            symlink(format!("../../../{path}"), class.join(name)).expect("a link");
-        };
-        let nvme = "sys/devices/pci0000:00/0000:04:00.0/nvme/nvme0/nvme0n1";
-        block("nvme0n1p1", &format!("{nvme}/nvme0n1p1"));
-        block(
-            "nvme1n1",
-            "sys/devices/virtual/nvme-fabrics/ctl/nvme1/nvme1n1",
-        );
-        block("md0", "sys/devices/virtual/block/md0");
-        make("sys/devices/virtual/block/md0/slaves/nvme1n1");
-        make("sys/devices/virtual/block/md0/slaves/nvme0n1");
-
-        let found = |name| below(Some(root), name);
-        assert_eq!(found("nvme0n1p1"), Some(Below::Function(bdf("04:00.0"))));
-        assert_eq!(found("nvme1n1"), Some(Below::Fabrics));
-        let stack = ["nvme0n1", "nvme1n1"].map(str::to_owned).to_vec();
-        assert_eq!(found("md0"), Some(Below::Stack(stack)));
-        assert_eq!(found("../md0"), None);
-        assert_eq!(found("sda"), None);
     }
 
     #[test]

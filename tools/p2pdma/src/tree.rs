@@ -307,11 +307,10 @@ impl Tree {
         };
         if let Some(record) = &self.record {
             let mut record = record.borrow_mut();
-            if real == path {
-                record.directories.insert(real.clone());
-            } else {
+            if real != path {
                 record.links.insert(path.to_owned(), format!("/{real}"));
             }
+            record.directories.insert(real.clone());
         }
         Some(real)
     }

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Cases that users of peer-to-peer DMA reported, and two whole machines, with the right answers.
+//!
+//! Others are beside what they are about: refusals without a pool, nested switches, commas, small
+//! buffers, endpoints on the root bus in `check`, lines of the log in `kmsg` and `doctor`, stacks
+//! of disks in `target`.
+
+use crate::bdf::Bdf;
+use crate::check::{answer, Answer, Check, State, Verdict};
+use crate::config_space::fake::config;
+use crate::config_space::PortType;
+use crate::facts::Facts;
+use crate::machine::fake::{self, root_ports, switch, Fake};
+use crate::machine::{device_name, Device, Machine};
+use crate::route::{route, Via};
+use crate::target::{target, Target};
+
+fn bdf(text: &str) -> Bdf {
+    text.parse().expect("an address")
+}
+
+fn pair(machine: &Machine, provider: &str, client: &str) -> Answer {
+    let client = target(machine, false, client).expect(client);
+    answer(machine, Some(bdf(provider)), Some(client))
+}
+
+fn find<'a>(answer: &'a Answer, id: &str) -> &'a Check {
+    let pairs = answer.pairs.iter().flat_map(|pair| &pair.checks);
+    let mut all = answer.checks.iter().chain(pairs);
+    all.find(|check| check.id == id)
+        .unwrap_or_else(|| panic!("no {id}: {answer:?}"))
+}
+
+fn has(answer: &Answer, id: &str) -> bool {
+    let pairs = answer.pairs.iter().flat_map(|pair| &pair.checks);
+    answer
+        .checks
+        .iter()
+        .chain(pairs)
+        .any(|check| check.id == id)
+}
+
+/// ACS was changed by setpci while the machine ran: what counts is what is set now, and that the
+/// kernel keeps its first verdict is said.
+#[test]
+fn acs_changed_at_run_time() {
+    let fake = switch();
+    let port = "sys/bus/pci/devices/0000:02:01.0/config";
+    fake.write(port, config(6, Some(0x000c)));
+    let before = pair(&fake.read(), "05:00.0", "04:00.0");
+    assert_eq!(before.verdict, Some(Verdict::NotSupported));
+    let remedies = find(&before, "acs").remedies.join("\n");
+    assert!(
+        remedies.contains("setpci -s 0000:02:01.0 ECAP_ACS+6.w=0000:002c"),
+        "{remedies}"
+    );
+    assert!(
+        remedies.contains("unbind 0000:05:00.0 and bind it again: the kernel keeps its verdict"),
+        "{remedies}"
+    );
+    // bus numbers move, the path from the root does not
+    assert!(
+        remedies.contains("\"pci=disable_acs_redir=0000:00:01.0/00.0/01.0\""),
+        "{remedies}"
+    );
+    fake.write(port, config(6, Some(0)));
+    let after = pair(&fake.read(), "05:00.0", "04:00.0");
+    assert_eq!(after.verdict, Some(Verdict::BusAddress));
+}
+
+/// What the command line was meant to do, and what it did.
+#[test]
+fn command_lines_without_effect() {
+    let fake = switch();
+    fake.write(
+        "sys/bus/pci/devices/0000:02:01.0/config",
+        config(6, Some(0x000c)),
+    );
+    for (line, said) in [
+        (
+            "pci=disable_acs_redir=0000:02:01.0",
+            "0000:02:01.0 redirects, though disable_acs_redir=0000:02:01.0 names it",
+        ),
+        (
+            "pci=disable_acs_redir=0000:00:01.0/00.0/01.0;0000:00:01.0",
+            "0000:02:01.0 redirects, though disable_acs_redir=0000:00:01.0/00.0/01.0 names it",
+        ),
+        (
+            "quiet pci=realloc,disable_acs_redir=pci:104c:8233",
+            "0000:02:01.0 redirects, though disable_acs_redir=pci:104c:8233 names it",
+        ),
+        (
+            "pci=disable_acs_redir=0000:aa:01.0",
+            "disable_acs_redir=0000:aa:01.0 names no function here",
+        ),
+    ] {
+        fake.write("proc/cmdline", line);
+        let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+        let check = find(&answer, "command-line");
+        assert!(check.evidence.contains(said), "{line}: {}", check.evidence);
+    }
+    fake.write("proc/cmdline", "pci=disable_acs_redir=0000:02:00.0");
+    assert!(!has(
+        &pair(&fake.read(), "05:00.0", "04:00.0"),
+        "command-line"
+    ));
+}
+
+/// Root ports of AMD with ACS, and a translating IOMMU: allowed for the kernel, dropped for software
+/// that uses raw addresses.
+#[test]
+fn acs_bits_and_domains() {
+    let fake = root_ports(Some(0x001d));
+    fake.cpu("AuthenticAMD", 0x19);
+    for device in ["0000:02:00.0", "0000:03:00.0"] {
+        let group = format!("sys/bus/pci/devices/{device}/iommu_group");
+        fake.write(&format!("{group}/type"), "DMA-FQ\n");
+    }
+    let answer = pair(&fake.read(), "03:00.0", "02:00.0");
+    assert_eq!(answer.verdict, Some(Verdict::HostBridge));
+    assert_eq!(answer.is_able(), Some(true));
+    let iommu = find(&answer, "iommu");
+    assert_eq!(
+        iommu.evidence.matches("DMA-FQ (translates").count(),
+        2,
+        "{iommu:?}"
+    );
+}
+
+/// Arrays, partitions, files, disks of the fabrics driver.
+#[test]
+fn stacks() {
+    let machine = fake::stacks().read();
+    let array = pair(&machine, "05:00.0", "/mnt/array/file");
+    assert_eq!(array.verdict, Some(Verdict::BusAddress));
+    let clients: Vec<_> = array.pairs.iter().map(|pair| pair.route.client).collect();
+    assert_eq!(clients, [bdf("03:00.0"), bdf("04:00.0")]);
+    assert!(find(&array, "queue")
+        .evidence
+        .contains("nvme1n1 (NVMe disk) takes them"));
+
+    let mixed = pair(&machine, "05:00.0", "md1");
+    assert_eq!(mixed.verdict, Some(Verdict::NotSupported));
+    let queue = find(&mixed, "queue");
+    assert_eq!(queue.state, State::Fail);
+    assert!(
+        queue
+            .evidence
+            .contains("nvme2n1 (disk of the fabrics driver) takes none"),
+        "{queue:?}"
+    );
+    assert_eq!(queue.remedies, ["leave out nvme2n1"]);
+
+    let fabrics = pair(&machine, "05:00.0", "/dev/nvme2n1");
+    assert_eq!(
+        (fabrics.verdict, fabrics.pairs.len()),
+        (Some(Verdict::NotSupported), 0)
+    );
+    assert_eq!(fabrics.is_able(), Some(false));
+    let part = pair(&machine, "05:00.0", "nvme0n1p1");
+    assert_eq!(
+        (part.verdict, part.pairs.len()),
+        (Some(Verdict::BusAddress), 1)
+    );
+    let mapped = pair(&machine, "05:00.0", "/dev/mapper/vg-data");
+    assert_eq!(mapped.is_able(), Some(false));
+}
+
+/// A kernel without P2PDMA: that comes first, whatever else there is.
+#[test]
+fn the_kernel_cannot() {
+    let fake = switch();
+    fake.write("proc/sys/kernel/osrelease", "6.1.0-1-cloud\n");
+    fake.write(
+        "boot/config-6.1.0-1-cloud",
+        "# CONFIG_PCI_P2PDMA is not set\n",
+    );
+    let machine = fake.read();
+    let no = pair(&machine, "05:00.0", "04:00.0");
+    assert_eq!(
+        (no.verdict, no.is_able()),
+        (Some(Verdict::NotSupported), Some(false))
+    );
+    assert_eq!(
+        (no.checks[0].id, no.checks[0].state),
+        ("kernel", State::Fail)
+    );
+    assert_eq!(answer(&machine, None, None).is_able(), Some(false));
+    fake.write("boot/config-6.1.0-1-cloud", "CONFIG_PCI_P2PDMA=y\n");
+    let yes = pair(&fake.read(), "05:00.0", "04:00.0");
+    assert_eq!(yes.verdict, Some(Verdict::BusAddress));
+    assert!(find(&yes, "kernel").evidence.contains("before Linux 6.2"));
+}
+
+/// A BAR of 4 MiB on arm64, below the linear map; and one that is beyond it, on x86.
+#[test]
+fn outside_of_the_linear_map() {
+    let fake = Fake::new();
+    let dir = fake.function(&["0000:00:04.0"], (0x1b36, 0x0005, 0x00_ff00), "");
+    let place = |start: u64| {
+        let line = format!(
+            "{start:#018x} {:#018x} 0x000000000014220c\n",
+            start + (4 << 20) - 1
+        );
+        fake.write(&format!("{dir}/resource"), line);
+        let machine = fake.read();
+        answer(&machine, None, Some(Target::Function(bdf("00:04.0"))))
+    };
+    fake.write("proc/cpuinfo", "processor\t: 0\nCPU implementer\t: 0x41\n");
+    fake.write("proc/iomem", "80000000-17fffffff : System RAM\n");
+    let low = place(0x5850_0000);
+    let check = find(&low, "linear-map");
+    assert_eq!(check.state, State::Fail);
+    assert!(
+        check
+            .evidence
+            .contains("0x58500000-0x588fffff lies below what the linear map"),
+        "{check:?}"
+    );
+    assert!(!has(&place(0x80_0000_0000), "linear-map"));
+    fake.write(
+        "proc/cpuinfo",
+        "vendor_id\t: GenuineIntel\nflags\t\t: fpu\n",
+    );
+    let high = place(0x8000_0000_0000);
+    assert!(find(&high, "linear-map").evidence.contains("beyond what"));
+    assert_eq!(high.is_able(), Some(false));
+    assert!(!has(&place(0x5850_0000), "linear-map"));
+}
+
+/// In a virtual machine nothing is promised.
+#[test]
+fn virtual_machines() {
+    let fake = Fake::new();
+    fake.nvme(&["0000:00:04.0"], 0, "cmb");
+    fake.nvme(&["0000:00:05.0"], 1, "plain");
+    fake.write(
+        "proc/cpuinfo",
+        "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nflags\t\t: fpu hypervisor lm\n",
+    );
+    let answer = pair(&fake.read(), "00:04.0", "00:05.0");
+    assert_eq!(answer.verdict, Some(Verdict::HostBridge));
+    let check = find(&answer, "hypervisor");
+    assert!(check.evidence.contains("the host's to decide"));
+    assert!(check.remedies[0].contains("of the host"));
+}
+
+/// Sizes, addresses, links, packets and masks.
+#[test]
+fn facts_are_weighed() {
+    let fake = switch();
+    let provider = "sys/bus/pci/devices/0000:05:00.0";
+    let client = "sys/bus/pci/devices/0000:04:00.0";
+    let mut slow = config(6, Some(0));
+    // 2.5 GT/s, one lane, and 128 bytes a packet
+    slow[0x92..0x94].copy_from_slice(&0x0011_u16.to_le_bytes());
+    slow[0x88..0x8a].copy_from_slice(&0x2000_u16.to_le_bytes());
+    fake.write("sys/bus/pci/devices/0000:02:01.0/config", slow);
+    fake.write(
+        &format!("{provider}/resource"),
+        "0 0 0\n0 0 0\n0x0000008000000000 0x0000008003ffffff 0x000000000014220c\n",
+    );
+    fake.write(&format!("{client}/dma_mask_bits"), "39\n");
+    fake.write(&format!("{client}/numa_node"), "1\n");
+    fake.write(&format!("{provider}/numa_node"), "0\n");
+    let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+    assert_eq!(answer.verdict, Some(Verdict::BusAddress));
+    let link = find(&answer, "link");
+    assert!(
+        link.evidence
+            .starts_with("at most 0.25 GB/s each way, by the link of 0000:02:01.0"),
+        "{link:?}"
+    );
+    assert!(
+        link.evidence.contains("can do 16 GT/s x16 (31.50 GB/s)"),
+        "{link:?}"
+    );
+    let payload = find(&answer, "payload");
+    assert!(
+        payload.evidence.ends_with("0000:02:01.0 takes 128"),
+        "{payload:?}"
+    );
+    let bar = find(&answer, "bar");
+    assert!(
+        bar.evidence
+            .contains("BAR 2 64 MiB at 0x8000000000, prefetchable, 64 bits"),
+        "{bar:?}"
+    );
+    // the addresses take 40 bits
+    assert_eq!(find(&answer, "dma-mask").state, State::Fail);
+    assert_eq!(answer.is_able(), Some(false));
+    assert!(find(&answer, "numa").evidence.contains("node 0"));
+    fake.write(&format!("{client}/dma_mask_bits"), "64\n");
+    assert_eq!(
+        pair(&fake.read(), "05:00.0", "04:00.0").is_able(),
+        Some(true)
+    );
+}
+
+/// A machine of a table.
+fn machine(table: &str) -> Machine {
+    let device = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        let hex = |at: usize| u32::from_str_radix(words[at], 16).expect("a number");
+        let id = |at| u16::try_from(hex(at)).expect("an id");
+        let kind = |word: &str| match word {
+            "root-port" => Some(PortType::RootPort),
+            "switch-upstream" => Some(PortType::SwitchUpstream),
+            "switch-downstream" => Some(PortType::SwitchDownstream),
+            "root-complex-endpoint" => Some(PortType::RootComplexEndpoint),
+            "endpoint" => Some(PortType::Endpoint),
+            _ => None,
+        };
+        let parent = words[1].parse().ok();
+        let mut device = Device {
+            bdf: bdf(words[0]),
+            parent,
+            root_bus: String::new(),
+            vendor_id: id(2),
+            device_id: id(3),
+            class: hex(4),
+            name: device_name(id(2), id(3), hex(4)),
+            port_type: kind(words[5]),
+            driver: None,
+            numa_node: words[8].parse().ok(),
+            acs_redirect: words[7].parse().ok(),
+            acs_control: words[6].parse().ok(),
+            iommu: None,
+            facts: Facts::default(),
+        };
+        // all with a parent are on buses of the first host bridge but for 82 and 83
+        let bus = match (parent, device.bdf.bus().1) {
+            (None, bus) => bus,
+            (Some(_), 0x80..) => 0x80,
+            (Some(_), _) => 0,
+        };
+        device.root_bus = format!("pci0000:{bus:02x}");
+        device
+    };
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    Machine::of(lines.map(device).map(|d| (d.bdf, d)).collect())
+}
+
+/// All pairs of functions that are no bridges, with the verdict and the distance.
+fn all_pairs(machine: &Machine) -> Vec<(Bdf, Bdf, Option<bool>, usize, Via)> {
+    let ends = || {
+        machine
+            .devices
+            .values()
+            .filter(|device| device.class >> 16 != 0x06)
+    };
+    ends()
+        .flat_map(|a| ends().map(move |b| (a.bdf, b.bdf)))
+        .filter(|(a, b)| a != b)
+        .map(|(a, b)| {
+            let route = route(machine, a, b);
+            (a, b, route.via.works(), route.distance, route.via)
+        })
+        .collect()
+}
+
+/// Root buses 00, whose first device is in the list for pairs of one host bridge; 80, whose first
+/// device is not; 7f and ff, which have none. All seen without root.
+#[test]
+fn a_machine_with_two_sockets() {
+    let mut machine = machine(include_str!("../data/machines/two-socket-xeon.txt"));
+    assert_eq!(machine.devices.len(), 137);
+    machine.cpu_allows_any_pair = Some(false);
+    let root = |function: Bdf| match function.bus().1 {
+        0x00..=0x05 => 0x00,
+        0x80..=0x83 => 0x80,
+        other => other,
+    };
+    let depth = |function: Bdf| match function.bus().1 {
+        0x02 | 0x82 | 0x83 => 2,
+        0x05 => 3,
+        _ => 1,
+    };
+    let pairs = all_pairs(&machine);
+    assert_eq!(pairs.len(), 126 * 125);
+    let mut seen = std::collections::BTreeMap::new();
+    for (a, b, works, distance, via) in pairs {
+        let one_port = (a.bus(), b.bus()) == ((0, 0x02), (0, 0x02));
+        let expected = if one_port {
+            // two functions of a card: direct, or through the host bridge, and both are allowed
+            assert!(matches!(via, Via::Unknown { .. }), "{a} {b}");
+            Some(true)
+        } else {
+            Some(root(a) == 0x00 && root(b) == 0x00)
+        };
+        let far = if one_port { 2 } else { depth(a) + depth(b) };
+        assert_eq!((works, distance), (expected, far), "{a} {b}");
+        *seen.entry((root(a), root(b), works)).or_insert(0) += 1;
+    }
+    // three verdicts in one machine
+    assert_eq!(seen.get(&(0, 0, Some(true))), Some(&(21 * 20)));
+    assert_eq!(seen.get(&(0x80, 0x80, Some(false))), Some(&(13 * 12)));
+    assert_eq!(seen.get(&(0, 0x80, Some(false))), Some(&(21 * 13)));
+}
+
+/// One host bridge that is not in the list, and a switch with one device below it.
+#[test]
+fn a_desktop_with_a_switch() {
+    let mut machine = machine(include_str!("../data/machines/x58-switch.txt"));
+    let ends = [
+        ("04:00.0", 4),
+        ("06:00.0", 2),
+        ("06:00.1", 2),
+        ("07:00.0", 2),
+        ("08:00.0", 2),
+    ];
+    for (cpu, expected) in [
+        (None, None),
+        (Some(false), Some(false)),
+        (Some(true), Some(true)),
+    ] {
+        machine.cpu_allows_any_pair = cpu;
+        for (a, up) in ends {
+            for (b, down) in ends.into_iter().filter(|(b, _)| *b != a) {
+                let found = route(&machine, bdf(a), bdf(b));
+                if a[..2] == b[..2] {
+                    let bridge = bdf("00:07.0");
+                    assert_eq!((found.distance, found.via), (2, Via::Bridge { bridge }));
+                } else {
+                    assert_eq!((found.distance, found.via.works()), (up + down, expected));
+                    let Via::HostBridge { acs_redirect, .. } = found.via else {
+                        panic!("{a} {b}");
+                    };
+                    // the ports have ACS, and nothing in it is set
+                    assert_eq!(acs_redirect, []);
+                }
+            }
+        }
+    }
+    // functions of the root complex itself, and of a bus whose first device stands for no bridge
+    machine.cpu_allows_any_pair = Some(false);
+    assert_eq!(route(&machine, bdf("00:1b.0"), bdf("07:00.0")).distance, 3);
+    let (yes, no): (Vec<_>, Vec<_>) = all_pairs(&machine)
+        .into_iter()
+        .partition(|pair| pair.2 == Some(true));
+    assert!(!no.is_empty() && yes.len() == 2, "{yes:?}");
+}

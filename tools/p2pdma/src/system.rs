@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel was built with, what it can map, and what this program may do here.
+
+use std::io::Read as _;
+
+use serde::Serialize;
+
+use crate::tree::Tree;
+
+/// The kernel and the surroundings of this program. All of it may be unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// The kernel was built with CONFIG_PCI_P2PDMA.
+    pub p2pdma: Option<bool>,
+    /// Where that is written.
+    pub config: Option<String>,
+    /// Physical addresses that the linear map can hold, first and last.
+    pub linear_map: Option<(u64, u64)>,
+    /// The container that this runs in, if it does.
+    pub container: Option<String>,
+    /// Whether this program may do what root may (CAP_SYS_ADMIN).
+    pub privileged: Option<bool>,
+}
+
+/// Options of the kernel's configuration that matter here.
+const OPTIONS: &[&str] = &["CONFIG_PCI_P2PDMA", "CONFIG_ARM64_VA_BITS"];
+
+/// Number of the capability CAP_SYS_ADMIN.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// The lines of a kernel's configuration that matter here.
+pub fn options_of_interest(text: &str) -> String {
+    let of_interest = |line: &&str| OPTIONS.iter().any(|option| line.contains(option));
+    text.split_inclusive('\n').filter(of_interest).collect()
+}
+
+/// The line of /proc/self/status that matters here.
+pub fn status_of_interest(text: &str) -> String {
+    let of_interest = |line: &&str| line.starts_with("CapEff:");
+    text.split_inclusive('\n').filter(of_interest).collect()
+}
+
+/// The kernel's configuration, and where it was found.
+fn config(tree: &Tree, release: Option<&str>) -> Option<(String, String)> {
+    let plain = release.map(|release| format!("boot/config-{release}"));
+    if let Some((path, text)) = plain.and_then(|path| Some((path.clone(), tree.text(&path)?))) {
+        return Some((format!("/{path}"), text));
+    }
+    let packed = tree.read("proc/config.gz")?;
+    let mut text = String::new();
+    let unpacker = flate2::read::GzDecoder::new(packed.as_slice());
+    unpacker.take(4 << 20).read_to_string(&mut text).ok()?;
+    Some(("/proc/config.gz".to_owned(), text))
+}
+
+/// The addresses that can be mapped, as `arch_get_mappable_range()` has them.
+fn linear_map(tree: &Tree, config: Option<&str>) -> Option<(u64, u64)> {
+    let info = tree.text("proc/cpuinfo")?;
+    if info.contains("vendor_id") {
+        let flags = info.lines().find(|line| line.starts_with("flags"))?;
+        let five_levels = flags.split_whitespace().any(|flag| flag == "la57");
+        return Some((0, (1 << if five_levels { 52 } else { 46 }) - 1));
+    }
+    if !info.contains("CPU implementer") {
+        return None;
+    }
+    // it begins with the first memory, in units of 1 GiB, and is half of the addresses long
+    let memory = tree.text("proc/iomem")?;
+    let first = memory
+        .lines()
+        .find(|line| line.ends_with(" : System RAM"))?;
+    let start = u64::from_str_radix(first.trim().split_once('-')?.0, 16).ok()?;
+    // others than root read zeros
+    let start = (start != 0).then_some(start & !((1 << 30) - 1))?;
+    let bits = config.and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("CONFIG_ARM64_VA_BITS="));
+        line?.parse::<u32>().ok()
+    });
+    let size = 1_u64 << (bits.unwrap_or(48).clamp(36, 52) - 1);
+    Some((start, start.checked_add(size)? - 1))
+}
+
+impl System {
+    /// Reads it.
+    pub fn read(tree: &Tree, release: Option<&str>) -> Self {
+        let config = config(tree, release);
+        let text = config.as_ref().map(|(_, text)| text.as_str());
+        let is_set = |text: &str| text.lines().any(|line| line == "CONFIG_PCI_P2PDMA=y");
+        let container = tree
+            .text("run/systemd/container")
+            .filter(|name| !name.is_empty())
+            .or_else(|| tree.read(".dockerenv").map(|_| "docker".to_owned()))
+            .or_else(|| tree.read("run/.containerenv").map(|_| "podman".to_owned()));
+        let status = tree.text("proc/self/status").unwrap_or_default();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        System {
+            p2pdma: text.map(is_set),
+            linear_map: linear_map(tree, text),
+            config: config.map(|(path, _)| path),
+            container,
+            privileged: effective.map(|set| (set >> CAP_SYS_ADMIN) & 1 == 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::machine::fake::Fake;
+
+    fn read(fake: &Fake) -> System {
+        let tree = Tree::below(fake.root.path()).expect("a tree");
+        System::read(&tree, Some("7.3.4"))
+    }
+
+    #[test]
+    fn reads_the_configuration() {
+        let fake = Fake::new();
+        assert_eq!(read(&fake).p2pdma, None);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed
+            .write_all(b"CONFIG_PCI=y\nCONFIG_PCI_P2PDMA=y\n")
+            .expect("room");
+        fake.write("proc/config.gz", packed.finish().expect("an archive"));
+        assert_eq!(read(&fake).p2pdma, Some(true));
+        fake.write(
+            "boot/config-7.3.4",
+            "CONFIG_PCI=y\n# CONFIG_PCI_P2PDMA is not set\n",
+        );
+        let system = read(&fake);
+        assert_eq!(system.p2pdma, Some(false));
+        assert_eq!(system.config.as_deref(), Some("/boot/config-7.3.4"));
+        fake.write("boot/config-7.3.4", [0xff; 64]);
+        assert_eq!(read(&fake).p2pdma, Some(false));
+    }
+
+    #[test]
+    fn knows_the_linear_map() {
+        let fake = Fake::new();
+        fake.write(
+            "proc/cpuinfo",
+            "vendor_id\t: GenuineIntel\nflags\t\t: fpu lm\n",
+        );
+        assert_eq!(read(&fake).linear_map, Some((0, 0x3fff_ffff_ffff)));
+        fake.write(
+            "proc/cpuinfo",
+            "vendor_id\t: GenuineIntel\nflags\t\t: fpu la57\n",
+        );
+        assert_eq!(read(&fake).linear_map, Some((0, 0xf_ffff_ffff_ffff)));
+        fake.write("proc/cpuinfo", "processor\t: 0\nCPU implementer\t: 0x41\n");
+        assert_eq!(read(&fake).linear_map, None);
+        fake.write(
+            "proc/iomem",
+            "58000000-5fffffff : PCI\n80200000-17fffffff : System RAM\n",
+        );
+        assert_eq!(
+            read(&fake).linear_map,
+            Some((0x8000_0000, 0x8000_7fff_ffff))
+        );
+        fake.write("proc/iomem", "00000000-00000000 : System RAM\n");
+        assert_eq!(read(&fake).linear_map, None);
+    }
+
+    #[test]
+    fn knows_what_it_may() {
+        let fake = Fake::new();
+        assert_eq!(read(&fake).privileged, None);
+        fake.write(
+            "proc/self/status",
+            "Name:\tp2pdma\nCapEff:\t000001ffffffffff\n",
+        );
+        assert_eq!(read(&fake).privileged, Some(true));
+        fake.write("proc/self/status", "CapEff:\t00000000a80425fb\n");
+        fake.write("run/systemd/container", "podman\n");
+        let system = read(&fake);
+        assert_eq!(
+            (system.privileged, system.container.as_deref()),
+            (Some(false), Some("podman"))
+        );
+    }
+}
