@@ -33,6 +33,19 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::BusAddress => "bus-address",
+            Verdict::HostBridge => "host-bridge",
+            Verdict::NotSupported => "not-supported",
+            Verdict::Either => "either",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -221,7 +234,7 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
 ];
 
 /// Bits of the ACS control word, by their names in lspci.
-fn acs_bits(control: u16) -> String {
+pub fn acs_bits(control: u16) -> String {
     let names = [
         "SrcValid",
         "TransBlk",
@@ -665,12 +678,12 @@ fn container(machine: &Machine) -> Option<Check> {
 }
 
 /// A rate in millions of bytes a second.
-fn rate(megabytes: u32) -> String {
+pub fn rate(megabytes: u32) -> String {
     format!("{}.{:02} GB/s", megabytes / 1000, megabytes % 1000 / 10)
 }
 
 /// A number of transfers, in millions.
-fn transfers(speed: u32) -> String {
+pub fn transfers(speed: u32) -> String {
     match speed % 1000 {
         0 => format!("{} GT/s", speed / 1000),
         part => format!("{}.{} GT/s", speed / 1000, part / 100),
@@ -958,17 +971,22 @@ fn queue(stack: &Member) -> Check {
     }
 }
 
-/// Looks at a pair.
-pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
-    let route = route(machine, provider, client);
-    let verdict = match (&route.via, route.via.works()) {
+/// What the kernel decides about a pair.
+pub fn verdict(machine: &Machine, route: &Route) -> Verdict {
+    match (&route.via, route.via.works()) {
         _ if machine.system.p2pdma == Some(false) => Verdict::NotSupported,
         (Via::SameFunction | Via::Bridge { .. }, _) => Verdict::BusAddress,
         (Via::HostBridge { .. }, Some(true)) => Verdict::HostBridge,
         (Via::HostBridge { .. }, Some(false)) => Verdict::NotSupported,
         (Via::Unknown { .. }, Some(true)) => Verdict::Either,
         _ => Verdict::Unknown,
-    };
+    }
+}
+
+/// Looks at a pair.
+pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
+    let route = route(machine, provider, client);
+    let verdict = verdict(machine, &route);
     let mut checks = vec![path(&route), acs(machine, &route)];
     checks.extend(through_host_bridge(machine, &route));
     checks.extend(of_provider(machine, provider));

@@ -89,7 +89,13 @@ const TOPO_EXAMPLES: &str = "\
 Examples:
   p2pdma topo
   p2pdma topo --from lspci.txt           made by: lspci -D -nn -xxxx >lspci.txt
-  p2pdma topo --json | jq '.pairs[] | select(.via == \"bridge\")'";
+  p2pdma topo --tree                     links, and ports that redirect
+  p2pdma topo --dot | dot -Tsvg >tree.svg
+  p2pdma topo --svg matrix.svg
+  p2pdma topo --all --list | grep not-supported
+  p2pdma topo --json | jq '.pairs[] | select(.via == \"bridge\")'
+
+Exit status: 0 done, 1 the kernel's log contradicts it, 2 could not run.";
 
 const VERIFY_EXAMPLES: &str = "\
 Without --scratch nothing is written to any disk: the same blocks are read into peer-to-peer
@@ -219,8 +225,20 @@ struct TopoArgs {
     all: bool,
     #[command(flatten)]
     from: FromArgs,
+    /// Print a line for each pair instead: provider, client, verdict, distance, how near.
+    #[arg(long, group = "form")]
+    list: bool,
+    /// Print the tree instead, with links and the ACS settings of all ports.
+    #[arg(long, group = "form")]
+    tree: bool,
+    /// Print the tree for dot of Graphviz instead.
+    #[arg(long, group = "form")]
+    dot: bool,
+    /// Draw the matrix into a file instead.
+    #[arg(long, group = "form", value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, group = "form")]
     json: bool,
 }
 
@@ -366,15 +384,33 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
 
 fn topo(args: &TopoArgs) -> Result<ExitCode> {
     let machine = source::read(args.from.path())?;
-    let topology = topo::topology(&machine, args.all);
+    // what the kernel of this machine said is of no use for another
+    let log = match args.from.path() {
+        None => Log::read(),
+        Some(_) => Log::default(),
+    };
+    let topology = topo::topology(&machine, &log, args.all);
     let mut out = anstream::stdout().lock();
-    if args.json {
+    if let Some(path) = &args.svg {
+        let written = svg::save(path, &topo::svg(&topology));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+    } else if args.json {
         serde_json::to_writer_pretty(&mut out, &topology)?;
         writeln!(out)?;
+    } else if args.list {
+        topo::list(&topology, out)?;
+    } else if args.tree {
+        topo::tree(&machine, &topology, out)?;
+    } else if args.dot {
+        topo::dot(&machine, &topology, out)?;
     } else {
         topo::text(&topology, out)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if topology.pairs.iter().any(topo::Pair::is_contradicted) {
+        ExitCode::from(UNEXPECTED)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn write_capture(args: &CaptureArgs) -> Result<ExitCode> {

@@ -37,7 +37,7 @@ pub fn json(machine: &Machine, mut out: impl Write) -> io::Result<()> {
 }
 
 /// What a device is, for a person.
-fn what(device: &Device) -> &str {
+pub fn what(device: &Device) -> &str {
     match device.port_type {
         Some(PortType::RootPort) => "root port",
         Some(PortType::SwitchUpstream) => "switch, upstream port",
@@ -63,9 +63,15 @@ fn role(machine: &Machine, bdf: Bdf) -> String {
 
 /// Providers, clients, and all bridges above them.
 fn concerned(machine: &Machine) -> BTreeSet<Bdf> {
+    let providers = machine.providers.iter().map(|provider| provider.bdf);
+    let clients = machine.clients.iter().map(|client| client.bdf);
+    with_bridges(machine, providers.chain(clients))
+}
+
+/// These functions, and all bridges above them.
+pub fn with_bridges(machine: &Machine, ends: impl Iterator<Item = Bdf>) -> BTreeSet<Bdf> {
     let mut concerned = BTreeSet::new();
-    let ends = machine.providers.iter().map(|provider| provider.bdf);
-    for end in ends.chain(machine.clients.iter().map(|client| client.bdf)) {
+    for end in ends {
         let mut at = Some(end);
         while let Some(bdf) = at {
             if !concerned.insert(bdf) {
@@ -101,7 +107,7 @@ fn branch(below: &Below<'_>, device: &Device, order: &mut Vec<Option<Bdf>>) -> T
 }
 
 /// The tree's lines, each with the device it is about, if it is about one.
-fn tree_lines(machine: &Machine, shown: &BTreeSet<Bdf>) -> Vec<(String, Option<Bdf>)> {
+pub fn tree_lines(machine: &Machine, shown: &BTreeSet<Bdf>) -> Vec<(String, Option<Bdf>)> {
     let mut below = Below::new();
     for device in machine
         .devices

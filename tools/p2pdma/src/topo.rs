@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `p2pdma topo`: a matrix of who can reach whom.
+//! `p2pdma topo`: a matrix of who can reach whom, and pictures of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::bdf::Bdf;
+use crate::check::{acs_bits, rate, transfers, verdict, Verdict};
+use crate::kmsg::Log;
 use crate::machine::{Device, Machine};
 use crate::route::{route, Route, Via};
-use crate::text::{shorten, styled, table, HEADING};
+use crate::show::{tree_lines, what, with_bridges};
+use crate::text::{shorten, styled, table, BAD, HEADING};
 
 /// Version of what `--json` prints.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// So many columns fit into 80 characters.
 const COLUMNS: usize = 5;
@@ -39,9 +44,23 @@ pub enum Near {
 pub struct Pair {
     /// How near the two are.
     pub near: Near,
+    /// What the kernel decides, as far as that can be told.
+    pub verdict: Verdict,
+    /// Whether the kernel's log says that it allows the pair.
+    pub kernel: Option<bool>,
     /// The way between them.
     #[serde(flatten)]
     pub route: Route,
+}
+
+impl Pair {
+    /// Whether the kernel has said something else.
+    pub fn is_contradicted(&self) -> bool {
+        let works = self.route.via.works();
+        self.kernel
+            .zip(works)
+            .is_some_and(|(said, works)| said != works)
+    }
 }
 
 /// All that matters, and every pair of it.
@@ -81,8 +100,10 @@ fn near(a: &Device, b: &Device, route: &Route) -> Near {
 }
 
 /// Looks at every pair of what matters; of all functions that are no bridges on request.
-pub fn topology(machine: &Machine, all: bool) -> Topology<'_> {
-    let provides = |bdf| machine.providers.iter().any(|provider| provider.bdf == bdf);
+pub fn topology<'a>(machine: &'a Machine, log: &Log, all: bool) -> Topology<'a> {
+    let providers: BTreeSet<Bdf> = machine.providers.iter().map(|one| one.bdf).collect();
+    let provides = |bdf| providers.contains(&bdf);
+    let said = log.verdicts();
     let devices: Vec<&Device> = machine
         .devices
         .values()
@@ -96,6 +117,8 @@ pub fn topology(machine: &Machine, all: bool) -> Topology<'_> {
         let route = route(machine, a.bdf, b.bdf);
         Pair {
             near: near(a, b, &route),
+            verdict: verdict(machine, &route),
+            kernel: said.get(&(a.bdf, b.bdf)).map(|said| !said.refused),
             route,
         }
     };
@@ -111,27 +134,219 @@ pub fn topology(machine: &Machine, all: bool) -> Topology<'_> {
 }
 
 fn cell(pair: &Pair) -> String {
-    let verdict = match (&pair.route.via, pair.route.via.works()) {
-        (Via::SameFunction, _) => return "X".to_owned(),
-        (Via::Bridge { .. }, _) => "BUS",
-        (Via::HostBridge { .. }, Some(true)) => "HB",
-        (Via::Unknown { .. }, Some(true)) => "YES",
-        (_, Some(false)) => "NO",
-        (_, _) => "?",
+    if pair.route.via == Via::SameFunction {
+        return "X".to_owned();
+    }
+    let verdict = match pair.verdict {
+        Verdict::BusAddress => "BUS",
+        Verdict::HostBridge => "HB",
+        Verdict::Either => "YES",
+        Verdict::NotSupported => "NO",
+        Verdict::Unknown => "?",
     };
-    let near = format!("{:?}", pair.near).to_uppercase();
-    format!("{verdict} {} {near}", pair.route.distance)
+    let mark = if pair.is_contradicted() { "!" } else { "" };
+    format!(
+        "{verdict}{mark} {} {}",
+        pair.route.distance,
+        pair.near.name()
+    )
 }
+
+impl Near {
+    fn name(self) -> &'static str {
+        match self {
+            Near::X => "X",
+            Near::Pix => "PIX",
+            Near::Pxb => "PXB",
+            Near::Phb => "PHB",
+            Near::Node => "NODE",
+            Near::Sys => "SYS",
+        }
+    }
+}
+
+/// Prints a line for each pair: provider, client, verdict, distance, and how near they are.
+pub fn list(topology: &Topology<'_>, mut out: impl Write) -> io::Result<()> {
+    for pair in &topology.pairs {
+        writeln!(
+            out,
+            "{} {} {} {} {}",
+            pair.route.provider,
+            pair.route.client,
+            pair.verdict.name(),
+            pair.route.distance,
+            pair.near.name()
+        )?;
+    }
+    Ok(())
+}
+
+/// A link in a few words: `8 GT/s x4`.
+fn link(device: &Device) -> String {
+    device.facts.link.map_or("-".to_owned(), |link| {
+        format!("{} x{}", transfers(link.speed), link.width)
+    })
+}
+
+/// Prints the tree above what matters, with links and ACS.
+pub fn tree(machine: &Machine, topology: &Topology<'_>, mut out: impl Write) -> io::Result<()> {
+    let shown = with_bridges(machine, topology.devices.iter().map(|device| device.bdf));
+    let rows = tree_lines(machine, &shown).into_iter().map(|(line, bdf)| {
+        let Some(device) = bdf.and_then(|bdf| machine.devices.get(&bdf)) else {
+            return vec![line, "root bus".to_owned()];
+        };
+        let acs = match (device.is_bridge(), device.acs_redirect, device.acs_control) {
+            (false, ..) => String::new(),
+            (true, None, _) => "?".to_owned(),
+            (true, Some(_), None) => "none".to_owned(),
+            (true, Some(true), Some(control)) => format!("{control:#06x} redirects"),
+            (true, Some(false), Some(control)) => format!("{control:#06x}"),
+        };
+        vec![line, shorten(what(device), 21), link(device), acs]
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return writeln!(out, "{NOTHING}");
+    }
+    let header = ["function", "what", "link", "ACS"];
+    writeln!(out, "{}", table(&header, rows, &[]))?;
+    let redirecting = shown
+        .iter()
+        .filter_map(|bdf| machine.devices.get(bdf))
+        .filter(|device| device.acs_redirect == Some(true));
+    for device in redirecting {
+        let control = device.acs_control.unwrap_or(0);
+        writeln!(out, "  {} ACS {}", device.bdf, acs_bits(control))?;
+    }
+    Ok(())
+}
+
+/// A text in a string of dot.
+fn quoted(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", text.replace('\n', "\\n"))
+}
+
+/// Prints the tree for dot, of Graphviz.
+pub fn dot(machine: &Machine, topology: &Topology<'_>, mut out: impl Write) -> io::Result<()> {
+    let shown = with_bridges(machine, topology.devices.iter().map(|device| device.bdf));
+    writeln!(out, "graph p2pdma {{")?;
+    writeln!(
+        out,
+        "  node [shape=box fontname=\"sans-serif\" fontsize=10];"
+    )?;
+    writeln!(out, "  edge [fontname=\"sans-serif\" fontsize=9];")?;
+    for device in shown.iter().filter_map(|bdf| machine.devices.get(bdf)) {
+        let name = quoted(&device.bdf.to_string());
+        let label = quoted(&format!("{}\n{}", device.bdf, what(device)));
+        let style = match device.acs_redirect {
+            _ if !device.is_bridge() => " style=filled fillcolor=\"#e8f0fe\"",
+            Some(true) => " color=\"#c5221f\" penwidth=2",
+            None => " style=dashed",
+            Some(false) => "",
+        };
+        writeln!(out, "  {name} [label={label}{style}];")?;
+        let above = match device.parent {
+            Some(parent) => quoted(&parent.to_string()),
+            None => quoted(&device.root_bus),
+        };
+        let speed = device.facts.link.map_or(String::new(), |found| {
+            format!("{}\n{}", link(device), rate(found.bandwidth()))
+        });
+        writeln!(out, "  {above} -- {name} [label={}];", quoted(&speed))?;
+    }
+    writeln!(out, "}}")
+}
+
+/// Draws the matrix as an SVG.
+pub fn svg(topology: &Topology<'_>) -> svg::Document {
+    use svg::node::element::{Rectangle, Text, Title};
+
+    const CELL: usize = 64;
+    const HEIGHT: usize = 32;
+    const LEFT: usize = 400;
+    const TOP: usize = 56;
+    let devices = &topology.devices;
+    let (width, height) = (
+        LEFT + devices.len() * CELL + 16,
+        TOP + devices.len() * HEIGHT + 48,
+    );
+    let text = |x: usize, y: usize, size: usize, content: &str| {
+        Text::new(content)
+            .set("x", x)
+            .set("y", y)
+            .set("font-size", size)
+            .set("font-family", "sans-serif")
+            .set("fill", "#202124")
+    };
+    let background = Rectangle::new()
+        .set("width", width)
+        .set("height", height)
+        .set("fill", "#ffffff");
+    let mut document = svg::Document::new()
+        .set("viewBox", (0, 0, width, height))
+        .set("width", width)
+        .set("height", height)
+        .add(background)
+        .add(text(
+            16,
+            24,
+            14,
+            "Peer-to-peer DMA: provider (row) to client (column)",
+        ));
+    for (row, device) in devices.iter().enumerate() {
+        let y = TOP + row * HEIGHT + 20;
+        let name = shorten(&device.name, 34);
+        let label = format!("{row}  {}  {name}", device.bdf);
+        document = document.add(text(16, y, 12, &label)).add(text(
+            LEFT + row * CELL + CELL / 2 - 4,
+            TOP - 8,
+            12,
+            &row.to_string(),
+        ));
+    }
+    for (index, pair) in topology.pairs.iter().enumerate() {
+        let (row, column) = (index / devices.len(), index % devices.len());
+        let (x, y) = (LEFT + column * CELL, TOP + row * HEIGHT);
+        let colour = match pair.verdict {
+            _ if pair.route.via == Via::SameFunction => "#f1f3f4",
+            Verdict::BusAddress => "#a8dab5",
+            Verdict::HostBridge | Verdict::Either => "#d2e3fc",
+            Verdict::NotSupported => "#f6aea9",
+            Verdict::Unknown => "#feefc3",
+        };
+        let told = format!(
+            "{} - {}: {}",
+            pair.route.provider,
+            pair.route.client,
+            pair.verdict.name()
+        );
+        let rectangle = Rectangle::new()
+            .set("x", x)
+            .set("y", y)
+            .set("width", CELL - 2)
+            .set("height", HEIGHT - 2)
+            .set("fill", colour)
+            .add(Title::new(told));
+        document = document
+            .add(rectangle)
+            .add(text(x + 4, y + 19, 10, &cell(pair)));
+    }
+    let legend =
+        "BUS bus address   HB through the host bridge   NO not supported   ? cannot be told";
+    document.add(text(16, height - 16, 11, legend))
+}
+
+/// What is said where there is nothing to be shown.
+const NOTHING: &str =
+    "There is no graphics, accelerator, network or NVMe device, and no provider; \
+                       --all takes\nall.";
 
 /// Prints the matrix.
 pub fn text(topology: &Topology<'_>, mut out: impl Write) -> io::Result<()> {
     let devices = &topology.devices;
     if devices.is_empty() {
-        return writeln!(
-            out,
-            "There is no graphics, accelerator, network or NVMe device, and no provider; --all \
-             takes all."
-        );
+        return writeln!(out, "{NOTHING}");
     }
     let rows = devices.iter().enumerate().map(|(number, device)| {
         let driver = device.driver.as_deref().unwrap_or("-");
@@ -171,7 +386,21 @@ pub fn text(topology: &Topology<'_>, mut out: impl Write) -> io::Result<()> {
         "\n  BUS bus address, HB through the host bridge, YES one or the other, NO not\n  \
          supported, ? cannot be told; then the distance. PIX one switch, PXB several,\n  \
          PHB one host bridge, NODE one NUMA node, SYS further. 'p2pdma check' says why."
-    )
+    )?;
+    let contradicted = topology.pairs.iter().filter(|pair| pair.is_contradicted());
+    let by_provider = contradicted.fold(BTreeMap::<Bdf, usize>::new(), |mut by, pair| {
+        *by.entry(pair.route.provider).or_default() += 1;
+        by
+    });
+    for (provider, pairs) in by_provider {
+        let start = styled(BAD, "  ! ");
+        let said = format!(
+            "the kernel's log says otherwise of {pairs} pairs of {provider}: ACS was changed since \
+             then. It keeps its verdict until {provider} is bound again."
+        );
+        writeln!(out, "{}", crate::text::hanging(&start, &said))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -181,7 +410,7 @@ mod tests {
 
     fn shown(machine: &Machine) -> String {
         let mut out = Vec::new();
-        text(&topology(machine, false), &mut out).expect("output");
+        text(&topology(machine, &Log::default(), false), &mut out).expect("output");
         anstream::adapter::strip_str(&String::from_utf8_lossy(&out)).to_string()
     }
 
@@ -231,12 +460,105 @@ mod tests {
     #[test]
     fn pairs_are_all_there() {
         let machine = fake::switch().read();
-        let topology = topology(&machine, false);
+        let topology = topology(&machine, &Log::default(), false);
         assert_eq!((topology.devices.len(), topology.pairs.len()), (3, 9));
         let value = serde_json::to_value(&topology).expect("JSON");
-        assert_eq!(value["schema"], 1);
+        assert_eq!(value["schema"], 2);
+        assert_eq!(value["pairs"][1]["verdict"], "bus-address");
+        assert_eq!(value["pairs"][1]["kernel"], serde_json::Value::Null);
         assert_eq!(value["pairs"][0]["near"], "X");
         assert_eq!(value["pairs"][1]["via"], "bridge");
+    }
+
+    fn drawn(draw: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        draw(&mut out).expect("output");
+        anstream::adapter::strip_str(&String::from_utf8_lossy(&out)).to_string()
+    }
+
+    #[test]
+    fn lists_pairs() {
+        let machine = fake::switch().read();
+        let topology = topology(&machine, &Log::default(), false);
+        let output = drawn(|out| list(&topology, out));
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines.len(), 9);
+        assert_eq!(lines[1], "0000:03:00.0 0000:04:00.0 bus-address 4 PIX");
+        assert_eq!(lines[0], "0000:03:00.0 0000:03:00.0 bus-address 0 X");
+    }
+
+    #[test]
+    fn draws_the_tree() {
+        let fake = fake::switch();
+        let redirecting = crate::config_space::fake::config(6, Some(0x1d));
+        fake.write("sys/bus/pci/devices/0000:02:01.0/config", redirecting);
+        let machine = fake.read();
+        let topology = topology(&machine, &Log::default(), false);
+        let output = drawn(|out| tree(&machine, &topology, out));
+        let row = "        ├─ 0000:02:01.0     switch, downstream p…  8 GT/s x4  0x001d redirects";
+        assert!(output.lines().any(|line| line == row), "{output}");
+        assert!(
+            output.contains("0000:02:01.0 ACS 0x001d (SrcValid ReqRedir CmpltRedir UpstreamFwd)"),
+            "{output}"
+        );
+        assert!(
+            output.lines().all(|line| line.chars().count() <= 80),
+            "{output}"
+        );
+
+        let output = drawn(|out| dot(&machine, &topology, out));
+        assert!(
+            output.contains("\"0000:02:01.0\" -- \"0000:04:00.0\""),
+            "{output}"
+        );
+        assert!(output.contains("color=\"#c5221f\""), "{output}");
+        assert_eq!(output.matches('{').count(), output.matches('}').count());
+        assert_eq!(quoted("a\"b\\\nc"), r#""a\"b\\\nc""#);
+    }
+
+    #[test]
+    fn draws_the_matrix() {
+        let fake = fake::root_ports(None);
+        let mut machine = fake.read();
+        let device = machine.devices.values_mut().next_back().expect("a device");
+        device.name = "<script> & \"Co\"".to_owned();
+        let topology = topology(&machine, &Log::default(), false);
+        let output = svg(&topology).to_string();
+        assert_eq!(output.matches("<rect").count(), 1 + 9, "{output}");
+        assert!(
+            output.contains("NO 4 PHB") && !output.contains("<script>"),
+            "{output}"
+        );
+        assert!(
+            output.contains("&lt;script") && output.contains("&amp;"),
+            "{output}"
+        );
+    }
+
+    /// ACS was changed after the kernel judged the pair.
+    #[test]
+    fn shows_what_the_kernel_said() {
+        let machine = fake::switch().read();
+        let log = Log::of(
+            "nvme 0000:04:00.0: cannot be used for peer-to-peer DMA as the client and provider \
+             (0000:05:00.0) do not share an upstream bridge or whitelisted host bridge",
+        );
+        let topology = topology(&machine, &log, false);
+        let wrong: Vec<_> = topology
+            .pairs
+            .iter()
+            .filter(|pair| pair.is_contradicted())
+            .collect();
+        assert_eq!(wrong.len(), 1);
+        assert_eq!(
+            (cell(wrong[0]).as_str(), wrong[0].kernel),
+            ("BUS! 4 PIX", Some(false))
+        );
+        let output = drawn(|out| text(&topology, out));
+        assert!(
+            output.contains("otherwise of 1 pairs of 0000:05:00.0"),
+            "{output}"
+        );
     }
 
     #[test]
