@@ -22,6 +22,7 @@
 #include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
+#include <linux/spinlock.h>
 #include <linux/swiotlb.h>
 #include <linux/sysfs.h>
 
@@ -114,6 +115,28 @@ void p2pdma_helper_cond_resched(void)
 	cond_resched();
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_cond_resched);
+
+/* The three for compat/v7_2.rs; newer kernel crates have such a lock. */
+unsigned long p2pdma_helper_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_spin_lock_irqsave);
+
+bool p2pdma_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+{
+	return spin_trylock_irqsave(lock, *flags);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_spin_trylock_irqsave);
+
+void p2pdma_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_spin_unlock_irqrestore);
 
 bool p2pdma_helper_device_trylock(struct device *dev)
 {

@@ -9,6 +9,7 @@
 
 #include <linux/blk_types.h>
 #include <linux/pci.h>
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 struct attribute;
@@ -25,6 +26,11 @@ int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value);
 void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pin,
 			       unsigned long *referenced, unsigned long *pinned);
 void p2pdma_helper_cond_resched(void);
+
+unsigned long p2pdma_helper_spin_lock_irqsave(spinlock_t *lock);
+bool p2pdma_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
+void p2pdma_helper_spin_unlock_irqrestore(spinlock_t *lock,
+					  unsigned long flags);
 
 bool p2pdma_helper_device_trylock(struct device *dev);
 void p2pdma_helper_device_unlock(struct device *dev);

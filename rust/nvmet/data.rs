@@ -14,12 +14,7 @@ use core::{
 };
 use kernel::{
     bindings::scatterlist,
-    io::{
-        Io,
-        Mmio,
-        MmioRaw,
-        Region, //
-    },
+    io::Io,
     page::{
         BorrowedPage,
         PAGE_SIZE, //
@@ -27,7 +22,13 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use p2pdma::page::PageExt;
+use p2pdma::{
+    compat::{
+        mmio,
+        Mmio, //
+    },
+    page::PageExt, //
+};
 
 /// The memory of a request's data, as the fabric's DMA sees it.
 ///
@@ -169,12 +170,11 @@ impl<'a> Iterator for Segments<'a> {
         segment.memory = if segment.page(0).is_p2pdma() {
             // Peer-to-peer memory is allocated in whole pages, so rounding up stays within. Then it
             // does not fail: the memory is page aligned.
-            let region = MmioRaw::new_region(addr.addr(), len.next_multiple_of(4)).ok()?;
-
+            //
             // SAFETY: `addr` is the kernel address of the entry, which the provider has mapped. It
             // stays mapped for `'a`: memory of a pool is, while it is allocated. The rounded length
             // is within the last page of the entry.
-            Memory::Io(unsafe { Mmio::from_raw(region) })
+            Memory::Io(unsafe { mmio(addr.addr(), len.next_multiple_of(4)) }?)
         } else {
             // SAFETY: `addr` is valid for `len` bytes, pages of the system that the core has
             // allocated: whatever they hold is a value of `u8`. By the type invariant nobody else
@@ -192,7 +192,7 @@ impl<'a> Iterator for Segments<'a> {
 enum Memory<'a> {
     /// Peer-to-peer memory: only through io accessors. The region ends at a multiple of four bytes,
     /// which may be after the end of the data.
-    Io(Mmio<'a, Region>),
+    Io(Mmio<'a>),
     /// Memory of the system.
     Ram(&'a mut [u8]),
 }

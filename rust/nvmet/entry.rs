@@ -18,13 +18,13 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{
     new_condvar,
-    new_spinlock_irq,
     prelude::*,
-    sync::{
-        CondVar,
-        SpinLockIrq, //
-    },
+    sync::CondVar,
     types::Opaque, //
+};
+use p2pdma::{
+    compat::SpinLockIrq,
+    new_spinlock_irq, //
 };
 
 /// Memory of a request.

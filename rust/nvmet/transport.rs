@@ -39,6 +39,7 @@ use kernel::{
         WorkItem, //
     }, //
 };
+use p2pdma::compat::synchronize_rcu;
 
 /// Type of a transport in Discovery Log Page Entries (TRTYPE), and the name that configfs has for
 /// it in a port's `addr_trtype`.
@@ -152,7 +153,7 @@ impl<T: Transport> Slot<T> {
     pub(crate) fn clear(&self) {
         // INVARIANT: NULL.
         self.0.store(core::ptr::null_mut(), Release);
-        rcu::synchronize_rcu();
+        synchronize_rcu();
     }
 }
 

@@ -27,6 +27,7 @@
 use crate::{
     bindings as helpers,
     client::sg::SgTable,
+    compat::code::EREMOTEIO,
     pool::Holder, //
 };
 use core::{

@@ -18,7 +18,7 @@
 //!
 //! # Layers
 //!
-//! Each folder, or file beside the folders, uses those before it only: `raw`, [`pci`] and
+//! Each folder, or file beside the folders, uses those before it only: `raw`, [`compat`], [`pci`] and
 //! [`mod@page`], [`pool`], [`provider`] and [`client`], then [`orchestrator`], [`user`] and
 //! [`block`].
 //!
@@ -81,6 +81,7 @@ mod raw;
 
 pub mod block;
 pub mod client;
+pub mod compat;
 pub mod orchestrator;
 pub mod page;
 pub mod pci;

@@ -21,6 +21,10 @@
 
 use crate::{
     bindings as helpers,
+    compat::{
+        mmio,
+        Mmio, //
+    },
     pci::bound::BoundDevice,
     raw, //
 };
@@ -36,11 +40,6 @@ use kernel::{
         Core, //
     },
     error::to_result,
-    io::{
-        Mmio,
-        MmioRaw,
-        Region, //
-    },
     page::page_align,
     pci,
     prelude::*,
@@ -287,17 +286,15 @@ impl<D: Holder> Memory<D> {
     /// See [`kernel::io::Io`] for `try_read64()`, `try_write64()` and the like; offsets are in
     /// bytes from the start of the memory.
     #[inline]
-    pub fn io(&self) -> Mmio<'_, Region> {
-        // SAFETY: By the type invariant the memory consists of whole pages, and its address is that
-        // of a page: both are multiples of what a `Region` is aligned to, and the size of its
-        // minimum.
-        let region =
-            unsafe { MmioRaw::new_region(self.addr.addr().get(), self.size).unwrap_unchecked() };
-
+    pub fn io(&self) -> Mmio<'_> {
         // SAFETY: By the type invariant the memory is mapped uncached by `memremap_pages()`. It
         // stays so while `self` is borrowed: it is not freed before, and pages that are allocated
         // are not unmapped (see the lifetime argument in the crate's documentation).
-        unsafe { Mmio::from_raw(region) }
+        let io = unsafe { mmio(self.addr.addr().get(), self.size) };
+
+        // SAFETY: By the type invariant the memory consists of whole pages, and its address is that
+        // of a page: both are multiples of 4.
+        unsafe { io.unwrap_unchecked() }
     }
 
     /// Takes it apart, without giving the memory back: the device, the kernel address of the first

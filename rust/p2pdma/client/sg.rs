@@ -19,6 +19,10 @@
 use super::Client;
 use crate::{
     bindings as helpers,
+    compat::{
+        mmio,
+        Mmio, //
+    },
     pool::{
         BusAddress,
         Holder,
@@ -47,11 +51,6 @@ use kernel::{
     devres::Devres,
     dma::DataDirection,
     error::to_result,
-    io::{
-        Mmio,
-        MmioRaw,
-        Region, //
-    },
     page::{
         BorrowedPage,
         PAGE_SIZE, //
@@ -584,7 +583,7 @@ impl Segments<'_> {
 }
 
 impl<'a> Iterator for Segments<'a> {
-    type Item = Mmio<'a, Region>;
+    type Item = Mmio<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.next_raw()?;
@@ -599,11 +598,10 @@ impl<'a> Iterator for Segments<'a> {
         };
         // Does not fail: the memory is page aligned and `SgTable::new()` allows multiples of 4
         // only.
-        let region = MmioRaw::new_region(addr.addr(), len as usize).ok()?;
-
+        //
         // SAFETY: The memory is mapped, and stays so for `'a`: it is allocated while the list
         // exists (see the lifetime argument in the crate's documentation).
-        Some(unsafe { Mmio::from_raw(region) })
+        unsafe { mmio(addr.addr(), len as usize) }
     }
 }
 

@@ -19,14 +19,17 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use p2pdma::provider::{
-    self,
-    cmb::{
+use p2pdma::{
+    compat::DevresBar,
+    provider::{
         self,
-        Cmb,
-        CmbError, //
-    },
-    range::BarRange, //
+        cmb::{
+            self,
+            Cmb,
+            CmbError, //
+        },
+        range::BarRange, //
+    }, //
 };
 
 /// The controller's properties up to the end of CMBSTS.
@@ -154,7 +157,7 @@ fn find(
 }
 
 /// Disables the CMB when dropped.
-struct DisableOnRelease(Arc<pci::DevresBar<{ cmb::REGISTERS_LEN }>>);
+struct DisableOnRelease(Arc<DevresBar<{ cmb::REGISTERS_LEN }>>);
 
 impl Drop for DisableOnRelease {
     fn drop(&mut self) {

@@ -22,6 +22,10 @@ use kernel::{
     prelude::*, //
 };
 use p2pdma::{
+    compat::{
+        code::EOPNOTSUPP,
+        IdInfo, //
+    },
     pci::sysfs,
     provider::{
         self,
@@ -30,7 +34,7 @@ use p2pdma::{
 };
 use parameters::Parameters;
 
-kernel::pci_device_table!(
+p2pdma::pci_device_table!(
     PCI_TABLE,
     <ProviderDriver as pci::Driver>::IdInfo,
     [(
@@ -56,7 +60,7 @@ impl pci::Driver for ProviderDriver {
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
+        _info: IdInfo<'bound, Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let parameters = Parameters::get(pdev)?;
 

@@ -10,7 +10,10 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use p2pdma::provider::range::NUM_BARS;
+use p2pdma::{
+    compat::parameter,
+    provider::range::NUM_BARS, //
+};
 
 /// Most ranges that the memory can be split into.
 const MAX_SPLIT: u32 = 64;
@@ -27,7 +30,7 @@ pub(crate) struct Parameters {
 impl Parameters {
     /// Reads them; what is wrong is reported for `pdev`.
     pub(crate) fn get(pdev: &pci::Device) -> Result<Self> {
-        let bar = *module_parameters::bar.value_ref();
+        let bar = parameter(&module_parameters::bar);
         let bar = match u8::try_from(bar) {
             Ok(bar) if bar < NUM_BARS => Some(bar),
             Err(_) if bar == -1 => None,
@@ -37,13 +40,13 @@ impl Parameters {
             }
         };
 
-        let split = *module_parameters::split.value_ref();
+        let split = parameter(&module_parameters::split);
         if !(1..=MAX_SPLIT).contains(&split) {
             dev_err!(pdev, "parameter split={}: use 1 to {}\n", split, MAX_SPLIT);
             return Err(EINVAL);
         }
 
-        let publish = match *module_parameters::publish.value_ref() {
+        let publish = match parameter(&module_parameters::publish) {
             -1 => None,
             0 => Some(false),
             1 => Some(true),
@@ -55,8 +58,8 @@ impl Parameters {
 
         Ok(Self {
             bar,
-            offset: *module_parameters::offset.value_ref(),
-            size: NonZero::new(*module_parameters::size.value_ref()),
+            offset: parameter(&module_parameters::offset),
+            size: NonZero::new(parameter(&module_parameters::size)),
             split,
             publish,
         })

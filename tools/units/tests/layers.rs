@@ -9,8 +9,9 @@ use std::{
 };
 
 /// What there is in `rust/p2pdma`, from the bottom up.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "raw",
+    "compat",
     "page",
     "system",
     "pci",

@@ -38,6 +38,7 @@ use p2pdma::{
         Op,
         Target, //
     },
+    compat::IdInfo,
     orchestrator::distance::{
         self,
         Reach,
@@ -338,7 +339,7 @@ const DISK: usize = 10;
 
 struct BenchDriver;
 
-kernel::pci_device_table!(PCI_TABLE, <BenchDriver as pci::Driver>::IdInfo, []);
+p2pdma::pci_device_table!(PCI_TABLE, <BenchDriver as pci::Driver>::IdInfo, []);
 
 impl pci::Driver for BenchDriver {
     type IdInfo = ();
@@ -349,7 +350,7 @@ impl pci::Driver for BenchDriver {
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
+        _info: IdInfo<'bound, Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let enabled = provider::enable(pdev)?;
 

@@ -47,6 +47,7 @@ use nvmet::{
     },
     transport::Port, //
 };
+use p2pdma::compat::code::ENOTCONN;
 
 /// Entries of an admin queue, as hosts have it (`NVME_AQ_DEPTH`).
 const ADMIN_QUEUE_SIZE: u16 = 32;

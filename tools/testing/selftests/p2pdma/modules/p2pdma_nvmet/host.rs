@@ -26,6 +26,10 @@ use nvmet::transport::{
     Registered,
     Transport, //
 };
+use p2pdma::compat::code::{
+    EALREADY,
+    ENOTCONN, //
+};
 
 /// A host.
 #[pin_data]

@@ -44,6 +44,13 @@ use nvmet::{
         Type, //
     }, //
 };
+use p2pdma::compat::{
+    code::{
+        ECANCELED,
+        EOPNOTSUPP, //
+    },
+    parameter, //
+};
 use table::Table;
 
 /// Queues of this transport.
@@ -114,7 +121,7 @@ impl kernel::InPlaceModule for NvmetModule {
 
         try_pin_init!(Self {
             registration: {
-                if module_parameters::leak.value() != 0 {
+                if parameter(&module_parameters::leak) != 0 {
                     core::mem::forget(Registration::new::<Error>(module, Ok(LeftBehind))?);
                     return Err(ECANCELED);
                 }

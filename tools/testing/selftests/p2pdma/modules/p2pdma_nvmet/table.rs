@@ -26,6 +26,7 @@ use nvmet::{
         Port, //
     }, //
 };
+use p2pdma::compat::code::ECONNRESET;
 
 /// A host that is connecting: what happens to its controller before that is in the table is noted
 /// here.

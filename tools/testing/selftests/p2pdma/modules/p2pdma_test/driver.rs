@@ -19,6 +19,7 @@ use kernel::{
     }, //
 };
 use p2pdma::{
+    compat::IdInfo,
     pool::Memory,
     provider::{
         self,
@@ -35,7 +36,7 @@ use p2pdma::{
     system, //
 };
 
-kernel::pci_device_table!(PCI_TABLE, <TestDriver as pci::Driver>::IdInfo, []);
+p2pdma::pci_device_table!(PCI_TABLE, <TestDriver as pci::Driver>::IdInfo, []);
 
 /// The driver.
 pub(crate) struct TestDriver;
@@ -143,7 +144,7 @@ impl pci::Driver for TestDriver {
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
+        _info: IdInfo<'bound, Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let mut verdict = Verdict {
             pdev,
@@ -187,7 +188,7 @@ impl pci::Driver for TestDriver {
     }
 }
 
-kernel::pci_device_table!(FAILING_TABLE, <FailingDriver as pci::Driver>::IdInfo, []);
+p2pdma::pci_device_table!(FAILING_TABLE, <FailingDriver as pci::Driver>::IdInfo, []);
 
 /// A driver whose `probe()` fails with EIO when its memory is in use: once two pages of it are.
 ///
@@ -208,7 +209,7 @@ impl pci::Driver for FailingDriver {
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
+        _info: IdInfo<'bound, Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let enabled = provider::enable(pdev)?;
 

@@ -34,6 +34,7 @@ use p2pdma::{
         },
         Client, //
     },
+    compat::Mmio,
     pci::{
         bound::BoundDevice,
         devices::Address, //
@@ -145,7 +146,7 @@ fn each_word(
     memory: &Memory,
     offset: u64,
     length: u64,
-    mut f: impl FnMut(&kernel::io::Mmio<'_, kernel::io::Region>, usize, u64) -> Result,
+    mut f: impl FnMut(&Mmio<'_>, usize, u64) -> Result,
 ) -> Result {
     let end = offset.checked_add(length).ok_or(EINVAL)?;
     let (mut start, mut words) = (0, 0);

@@ -37,6 +37,10 @@ use p2pdma::{
         ManagedSgTable,
         SgTable, //
     },
+    compat::code::{
+        EMEDIUMTYPE,
+        ENODATA, //
+    },
     orchestrator::watch::{
         Events,
         Watch, //

@@ -11,8 +11,10 @@ use crate::{
     expect,
     expect_eq, //
 };
+// In some series, the size of a region is a method of the trait.
+#[allow(unused_imports)]
+use kernel::io::Io;
 use kernel::{
-    io::Io,
     page::PAGE_SIZE,
     prelude::*,
     sizes::SZ_2M, //
