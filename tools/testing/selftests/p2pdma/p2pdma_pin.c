@@ -10,8 +10,11 @@
  * during and after.
  */
 #include <limits.h>
+#include <linux/stddef.h> /* which the next needs */
+#include <linux/io_uring.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define TH_LOG_STREAM stdout
@@ -97,6 +100,13 @@ static const char * const state_names[] = {
 
 /* Whether this kernel has it, which is tried out once. */
 static bool has_livelock;
+
+/*
+ * Whether the fast path takes pages that are neither anonymous nor of a file,
+ * as those of a pool are. gup_fast_folio_allowed() of older kernels leaves all
+ * of them to the slow path, in case it was a file that was truncated.
+ */
+static bool fast_takes_unmapped = true;
 
 /**
  * struct rule - what is expected of some cells; the first that fits counts
@@ -188,10 +198,17 @@ static const struct rule *rule_for(enum state how, unsigned int api,
 			   api_names[api], flags);
 }
 
-/* What a cell returns on this kernel. */
-static int expected_ret(const struct rule *rule)
+/* What a cell returns on this kernel, where @kinds is mapped. */
+static int expected_ret(const struct rule *rule, unsigned int api,
+			const char *kinds)
 {
-	return rule->fixed && !has_livelock ? rule->fixed : rule->ret;
+	int ret = rule->fixed && !has_livelock ? rule->fixed : rule->ret;
+	int anonymous = strspn(kinds, "a");
+
+	if (api == P2PDMA_TEST_GET_FAST_ONLY && !fast_takes_unmapped &&
+	    ret > anonymous)
+		return anonymous;
+	return ret;
 }
 
 static const char *flag_names(unsigned int flags)
@@ -528,7 +545,7 @@ static void run_cell(struct __test_metadata *_metadata,
 		     enum state how, unsigned int api, unsigned int flags)
 {
 	const struct rule *rule = rule_for(how, api, flags);
-	int ret = expected_ret(rule);
+	int ret = expected_ret(rule, api, m->kinds);
 	bool in_child = rule->defect || (how == FORK_CHILD &&
 					 api != P2PDMA_TEST_PIN_REMOTE);
 	int status = 0, first = -1, users = m->users;
@@ -601,6 +618,14 @@ TEST_F(cells, flags)
 
 /* ---- pins that are held ------------------------------------------------ */
 
+static bool takes_nothing(unsigned int api)
+{
+	return api == P2PDMA_TEST_GET_FAST_ONLY && !fast_takes_unmapped;
+}
+
+#define TAKES_NOTHING \
+	"the fast path of this kernel takes no pages without a mapping"
+
 FIXTURE(hold) {
 	int dev, pool;
 	char *map;
@@ -615,6 +640,8 @@ FIXTURE_VARIANT(hold) {
 
 FIXTURE_SETUP(hold)
 {
+	if (takes_nothing(variant->api))
+		SKIP(return, TAKES_NOTHING);
 	self->len = PAGES * page;
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
@@ -627,6 +654,8 @@ FIXTURE_SETUP(hold)
 
 FIXTURE_TEARDOWN(hold)
 {
+	if (takes_nothing(variant->api))
+		return;
 	if (self->dev >= 0)
 		close(self->dev);
 	if (self->map != MAP_FAILED)
@@ -781,12 +810,14 @@ FIXTURE_SETUP(unbind)
 	/* the harness runs a fixture without variants once, with none */
 	if (!variant)
 		SKIP(return, "no device is bound to p2pdma_provider");
+	if (takes_nothing(variant->api))
+		SKIP(return, TAKES_NOTHING);
 	ASSERT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
 
 FIXTURE_TEARDOWN(unbind)
 {
-	if (!variant)
+	if (!variant || takes_nothing(variant->api))
 		return;
 	EXPECT_EQ(0, p2p_bind(variant->provider));
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
@@ -815,6 +846,45 @@ TEST_F(unbind, held)
 	EXPECT_EQ(0, munmap(map, len));
 	close(pool);
 	close(dev);
+}
+
+/* ---- what this kernel can do ------------------------------------------- */
+
+/* Asks for a page of an io_uring: the kernel's own, and mapped like a pool's. */
+static void find_fast_path(void)
+{
+	struct io_uring_params params = { 0 };
+	struct p2pdma_test_page facts;
+	struct p2pdma_test_pin args = {
+		.api = P2PDMA_TEST_GET_FAST_ONLY,
+		.length = page,
+		.pages = h_pointer(&facts),
+		.nr_pages = 1,
+	};
+	int ring = syscall(SYS_io_uring_setup, 1, &params), dev;
+	uint64_t word;
+	char *map;
+
+	if (ring < 0) {
+		ksft_print_msg("no io_uring to try the fast path with: %s\n",
+			       strerror(errno));
+		return;
+	}
+	map = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, ring,
+		   IORING_OFF_SQ_RING);
+	dev = h_open();
+	if (map == MAP_FAILED || dev < 0)
+		ksft_exit_fail_perror("trying the fast path");
+	args.addr = h_pointer(map);
+	if (p2p_try_read(map, &word) || h_pin(dev, &args) || args.ret < 0 || args.ret > 1)
+		ksft_exit_fail_msg("trying the fast path: %lld\n",
+				   (long long)args.ret);
+	fast_takes_unmapped = args.ret;
+	ksft_print_msg("pages without a mapping: %s\n", args.ret ?
+		       "taken by the fast path" : "left to the slow path");
+	munmap(map, page);
+	close(dev);
+	close(ring);
 }
 
 /* ---- one variant for each cell ----------------------------------------- */
@@ -858,6 +928,7 @@ int main(int argc, char **argv)
 	h_require();
 	h_require_device(P2PDMA_TEST_GUP_DEVICE, "p2pdma_gup");
 	has_livelock = p2p_has_livelock(&p2p.provider[0]);
+	find_fast_path();
 
 	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
 		const struct p2p_provider *p = &p2p.provider[i];
