@@ -18,6 +18,7 @@ help: ## List what can be made
 ## ARCH=arm64         the kernel's architecture, x86_64 or arm64; default: that of this machine
 ## KDIR=<dir>         make modules: build for this kernel tree, or O= directory
 ## KERNEL=<dir>       build for this kernel tree and boot it
+## SERIES=7.4         update-lock: move FLAVOUR to this kernel series, if it works there
 ## LLVM=1             that kernel was built with clang
 ## TOPOLOGY="<name>"  check, demo, shell, fuzz: these topologies only
 ## TEST="<glob>"      check: these tests only
@@ -48,7 +49,7 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series $(LINTS)
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series $(LINTS)
 .PHONY: $(INSIDE) testbed
 
 ifndef P2PDMA_TESTBED
@@ -101,6 +102,11 @@ demo: tools modules kselftest ## Show peer-to-peer I/O at work in a virtual mach
 check: tools modules kselftest ## Run all tests on all topologies
 	$(Q)$(WITH_KERNEL) $(call VMTEST,run) $(TEST:%=--test '%') $(JOBS:%=--jobs %) $(SHARD:%=--shard %) \
 		$(REPEAT:%=--repeat %) $(STRESS:%=--stress %) --results build/results/$$KERNEL_RELEASE
+
+# From all results that are there.
+matrix: tools ## Write the table of verdicts in the documentation, from results of make check
+	$(Q)$(BIN)/vmtest matrix $(patsubst %/summary.json,%,$(wildcard build/results/*/summary.json)) \
+		>build/matrix.rst && mv build/matrix.rst Documentation/p2pdma/matrix.rst
 
 # The kernel's own list of topologies and time limits, from the flavour's data file.
 check-debug: ## Run all tests on a kernel with KASAN, lockdep, kmemleak, KUnit, ...
@@ -201,7 +207,7 @@ rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer
 	$(Q)$(WITH_KERNEL) $(BIN)/testbed rust-project $$OUT >rust-project.json
 
-update-lock: testbed ## Move to the newest kernel packages of the supported series
-	$(Q)$(BIN)/testbed update-lock
+update-lock: testbed ## Move to the newest kernel packages of the supported series, or to SERIES
+	$(Q)$(BIN)/testbed update-lock $(if $(SERIES),--series $(SERIES) --flavour $(call FLAVOUR_OF,$(FLAVOUR)))
 
 endif

@@ -10,6 +10,8 @@ use anyhow::{anyhow, bail, Context, Result};
 use p2pdma_common::Check;
 use serde::{Deserialize, Serialize};
 
+use crate::apt::Package;
+
 /// What a package is there for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -204,6 +206,26 @@ impl Packaged {
         (!changing.is_empty() && !changing.contains('-')).then_some(release)
     }
 
+    /// The series of which the mirror has the source, listed here or not, oldest first.
+    pub fn series_offered(&self, offered: &[Package]) -> Vec<String> {
+        let pattern = self.packages.get(&Role::Source).map_or("", String::as_str);
+        let (before, after) = pattern.split_once("{series}").unwrap_or((pattern, ""));
+        let is_series = |text: &&str| {
+            let numbers: Vec<&str> = text.split('.').collect();
+            let digits = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+            numbers.len() == 2 && numbers.iter().all(|part| !part.is_empty() && digits(part))
+        };
+        let mut found: Vec<String> = offered
+            .iter()
+            .filter_map(|package| package.name.strip_prefix(before)?.strip_suffix(after))
+            .filter(is_series)
+            .map(str::to_owned)
+            .collect();
+        found.sort_by(|a, b| deb_version::compare_versions(a, b));
+        found.dedup();
+        found
+    }
+
     /// Names of the packages that make up a release.
     pub fn packages(&self, series: &str, release: &str) -> BTreeMap<Role, String> {
         self.packages
@@ -266,6 +288,25 @@ pub(crate) mod tests {
         let packages = packaged().packages("7.3", "7.3.4+deb13-amd64");
         assert_eq!(packages[&Role::Source], "linux-source-7.3");
         assert_eq!(packages[&Role::Image], "linux-binary-7.3.4+deb13-amd64");
+    }
+
+    #[test]
+    fn series_are_read_off_the_sources() {
+        let offered = [
+            "linux-source-7.10",
+            "linux-source-7.9",
+            "linux-source",
+            "linux-source-7.9-rt",
+            "linux-headers-7.11.1+deb13-amd64",
+            "linux-source-7.10",
+        ]
+        .map(|name| Package {
+            name: name.into(),
+            version: "1".into(),
+            size: 1,
+            sha256: String::new(),
+        });
+        assert_eq!(packaged().series_offered(&offered), ["7.9", "7.10"]);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::flavour::{Packaged, Role};
 const HEADER: &str = "# SPDX-License-Identifier: GPL-2.0
 #
 # The kernel packages in use, written by `make update-lock`. When the mirror no longer has them,
-# the newest of the same series are used instead, with a message.
+# the newest of the same series are used instead, or of another that the flavour has, with a
+# message.
 
 ";
 
@@ -73,7 +74,7 @@ pub enum Choice {
     Pinned(Pin),
     /// Nothing is pinned: the newest.
     Newest(Pin),
-    /// The mirror no longer has the pinned one: the newest of its series.
+    /// The mirror no longer has the pinned one: the newest of its series, or of another one.
     Replaced(Pin),
 }
 
@@ -112,10 +113,13 @@ pub fn releases(flavour: &Packaged, series: &str, offered: &[Package]) -> Vec<Pi
 
 /// Decides which release to use, given what is pinned and what the mirror offers.
 pub fn choose(flavour: &Packaged, pinned: Option<&Pin>, offered: &[Package]) -> Result<Choice> {
-    let all_series: Vec<&str> = match pinned {
-        Some(pin) => vec![&pin.series],
-        None => flavour.series.iter().map(String::as_str).collect(),
-    };
+    // The pinned series first, which need not be one of the flavour's.
+    let mut all_series: Vec<&str> = pinned.map(|pin| pin.series.as_str()).into_iter().collect();
+    for series in &flavour.series {
+        if !all_series.contains(&series.as_str()) {
+            all_series.push(series);
+        }
+    }
     let found: Vec<Pin> = all_series
         .iter()
         .flat_map(|series| releases(flavour, series, offered))
@@ -210,6 +214,44 @@ mod tests {
             choice,
             Choice::Replaced(pin("7.3.5+deb13-amd64", "7.3.5-1~bpo13+1"))
         );
+    }
+
+    #[test]
+    fn series_that_is_gone_is_replaced_by_another_of_the_flavour() {
+        let mut flavour = packaged();
+        flavour.series = vec!["7.3".into(), "7.2".into()];
+        let old = pin("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
+        let (release, version) = ("7.2.12+deb13-amd64", "7.2.12-1~bpo13+1");
+        let names = flavour.packages("7.2", release).into_values();
+        let offered: Vec<Package> = names
+            .map(|name| Package {
+                sha256: format!("hash of {name}"),
+                name,
+                version: version.into(),
+                size: 1,
+            })
+            .collect();
+        let choice = choose(&flavour, Some(&old), &offered).expect("there");
+        let Choice::Replaced(used) = choice else {
+            panic!("{choice:?}");
+        };
+        assert_eq!(
+            (used.series.as_str(), used.release.as_str()),
+            ("7.2", release)
+        );
+        // And it is not, where the flavour is that series and no other.
+        flavour.series = vec!["7.3".into()];
+        assert!(choose(&flavour, Some(&old), &offered).is_err());
+    }
+
+    #[test]
+    fn pinned_series_need_not_be_listed() {
+        let mut flavour = packaged();
+        flavour.series = vec!["7.2".into()];
+        let pin = pin("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
+        let offered = offer("7.3.4+deb13-amd64", "7.3.4-1~bpo13+1");
+        let choice = choose(&flavour, Some(&pin), &offered).expect("there");
+        assert_eq!(choice, Choice::Pinned(pin));
     }
 
     #[test]

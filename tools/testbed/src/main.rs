@@ -6,6 +6,7 @@
 //! `$P2PDMA_CACHE`; progress goes to stderr, results to stdout. Exit status: 0, or 2 with one
 //! message that says what is wrong and what to do about it; `ready` also has 1, for no.
 
+use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,14 @@ mod manifest;
 mod prepare;
 mod project;
 mod step;
+mod trial;
 
 use cache::Cache;
 use flavour::{Compiled, Flavour, Origin, Packaged};
 use lock::Lock;
+
+/// Names a lock file to use instead of the checkout's, while a series is tried.
+const LOCK: &str = "P2PDMA_KERNEL_LOCK";
 
 /// Prepare the kernels that the modules are built for and the tests run on.
 #[derive(Parser)]
@@ -41,7 +46,8 @@ use lock::Lock;
         testbed ready --flavour debug       is it there already?\n  \
         testbed check-kdir ~/linux          is this kernel tree fit for building the modules?\n  \
         testbed check-kdir --boot ~/linux   and for booting it in a virtual machine?\n  \
-        testbed update-lock                 move to the newest packages of the kernel series\n\n\
+        testbed update-lock                 move to the newest packages of the kernel series\n  \
+        testbed update-lock --series 7.4    move to another series, if it works\n\n\
         Run it in the testbed: tools/testbed/enter, or through make."
 )]
 struct Args {
@@ -91,7 +97,23 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Write the newest kernel packages of the supported series to kernel.lock
-    UpdateLock,
+    ///
+    /// With --series, one flavour moves to a series that it need not list. It is tried first: modules
+    /// are built for it, and the tests run in one topology. If that fails, kernel.lock stays as it
+    /// was, what broke is printed, and the exit status is 1.
+    UpdateLock {
+        /// The series to move to
+        #[arg(long, value_name = "SERIES")]
+        series: Option<String>,
+        /// The flavour that is to move there
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "stock",
+            requires = "series"
+        )]
+        flavour: String,
+    },
     /// Print a rust-project.json with the crates of the kernel and those of the modules
     RustProject {
         /// The directory that the modules were built in
@@ -160,10 +182,10 @@ impl Kernels<'_> {
     fn ready(&self, name: &str) -> Result<Option<(Manifest, PathBuf)>> {
         let flavour = self.flavour(name)?;
         match &flavour.origin {
-            Origin::Packaged(packaged) => Ok(self.packaged_ready(&flavour, packaged)),
+            Origin::Packaged(_) => Ok(self.packaged_ready(&flavour)),
             Origin::Compiled(compiled) => {
                 let base = self.flavour(&compiled.base)?;
-                match self.packaged_ready(&base, base.packaged()?) {
+                match self.packaged_ready(&base) {
                     Some(base) => Ok(self.compiled(&flavour, compiled, &base)?.ready()),
                     None => Ok(None),
                 }
@@ -185,12 +207,8 @@ impl Kernels<'_> {
         }
     }
 
-    fn packaged_ready(
-        &self,
-        flavour: &Flavour,
-        packaged: &Packaged,
-    ) -> Option<(Manifest, PathBuf)> {
-        prepare::ready(&self.cache, flavour, packaged, &self.lock, &self.rustc)
+    fn packaged_ready(&self, flavour: &Flavour) -> Option<(Manifest, PathBuf)> {
+        prepare::ready(&self.cache, flavour, &self.lock, &self.rustc)
     }
 
     fn prepare_packaged(
@@ -211,11 +229,33 @@ impl Kernels<'_> {
     }
 }
 
+/// Moves a flavour to a series if that works, and says so; otherwise what broke, and `false`.
+fn move_to(cache: &Cache, flavour: &Flavour, series: &str, lock_file: &Path) -> Result<bool> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let checkout = checkout.canonicalize().context("the checkout is gone")?;
+    let trial = checkout.join("build/trial");
+    let mut lock = Lock::load(lock_file)?;
+    let change = prepare::move_to(cache, flavour, series, &mut lock)?;
+    let text = lock.to_text()?;
+    let tried = trial.join("kernel.lock");
+    cache::write_whole(&tried, text.as_bytes())?;
+    let outcome = trial::run(&checkout, &flavour.name, &[(LOCK, &tried)], &trial)?;
+    let printed = match &outcome {
+        Ok(told) => {
+            cache::write_whole(lock_file, text.as_bytes())?;
+            format!("{change}{told}")
+        }
+        Err(broken) => format!("{change} does not work, kernel.lock is as it was\n{broken}"),
+    };
+    writeln!(io::stdout(), "{printed}").context("cannot write the result")?;
+    Ok(outcome.is_ok())
+}
+
 /// Does what was asked for. `false` means no.
 fn run(args: Args) -> Result<bool> {
     // Flavours and the lock file are data of the checkout that this program was built from.
     let data = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let lock_file = data.join("kernel.lock");
+    let lock_file = env::var_os(LOCK).map_or_else(|| data.join("kernel.lock"), PathBuf::from);
     let flavours = data.join("flavours");
     let cache = || Cache::open(&args.cache);
     let kernels = || -> Result<Kernels> {
@@ -250,7 +290,14 @@ fn run(args: Args) -> Result<bool> {
             manifest::write(&manifest, out.as_deref())?;
             serde_json::to_string_pretty(&manifest)?
         }
-        Command::UpdateLock => {
+        Command::UpdateLock {
+            series: Some(series),
+            flavour,
+        } => {
+            let flavour = Flavour::load(&flavours, &flavour)?;
+            return move_to(&cache()?, &flavour, &series, &lock_file);
+        }
+        Command::UpdateLock { series: None, .. } => {
             let flavours = Flavour::load_all(&flavours)?;
             prepare::update_lock(&cache()?, &flavours, &lock_file)?.join("\n")
         }

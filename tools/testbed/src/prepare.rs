@@ -26,7 +26,7 @@ use crate::apt;
 use crate::cache::{remove_dir, write_whole, Cache};
 use crate::flavour::{Flavour, Origin, Packaged, Role};
 use crate::kdir::{check_rustc, Config};
-use crate::lock::{choose, Choice, Lock, Pin};
+use crate::lock::{choose, releases, Choice, Lock, Pin};
 use crate::manifest::cached;
 use crate::step::Steps;
 
@@ -49,21 +49,14 @@ fn substitute_file(cache: &Cache, flavour: &Flavour) -> PathBuf {
     cache.kernels().join(name)
 }
 
-/// The pin of `flavour`, if there is one and it is still good.
-fn pinned<'a>(flavour: &Flavour, packaged: &Packaged, lock: &'a Lock) -> Option<&'a Pin> {
-    let pinned = lock.0.get(&flavour.name);
-    pinned.filter(|pin| packaged.series.contains(&pin.series))
-}
-
 /// The kernel of `flavour`, if it is ready.
 pub fn ready(
     cache: &Cache,
     flavour: &Flavour,
-    packaged: &Packaged,
     lock: &Lock,
     rustc: &str,
 ) -> Option<(Manifest, PathBuf)> {
-    let pin = pinned(flavour, packaged, lock)?;
+    let pin = lock.0.get(&flavour.name)?;
     let used = substitute(&substitute_file(cache, flavour), pin);
     let kernel = Kernel::new(cache, flavour, used.as_ref().unwrap_or(pin), rustc);
     let manifest = kernel.ready()?;
@@ -82,10 +75,10 @@ pub fn prepare(
     rustc: &str,
 ) -> Result<(Manifest, PathBuf)> {
     let _guard = cache.lock(&flavour.name)?;
-    if let Some(ready) = ready(cache, flavour, packaged, lock, rustc) {
+    if let Some(ready) = ready(cache, flavour, lock, rustc) {
         return Ok(ready);
     }
-    let pinned = pinned(flavour, packaged, lock);
+    let pinned = lock.0.get(&flavour.name);
     let steps = Steps::new(cache.log(&format!("kernel-{}", flavour.name)))?;
     let mut offered = apt::offered()?;
     let known = pinned
@@ -140,6 +133,21 @@ pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Res
         let (Choice::Newest(pin) | Choice::Pinned(pin) | Choice::Replaced(pin)) =
             choose(packaged, None, &offered)
                 .with_context(|| format!("flavour {}", flavour.name))?;
+        // Of all that follow a series, one need not be told that there is a newer one.
+        let newer = packaged
+            .series_offered(&offered)
+            .into_iter()
+            .filter(|series| deb_version::compare_versions(series, &pin.series).is_gt());
+        let newer: Vec<String> = newer.collect();
+        if let Some(newest) = newer.last().filter(|_| packaged.series.len() > 1) {
+            eprintln!(
+                "testbed: {}: the mirror has series {} too; `make update-lock SERIES={newest} \
+                 FLAVOUR={}` tries it",
+                flavour.name,
+                newer.join(", "),
+                flavour.name
+            );
+        }
         changes.push(match old.0.get(&flavour.name) {
             Some(old) if *old == pin => format!("{}: {} is the newest", flavour.name, pin.release),
             Some(old) => format!("{}: {} -> {}", flavour.name, old.version, pin.version),
@@ -149,6 +157,25 @@ pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Res
     }
     write_whole(lock_file, new.to_text()?.as_bytes())?;
     Ok(changes)
+}
+
+/// Pins the newest packages of `series` for `flavour`, which need not list it; tells what changed.
+pub fn move_to(cache: &Cache, flavour: &Flavour, series: &str, lock: &mut Lock) -> Result<String> {
+    let packaged = flavour.packaged()?;
+    let _guard = cache.lock("update-lock")?;
+    apt::update(&Steps::new(cache.log("update-lock"))?)?;
+    let offered = apt::offered()?;
+    let Some(pin) = releases(packaged, series, &offered).into_iter().next() else {
+        bail!(
+            "the Debian mirror has no complete set of packages of a kernel {series}; it has {}",
+            packaged.series_offered(&offered).join(", ")
+        );
+    };
+    let before = lock.0.get(&flavour.name);
+    let before = before.map_or("nothing".into(), |pin| pin.version.clone());
+    let told = format!("{}: {before} -> {}", flavour.name, pin.version);
+    lock.0.insert(flavour.name.clone(), pin);
+    Ok(told)
 }
 
 fn tell_replaced(pinned: &Pin, used: &Pin) {
