@@ -20,6 +20,7 @@ use vmtest_guest::Mode;
 use crate::elf::Root;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
+use crate::matrix;
 use crate::qemu::{self, Wiring};
 use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
 use crate::results::{closing_lines, flaky, write_summaries, Flaky, KtapSink, Live, Summary};
@@ -64,6 +65,13 @@ Examples:
   vmtest merge -o r r/shard-1-of-2 r/shard-2-of-2
 
 Exit status: 0 all passed, 1 something failed, 2 there is no whole run in it.";
+
+const MATRIX_EXAMPLES: &str = "\
+Examples:
+  vmtest matrix build/results/* >Documentation/p2pdma/matrix.rst
+  vmtest matrix --json build/results/7.3.4+deb13-amd64 | jq
+
+Exit status: 0 the table was written, 2 there are no verdicts in the results.";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -113,6 +121,9 @@ enum Action {
     /// Make the results of one run from those of its shards.
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
+    /// Make a table of what P2PDMA made of all pairs of devices, from the results of runs.
+    #[command(after_help = MATRIX_EXAMPLES)]
+    Matrix(MatrixArgs),
     /// Boot one topology and show P2PDMA at work.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
@@ -202,6 +213,18 @@ struct MergeArgs {
     /// The results of all shards
     #[arg(required = true, value_name = "DIR")]
     shards: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct MatrixArgs {
+    /// Print JSON, not a document for Sphinx
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    /// The results of runs; those of one kernel in a topology are taken from the last of them
+    #[arg(required = true, value_name = "DIR")]
+    results: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -375,6 +398,7 @@ impl Cli {
         match &self.command {
             Action::Run(args) => args.run(),
             Action::Merge(args) => args.run(),
+            Action::Matrix(args) => args.run(),
             Action::Demo(args) => args.run(),
             Action::Exec(args) => args.run(),
             Action::Shell(args) => args.run(),
@@ -444,6 +468,7 @@ impl RunArgs {
             let summary = Summary::new(
                 &setup.kernel.flavour,
                 &setup.kernel.release,
+                setup.kernel.arch,
                 self.shard,
                 topologies.clone(),
             );
@@ -592,6 +617,26 @@ impl Drop for Stress {
     }
 }
 
+impl MatrixArgs {
+    fn run(&self) -> Result<bool> {
+        let (_, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let summaries = self
+            .results
+            .iter()
+            .map(|directory| Summary::read(directory))
+            .collect::<Result<Vec<_>>>()?;
+        let rows = matrix::rows(&summaries, &topologies)?;
+        let text = match self.json {
+            true => serde_json::to_string_pretty(&rows)? + "\n",
+            false => matrix::to_rst(&rows, &summaries),
+        };
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .context("cannot write the table")?;
+        Ok(true)
+    }
+}
+
 impl MergeArgs {
     fn run(&self) -> Result<bool> {
         let summaries = self
@@ -627,6 +672,7 @@ impl MergeArgs {
             bail!("shards are missing: {}", numbers.join(", "));
         }
         let (flavour, release) = (first.flavour.clone(), first.release.clone());
+        let architecture = first.architecture;
         let reports = summaries.into_iter().flat_map(|summary| summary.topologies);
         let topologies = schedule::join(reports.collect());
         if let Some(part) = topologies.iter().find(|report| report.part != Part::WHOLE) {
@@ -636,7 +682,7 @@ impl MergeArgs {
                 String::from(part.part)
             );
         }
-        let summary = Summary::new(&flavour, &release, None, topologies);
+        let summary = Summary::new(&flavour, &release, architecture, None, topologies);
         write_summaries(&self.output, &summary)?;
         let ui = Ui::new();
         ui.note(&format!("vmtest: results are in {}", self.output.display()));

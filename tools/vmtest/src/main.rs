@@ -8,6 +8,7 @@ mod initramfs;
 mod kernel;
 mod ktap;
 mod machine;
+mod matrix;
 mod modules;
 mod monitor;
 mod qemu;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use p2pdma_common::Arch;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,8 @@ pub struct Summary {
     pub flavour: String,
     /// Its release.
     pub release: String,
+    /// Its architecture.
+    pub architecture: Arch,
     /// Which shard of the run it is, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Part>,
@@ -142,6 +145,7 @@ impl Summary {
     pub fn new(
         flavour: &str,
         release: &str,
+        architecture: Arch,
         shard: Option<Part>,
         topologies: Vec<TopologyReport>,
     ) -> Self {
@@ -149,6 +153,7 @@ impl Summary {
         Self {
             flavour: flavour.into(),
             release: release.into(),
+            architecture,
             shard,
             totals: Totals::of(cases.map(|(_, case)| case)),
             topologies,
@@ -403,7 +408,7 @@ mod tests {
     #[test]
     fn summaries_are_written_and_readable() {
         let directory = tempfile::tempdir().expect("tempdir");
-        let summary = Summary::new("stock", "7.3.4", None, vec![topology()]);
+        let summary = Summary::new("stock", "7.3.4", Arch::X86_64, None, vec![topology()]);
         let inside = directory.path().join("7.3.4");
         write_summaries(&inside, &summary).expect("writes");
         assert_eq!(Summary::read(&inside).expect("reads"), summary);

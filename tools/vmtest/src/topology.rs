@@ -244,7 +244,7 @@ pub enum Verdict {
 }
 
 /// How an enumeration is written in a topology file.
-fn word(value: &impl Serialize) -> String {
+pub fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value)
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))
@@ -375,6 +375,14 @@ impl Topology {
         }
         topology.architectures = vec![arch];
         Some(topology)
+    }
+
+    /// What is expected of a pair: a kind of provider, and the serial of a client.
+    pub fn expects(&self, provider: &str, client: &str) -> Option<&Expect> {
+        self.expect.iter().find(|expect| {
+            (expect.provider == Provider::Any || word(&expect.provider) == provider)
+                && (expect.client == "*" || expect.client == client)
+        })
     }
 
     /// Whether a test of this name runs in it, as far as the topology has a say.
