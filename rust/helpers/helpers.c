@@ -162,6 +162,19 @@ int p2pdma_helper_device_node(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_device_node);
 
+/*
+ * Whether @dev has a file or a directory of that name in sysfs. The device has to
+ * be in there.
+ */
+bool p2pdma_helper_device_has_file(struct device *dev, const char *name)
+{
+	struct kernfs_node *file = sysfs_get_dirent(dev->kobj.sd, name);
+
+	sysfs_put(file);
+	return file;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_device_has_file);
+
 /* Not sysfs_attr_init(), which has a class for each place that it is written in. */
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr)
 {

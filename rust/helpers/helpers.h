@@ -36,6 +36,7 @@ bool p2pdma_helper_device_trylock(struct device *dev);
 void p2pdma_helper_device_unlock(struct device *dev);
 bool p2pdma_helper_device_is_bound(struct device *dev);
 int p2pdma_helper_device_node(struct device *dev);
+bool p2pdma_helper_device_has_file(struct device *dev, const char *name);
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr);
 void p2pdma_helper_sysfs_attr_exit(struct attribute *attr);
 

@@ -35,10 +35,7 @@ use core::{
 };
 use kernel::{
     bindings,
-    device::{
-        Bound,
-        Core, //
-    },
+    device::Bound,
     error::to_result,
     page::page_align,
     pci,
@@ -53,10 +50,10 @@ pub use crate::raw::BusAddress;
 /// Either a borrow (`&pci::Device`), so that the allocation cannot outlive the time for which the
 /// device is known to be bound; or a counted reference (`ARef<pci::Device>`), for orchestrators
 /// that keep allocations in structures of their own.
-pub trait Holder: Deref<Target = pci::Device> + Send + Sync + private::Sealed {}
+pub trait ProviderRef: Deref<Target = pci::Device> + Send + Sync + private::Sealed {}
 
-impl Holder for &pci::Device {}
-impl Holder for ARef<pci::Device> {}
+impl ProviderRef for &pci::Device {}
+impl ProviderRef for ARef<pci::Device> {}
 
 mod private {
     use super::*;
@@ -94,27 +91,27 @@ impl<'a> Pool<'a> {
     ///
     /// - [`ENODEV`] if the device has no pool.
     /// - [`EINVAL`] if it is no PCI device.
-    /// - [`ENOMEM`].
     pub fn of(bound: &'a BoundDevice) -> Result<Self> {
         let dev = bound.pci_bound()?;
 
-        stat(dev, c"size")?;
+        if !Self::exists(dev) {
+            return Err(ENODEV);
+        }
         // INVARIANT: Bound for `'a`. While the lock is held, the attribute is there if, and only
         // if, there is a pool: the kernel adds and removes them together, and the only other way
         // to a group of that name, `sysfs::register()`, refuses it.
         Ok(Self { dev })
     }
 
-    /// Whether `dev`, which is in a callback of its driver, has a pool already.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    pub(crate) fn exists(dev: &pci::Device<Core<'_>>) -> Result<bool> {
-        match stat(dev, c"size") {
-            Ok(_) => Ok(true),
-            Err(e) if e == ENODEV => Ok(false),
-            Err(e) => Err(e),
+    /// Whether `dev`, whose lock is held, has a pool.
+    pub(crate) fn exists(dev: &pci::Device<Bound>) -> bool {
+        // SAFETY: `raw::device()` returns a valid `struct device`, which is bound, and so in sysfs;
+        // the name is a C string.
+        unsafe {
+            helpers::p2pdma_helper_device_has_file(
+                raw::device(dev.as_ref()),
+                c"p2pmem".as_char_ptr(),
+            )
         }
     }
 
@@ -219,21 +216,21 @@ fn stat(dev: &pci::Device<Bound>, name: &CStr) -> Result<u64> {
 /// `addr` is the kernel address and `size` the size, whole pages and not 0, of memory that
 /// `pci_alloc_p2pmem()` took out of `dev`'s pool and that was not freed.
 #[doc(alias = "pci_free_p2pmem")]
-pub struct Memory<D: Holder> {
+pub struct Memory<D: ProviderRef> {
     dev: D,
     addr: NonNull<c_void>,
     size: usize,
 }
 
 // SAFETY: The memory belongs to no thread, and can be freed on any; `D` is `Send`.
-unsafe impl<D: Holder> Send for Memory<D> {}
+unsafe impl<D: ProviderRef> Send for Memory<D> {}
 
 // SAFETY: Through a shared reference the address and the size can be read, which do not change, and
 // the memory be accessed with io accessors, which may race with each other as they may with
 // devices.
-unsafe impl<D: Holder> Sync for Memory<D> {}
+unsafe impl<D: ProviderRef> Sync for Memory<D> {}
 
-impl<D: Holder> Memory<D> {
+impl<D: ProviderRef> Memory<D> {
     /// # Safety
     ///
     /// `dev` must be bound, and have a pool.
@@ -270,7 +267,7 @@ impl<D: Holder> Memory<D> {
     /// The address that peers below the same switch use.
     ///
     /// A driver maps the memory for its device instead, with
-    /// [`SgTable::map()`](crate::client::sg::SgTable::map), which also handles peers behind a host
+    /// [`Sgl::map()`](crate::client::sg::Sgl::map), which also handles peers behind a host
     /// bridge.
     ///
     /// C: `pci_p2pmem_virt_to_bus()`. Any context.
@@ -315,7 +312,7 @@ impl<D: Holder> Memory<D> {
     }
 }
 
-impl<D: Holder> Drop for Memory<D> {
+impl<D: ProviderRef> Drop for Memory<D> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants this is memory of `self.dev`'s pool, of this size, that

@@ -57,9 +57,6 @@ impl fmt::Display for Address {
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 #[cfg_attr(not(test), kernel::macros::kunit_tests(rust_p2pdma_address))]
 mod tests {
-    #[cfg(not(test))]
-    use kernel::prelude::*;
-
     use super::*;
     use core::fmt::Write;
 

@@ -172,18 +172,39 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if the name of the group is `p2pmem`.
+/// - [`EINVAL`] if the name of the group is `p2pmem`; or if that, or the name of an attribute, is
+///   none: empty, or with a slash in it; or if two attributes have the same.
 /// - [`ENOMEM`].
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]
 pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
-    if T::GROUP == KERNEL_GROUP {
+    if T::GROUP == KERNEL_GROUP || !is_name(T::GROUP) {
         return Err(EINVAL);
+    }
+    for (i, attribute) in T::ATTRIBUTES.iter().enumerate() {
+        let mut before = T::ATTRIBUTES[..i].iter();
+
+        if !is_name(attribute.name) || before.any(|other| other.name == attribute.name) {
+            return Err(EINVAL);
+        }
+    }
+    // The kernel refuses it, too, but with a stack trace in its log. Those that could add one
+    // between here and there are other parts of the kernel, with names of their own.
+    //
+    // SAFETY: `raw::device()` returns a valid `struct device`, which is bound, and so in sysfs; the
+    // name is a C string.
+    if unsafe { helpers::p2pdma_helper_device_has_file(raw::device(dev), T::GROUP.as_char_ptr()) } {
+        return Err(EEXIST);
     }
 
     let group = Group::new(dev, data)?;
 
     devres::register::<Group<T>, Error>(dev, Ok::<_, Error>(group), GFP_KERNEL)
+}
+
+/// Whether it can be the name of a file.
+fn is_name(name: &CStr) -> bool {
+    !name.to_bytes().is_empty() && !name.to_bytes().contains(&b'/')
 }
 
 impl<T: Attributes> Group<T> {

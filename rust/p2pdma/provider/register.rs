@@ -178,7 +178,7 @@ impl<'bound> Provider<'bound> {
 
         let pdev = raw::pci_dev(dev);
 
-        if Pool::exists(dev)? {
+        if Pool::exists(dev) {
             return Err(EBUSY);
         }
         // SAFETY: Has no preconditions.
