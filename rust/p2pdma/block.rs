@@ -26,9 +26,9 @@
 
 use crate::{
     bindings as helpers,
-    client::sg::SgTable,
+    client::sg::Sgl,
     compat::code::EREMOTEIO,
-    pool::Holder, //
+    pool::ProviderRef, //
 };
 use core::{
     marker::PhantomData,
@@ -177,8 +177,8 @@ impl<'a> Segment<'a> {
     /// # Errors
     ///
     /// [`EINVAL`] if the range is not within the entry, or not of whole sectors.
-    pub fn of_table<D: Holder>(
-        table: &'a SgTable<D>,
+    pub fn of_table<D: ProviderRef>(
+        table: &'a Sgl<D>,
         entry: usize,
         offset: u32,
         len: u32,

@@ -69,7 +69,7 @@
 //!    module that leaked it is not called after the module has gone: what tells of drivers that go
 //!    ([`watch`](orchestrator::watch)) is silenced before, and other registrations are removed
 //!    ([`AtModuleExit`](system::AtModuleExit)); what ends a managed mapping
-//!    ([`map_managed()`](client::sg::SgTable::map_managed)) is code of this library, which stays
+//!    ([`map_devres()`](client::sg::Sgl::map_devres)) is code of this library, which stays
 //!    loaded for it.
 //!
 //! What is not closed: memory that is leaked, or pages that are, hold up the unbinding of their

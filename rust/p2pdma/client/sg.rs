@@ -25,9 +25,9 @@ use crate::{
     },
     pool::{
         BusAddress,
-        Holder,
         Memory,
         Pool, //
+        ProviderRef,
     },
     raw,
     system::Library, //
@@ -76,9 +76,9 @@ impl<'a> Pool<'a> {
     ///   or there is no memory for the list itself.
     #[doc(alias = "pci_p2pmem_alloc_sgl")]
     #[inline]
-    pub fn alloc_sgl(&self, length: u32) -> Result<SgTable<&'a pci::Device>> {
+    pub fn alloc_sgl(&self, length: u32) -> Result<Sgl<&'a pci::Device>> {
         // SAFETY: A `Pool` is that of a device that is bound, and has one.
-        unsafe { SgTable::new(self.device(), length) }
+        unsafe { Sgl::new(self.device(), length) }
     }
 
     /// The same, holding a counted reference to the provider; see
@@ -88,9 +88,9 @@ impl<'a> Pool<'a> {
     ///
     /// As [`Self::alloc_sgl()`].
     #[inline]
-    pub fn alloc_sgl_owned(&self, length: u32) -> Result<SgTable<ARef<pci::Device>>> {
+    pub fn alloc_sgl_owned(&self, length: u32) -> Result<Sgl<ARef<pci::Device>>> {
         // SAFETY: A `Pool` is that of a device that is bound, and has one.
-        unsafe { SgTable::new(self.device().into(), length) }
+        unsafe { Sgl::new(self.device().into(), length) }
     }
 }
 
@@ -103,24 +103,24 @@ impl<'a> Pool<'a> {
 ///
 /// - `table.sgl` is a list of `table.orig_nents` entries of memory of `dev`'s pool, made by
 ///   `pci_p2pmem_alloc_sgl()`, or in the same way, and not freed.
-/// - It is not DMA mapped, except within a [`MappedSgTable`] or a [`ManagedSgTable`]. Where it is
+/// - It is not DMA mapped, except within a [`MappedSgl`] or a [`ManagedSgl`]. Where it is
 ///   not, its entries hold nothing of an earlier mapping: code of the kernel (`__invalidate_sg()`)
 ///   takes what is there for its own.
 #[doc(alias = "pci_p2pmem_free_sgl")]
-pub struct SgTable<D: Holder> {
+pub struct Sgl<D: ProviderRef> {
     dev: D,
     table: bindings::sg_table,
 }
 
 // SAFETY: The list and its memory belong to no thread; see also `Memory`.
-unsafe impl<D: Holder> Send for SgTable<D> {}
+unsafe impl<D: ProviderRef> Send for Sgl<D> {}
 
 // SAFETY: Through a shared reference can be reached: io accessors, which may race with each other
 // as they may with the device; addresses, which do not change; and facts about pages, which others
 // may change at any time.
-unsafe impl<D: Holder> Sync for SgTable<D> {}
+unsafe impl<D: ProviderRef> Sync for Sgl<D> {}
 
-impl<D: Holder> SgTable<D> {
+impl<D: ProviderRef> Sgl<D> {
     /// # Safety
     ///
     /// `dev` must be bound, and have a pool.
@@ -318,7 +318,7 @@ impl<D: Holder> SgTable<D> {
     ///
     /// [`Report::Verbose`]: crate::orchestrator::distance::Report::Verbose
     #[doc(alias = "dma_map_sgtable")]
-    pub fn map<'a>(self, client: Client<'a>, dir: DataDirection) -> Result<MappedSgTable<'a, D>> {
+    pub fn map<'a>(self, client: Client<'a>, dir: DataDirection) -> Result<MappedSgl<'a, D>> {
         self.try_map(client, dir)
             .map_err(|not_mapped| not_mapped.error)
     }
@@ -332,7 +332,7 @@ impl<D: Holder> SgTable<D> {
         mut self,
         client: Client<'a>,
         dir: DataDirection,
-    ) -> Result<MappedSgTable<'a, D>, NotMapped<D>> {
+    ) -> Result<MappedSgl<'a, D>, NotMapped<D>> {
         let dev = client.bound();
 
         if let Err(error) = self.check(client, dir) {
@@ -352,7 +352,7 @@ impl<D: Holder> SgTable<D> {
         }
 
         // INVARIANT: Mapped just now.
-        let mapped = MappedSgTable {
+        let mapped = MappedSgl {
             table: ManuallyDrop::new(self),
             client: dev,
             dir,
@@ -404,15 +404,15 @@ impl<D: Holder> SgTable<D> {
     }
 }
 
-/// A list that could not be mapped; see [`SgTable::try_map()`].
-pub struct NotMapped<D: Holder> {
+/// A list that could not be mapped; see [`Sgl::try_map()`].
+pub struct NotMapped<D: ProviderRef> {
     /// Why.
     pub error: Error,
     /// The list.
-    pub table: SgTable<D>,
+    pub table: Sgl<D>,
 }
 
-impl SgTable<ARef<pci::Device>> {
+impl Sgl<ARef<pci::Device>> {
     /// Maps the list for DMA by `client` until the mapping is dropped, or the client is unbound
     /// from its driver, whichever is first: the mapping is a managed resource of the client.
     ///
@@ -428,27 +428,23 @@ impl SgTable<ARef<pci::Device>> {
     /// # Errors
     ///
     /// The memory goes back to its pool then. As [`Self::map()`].
-    pub fn map_managed(
-        self,
-        client: Client<'_>,
-        dir: DataDirection,
-    ) -> Result<Devres<ManagedSgTable>> {
+    pub fn map_devres(self, client: Client<'_>, dir: DataDirection) -> Result<Devres<ManagedSgl>> {
         self.map(client, dir)?
-            .into_managed()
+            .into_devres()
             .map_err(|not_managed| not_managed.error)
     }
 }
 
-impl<'a> MappedSgTable<'a, ARef<pci::Device>> {
+impl<'a> MappedSgl<'a, ARef<pci::Device>> {
     /// The same mapping, from now on a managed resource of the client; see
-    /// [`SgTable::map_managed()`].
+    /// [`Sgl::map_devres()`].
     ///
     /// C: `devm_add_action()`. May sleep.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`]. The mapping comes back with it.
-    pub fn into_managed(self) -> Result<Devres<ManagedSgTable>, NotManaged<'a>> {
+    pub fn into_devres(self) -> Result<Devres<ManagedSgl>, NotManaged<'a>> {
         let client = self.client;
         let mut mapped = Some(self);
 
@@ -456,7 +452,7 @@ impl<'a> MappedSgTable<'a, ARef<pci::Device>> {
             client,
             pin_init::init_scope(|| {
                 // SAFETY: This is put into a `Devres` of the client.
-                let managed = |mapped| unsafe { ManagedSgTable::new(mapped) };
+                let managed = |mapped| unsafe { ManagedSgl::new(mapped) };
 
                 Ok::<_, Error>(mapped.take().map(managed).ok_or(ENOMEM))
             }),
@@ -465,42 +461,42 @@ impl<'a> MappedSgTable<'a, ARef<pci::Device>> {
     }
 }
 
-/// A mapping that could not be made a managed one; see [`MappedSgTable::into_managed()`].
+/// A mapping that could not be made a managed one; see [`MappedSgl::into_devres()`].
 pub struct NotManaged<'a> {
     /// Why.
     pub error: Error,
     /// The mapping. `None` if it had been made a managed one already, and was ended again: nothing
     /// in `Devres` fails so late.
-    pub mapped: Option<MappedSgTable<'a, ARef<pci::Device>>>,
+    pub mapped: Option<MappedSgl<'a, ARef<pci::Device>>>,
 }
 
 /// A scatterlist of peer-to-peer memory, mapped for DMA by one client for as long as that is bound;
-/// see [`SgTable::map_managed()`].
+/// see [`Sgl::map_devres()`].
 ///
 /// # Invariants
 ///
 /// - `table` is mapped for `client` in direction `dir`, and not used any more once it was taken out
 ///   by the drop.
 /// - `client` is bound, as it was all the time since then.
-pub struct ManagedSgTable {
-    table: ManuallyDrop<SgTable<ARef<pci::Device>>>,
+pub struct ManagedSgl {
+    table: ManuallyDrop<Sgl<ARef<pci::Device>>>,
     client: ARef<Device>,
     dir: DataDirection,
     // Last: what drops the others is code of the library.
     _library: Library,
 }
 
-// SAFETY: As for `SgTable`; a mapping belongs to no thread.
-unsafe impl Send for ManagedSgTable {}
+// SAFETY: As for `Sgl`; a mapping belongs to no thread.
+unsafe impl Send for ManagedSgl {}
 
-// SAFETY: As for `SgTable`.
-unsafe impl Sync for ManagedSgTable {}
+// SAFETY: As for `Sgl`.
+unsafe impl Sync for ManagedSgl {}
 
-impl ManagedSgTable {
+impl ManagedSgl {
     /// # Safety
     ///
     /// It must be put into a `Devres` of the client, which drops it before the client is unbound.
-    unsafe fn new(mapped: MappedSgTable<'_, ARef<pci::Device>>) -> Self {
+    unsafe fn new(mapped: MappedSgl<'_, ARef<pci::Device>>) -> Self {
         let mut mapped = ManuallyDrop::new(mapped);
 
         // INVARIANT: Mapped, as it was; the client is bound now, and until this is dropped, by the
@@ -516,12 +512,12 @@ impl ManagedSgTable {
     }
 
     /// The list itself, for the io accessors of its memory.
-    pub fn table(&self) -> &SgTable<ARef<pci::Device>> {
+    pub fn table(&self) -> &Sgl<ARef<pci::Device>> {
         &self.table
     }
 }
 
-impl Deref for ManagedSgTable {
+impl Deref for ManagedSgl {
     type Target = SGTable;
 
     fn deref(&self) -> &Self::Target {
@@ -533,7 +529,7 @@ impl Deref for ManagedSgTable {
     }
 }
 
-impl Drop for ManagedSgTable {
+impl Drop for ManagedSgl {
     fn drop(&mut self) {
         let client = raw::device(&self.client);
 
@@ -545,7 +541,7 @@ impl Drop for ManagedSgTable {
     }
 }
 
-impl<D: Holder> Drop for SgTable<D> {
+impl<D: ProviderRef> Drop for Sgl<D> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariant the list was made by `pci_p2pmem_alloc_sgl()` for this
@@ -555,7 +551,7 @@ impl<D: Holder> Drop for SgTable<D> {
     }
 }
 
-/// Iterator over the io accessors of a scatterlist's entries; see [`SgTable::segments()`].
+/// Iterator over the io accessors of a scatterlist's entries; see [`Sgl::segments()`].
 ///
 /// # Invariants
 ///
@@ -596,7 +592,7 @@ impl<'a> Iterator for Segments<'a> {
                 (*entry.as_ptr()).length,
             )
         };
-        // Does not fail: the memory is page aligned and `SgTable::new()` allows multiples of 4
+        // Does not fail: the memory is page aligned and `Sgl::new()` allows multiples of 4
         // only.
         //
         // SAFETY: The memory is mapped, and stays so for `'a`: it is allocated while the list
@@ -615,15 +611,15 @@ impl<'a> Iterator for Segments<'a> {
 ///
 /// - `table` is mapped for `client` in direction `dir`.
 /// - `table` is not used any more once it was taken out by [`Self::unmap()`] or the drop.
-pub struct MappedSgTable<'a, D: Holder> {
-    table: ManuallyDrop<SgTable<D>>,
+pub struct MappedSgl<'a, D: ProviderRef> {
+    table: ManuallyDrop<Sgl<D>>,
     client: &'a Device<Bound>,
     dir: DataDirection,
 }
 
-impl<D: Holder> MappedSgTable<'_, D> {
+impl<D: ProviderRef> MappedSgl<'_, D> {
     /// The list itself, for the io accessors of its memory.
-    pub fn table(&self) -> &SgTable<D> {
+    pub fn table(&self) -> &Sgl<D> {
         &self.table
     }
 
@@ -631,7 +627,7 @@ impl<D: Holder> MappedSgTable<'_, D> {
     ///
     /// C: `dma_unmap_sgtable()`. May sleep.
     #[doc(alias = "dma_unmap_sgtable")]
-    pub fn unmap(self) -> SgTable<D> {
+    pub fn unmap(self) -> Sgl<D> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: It is mapped, by the type invariant. `this` is not dropped, so this is not done
@@ -658,7 +654,7 @@ impl<D: Holder> MappedSgTable<'_, D> {
     }
 }
 
-impl<D: Holder> Deref for MappedSgTable<'_, D> {
+impl<D: ProviderRef> Deref for MappedSgl<'_, D> {
     type Target = SGTable;
 
     fn deref(&self) -> &Self::Target {
@@ -670,7 +666,7 @@ impl<D: Holder> Deref for MappedSgTable<'_, D> {
     }
 }
 
-impl<D: Holder> Drop for MappedSgTable<'_, D> {
+impl<D: ProviderRef> Drop for MappedSgl<'_, D> {
     fn drop(&mut self) {
         // SAFETY: Whoever ended the mapping before forgot `self`, so it is mapped.
         unsafe { self.end() };

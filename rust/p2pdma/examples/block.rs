@@ -8,12 +8,12 @@ use p2pdma::{
         Op,
         Segment, //
     },
-    client::sg::SgTable, //
+    client::sg::Sgl, //
 };
 
 /// Writes the first `len` bytes of a scatterlist of one entry to the disk that `fd` is open for, at
 /// byte `pos`.
-pub fn write(fd: u32, table: &SgTable<&pci::Device>, len: u32, pos: u64) -> Result {
+pub fn write(fd: u32, table: &Sgl<&pci::Device>, len: u32, pos: u64) -> Result {
     let disk = Disk::from_fd(fd)?;
     let mut bio = Bio::new(disk.target(Op::Write)?, pos, 1)?;
 

@@ -121,11 +121,11 @@ pub fn distance(provider: &pci::Device, client: &device::Device, report: Report)
 /// # Invariants
 ///
 /// The device had published peer-to-peer memory when it was found.
-pub struct Found {
+pub struct FoundProvider {
     dev: ARef<pci::Device>,
 }
 
-impl Found {
+impl FoundProvider {
     /// # Safety
     ///
     /// `dev` must have had published memory just now.
@@ -140,8 +140,8 @@ impl Found {
     }
 }
 
-impl From<Found> for ARef<pci::Device> {
-    fn from(found: Found) -> Self {
+impl From<FoundProvider> for ARef<pci::Device> {
+    fn from(found: FoundProvider) -> Self {
         found.dev
     }
 }
@@ -157,7 +157,7 @@ impl From<Found> for ARef<pci::Device> {
 /// - [`ENODEV`] if no published provider is in reach of all of them. (The C function returns NULL
 ///   for that, and where it has no memory.)
 #[doc(alias = "pci_p2pmem_find_many")]
-pub fn find_many(clients: &[&device::Device]) -> Result<Found> {
+pub fn find_many(clients: &[&device::Device]) -> Result<FoundProvider> {
     let (clients, num) = as_raw(clients)?;
     // SAFETY: `clients` points to `num` valid pointers to `struct device`, borrowed for the call.
     let pdev = unsafe { bindings::pci_p2pmem_find_many(clients, num) };
@@ -168,13 +168,13 @@ pub fn find_many(clients: &[&device::Device]) -> Result<Found> {
     let dev = unsafe { ARef::from_raw(pdev.cast()) };
 
     // SAFETY: `pci_p2pmem_find_many()` looks at published memory only.
-    Ok(unsafe { Found::new(dev) })
+    Ok(unsafe { FoundProvider::new(dev) })
 }
 
 /// Finds the published provider that is nearest to `client`.
 ///
 /// C: `pci_p2pmem_find()`. Context and errors as for [`find_many()`].
 #[doc(alias = "pci_p2pmem_find")]
-pub fn find(client: &device::Device) -> Result<Found> {
+pub fn find(client: &device::Device) -> Result<FoundProvider> {
     find_many(&[client])
 }

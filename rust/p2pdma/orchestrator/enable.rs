@@ -16,7 +16,7 @@
 //! In the kernel's tree this would be `rust/kernel/pci/p2pdma/enable.rs`, of the maintainers of PCI
 //! peer-to-peer DMA.
 
-use super::distance::Found;
+use super::distance::FoundProvider;
 use crate::raw;
 use core::ptr::NonNull;
 use kernel::{
@@ -34,7 +34,7 @@ pub enum Enable {
     /// With whichever provider [`find_many()`](crate::orchestrator::distance::find_many) finds.
     Auto,
     /// With this provider.
-    Provider(Found),
+    Provider(FoundProvider),
 }
 
 impl Enable {
@@ -60,9 +60,14 @@ impl Enable {
         Ok(match (enable, NonNull::new(dev)) {
             (false, _) => Self::Off,
             (true, None) => Self::Auto,
-            // SAFETY: The device was returned with a reference taken, which passes to the `ARef`.
-            // `pci_p2pdma_enable_store()` accepts devices with published memory only.
-            (true, Some(dev)) => Self::Provider(unsafe { Found::new(ARef::from_raw(dev.cast())) }),
+            (true, Some(dev)) => {
+                // SAFETY: The device was returned with a reference taken, which passes to the
+                // `ARef`.
+                let dev = unsafe { ARef::from_raw(dev.cast()) };
+
+                // SAFETY: `pci_p2pdma_enable_store()` accepts devices with published memory only.
+                Self::Provider(unsafe { FoundProvider::new(dev) })
+            }
         })
     }
 

@@ -87,7 +87,7 @@ fn leak_mappings() -> Result {
             // CAST: The page size fits.
             let list = Pool::of(bound)?.alloc_sgl_owned(PAGE_SIZE as u32)?;
 
-            core::mem::forget(list.map_managed(bound.client()?, DataDirection::Bidirectional)?);
+            core::mem::forget(list.map_devres(bound.client()?, DataDirection::Bidirectional)?);
             dev_info!(bound, "careless: mapped, and leaked\n");
             Ok(())
         });

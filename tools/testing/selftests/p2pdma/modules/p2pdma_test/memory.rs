@@ -30,7 +30,7 @@ use p2pdma::{
     client::{
         sg::{
             EntryExt,
-            SgTable, //
+            Sgl, //
         },
         Client, //
     },
@@ -112,7 +112,7 @@ pub(crate) fn alloc(
                 // CAST: 64 bits, as PCI_P2PDMA depends on 64BIT.
                 pieces.push(pool.alloc_owned(args.length as usize)?, GFP_KERNEL)?;
             }
-            SgTable::gather(pieces)?
+            Sgl::gather(pieces)?
         };
 
         session.insert(Object::Memory(table))
@@ -350,7 +350,7 @@ fn map_for(
 
     // The caller knows of this mapping, and it is this one that stays.
     if told.is_ok() && args.flags & abi::P2PDMA_TEST_MAP_HOLD != 0 {
-        match mapped.into_managed() {
+        match mapped.into_devres() {
             Ok(managed) => taken.take_back(Object::Mapped(managed)),
             Err(not_managed) => {
                 if let Some(mapped) = not_managed.mapped {

@@ -34,8 +34,8 @@ use kernel::{
 };
 use p2pdma::{
     client::sg::{
-        ManagedSgTable,
-        SgTable, //
+        ManagedSgl,
+        Sgl, //
     },
     compat::code::{
         EMEDIUMTYPE,
@@ -114,11 +114,11 @@ pub(crate) enum Object {
     /// Memory of a provider.
     Memory(Memory),
     /// The same, mapped for a client until that is unbound.
-    Mapped(Devres<ManagedSgTable>),
+    Mapped(Devres<ManagedSgl>),
 }
 
 /// Memory of a provider, allocated.
-pub(crate) type Memory = SgTable<ARef<pci::Device>>;
+pub(crate) type Memory = Sgl<ARef<pci::Device>>;
 
 impl Object {
     /// Calls `f` for each page of the object, in order, until it returns an error.

@@ -22,7 +22,7 @@ use p2pdma::{
         sg::{
             EntryExt,
             MapType,
-            SgTable, //
+            Sgl, //
         },
         Client, //
     },
@@ -127,7 +127,7 @@ fn addresses(test: &mut Test<'_>) -> Result {
             pieces.push(pool.alloc(pages * PAGE_SIZE)?, GFP_KERNEL)?;
         }
 
-        let table = SgTable::gather(pieces)?;
+        let table = Sgl::gather(pieces)?;
         let mut expected = KVec::new();
         for address in table.bus_addresses() {
             expected.push(address, GFP_KERNEL)?;

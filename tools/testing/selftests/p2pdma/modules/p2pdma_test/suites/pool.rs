@@ -23,8 +23,8 @@ use kernel::{
 };
 use p2pdma::{
     pool::{
-        Holder,
         Memory, //
+        ProviderRef,
     },
     system, //
 };
@@ -164,7 +164,7 @@ const WORKERS: usize = 4;
 const ROUNDS: u64 = 200;
 
 /// Writes to both ends of the memory whose it is, and sees that it stays so.
-fn claim(memory: &Memory<impl Holder>, tag: u64) -> Result<bool> {
+fn claim(memory: &Memory<impl ProviderRef>, tag: u64) -> Result<bool> {
     let io = memory.io();
     let last = memory.size() - 8;
 

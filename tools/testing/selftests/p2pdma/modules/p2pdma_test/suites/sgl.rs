@@ -20,7 +20,7 @@ use kernel::{
     sizes::SZ_2M, //
 };
 use p2pdma::{
-    client::sg::SgTable,
+    client::sg::Sgl,
     page::PageExt,
     provider::PageOwner, //
 };
@@ -142,7 +142,7 @@ fn gather(test: &mut Test<'_>) -> Result {
         pieces.push(memory, GFP_KERNEL)?;
     }
 
-    let table = SgTable::gather(pieces)?;
+    let table = Sgl::gather(pieces)?;
 
     expect_eq!(test, addresses.len(), table.len());
     // CAST: 64 bits.
@@ -162,6 +162,6 @@ fn gather(test: &mut Test<'_>) -> Result {
 fn gather_refused(test: &mut Test<'_>) -> Result {
     let none: KVec<p2pdma::pool::Memory<&kernel::pci::Device>> = KVec::new();
 
-    expect_eq!(test, Some(EINVAL), SgTable::gather(none).err());
+    expect_eq!(test, Some(EINVAL), Sgl::gather(none).err());
     Ok(())
 }
