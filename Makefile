@@ -26,7 +26,7 @@ help: ## List what can be made
 ## SHARD=<i>/<n>      check: a part of the tests only, see Documentation/p2pdma/vmtest.rst
 ## REPEAT=<number>    check: run them so often, and name what is flaky
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
-## CALLS=100000       fuzz: how many calls
+## CALLS=100000       fuzz: how many steps, and calls
 ## SEED=<number>      fuzz: the same numbers as before
 ## JSON=1             bench, fuzz: print JSON
 ## V=1                show the commands
@@ -122,8 +122,11 @@ shell: tools modules kselftest ## Open a shell in a virtual machine (TOPOLOGY=<n
 # Those of tests.toml, as far as the architecture has them.
 FUZZ_IN = $(or $(TOPOLOGY),switch split $(if $(filter x86_64,$(ARCH)),hotplug iommu-amd root-ports-intel-iommu))
 
-fuzz: tools modules ## Drive the test module with random arguments (CALLS=<n> SEED=<n>)
+fuzz: tools modules ## Random programs over the library, and arguments for the test module (CALLS=<n> SEED=<n>)
 	$(Q)$(WITH_KERNEL) for topology in $(FUZZ_IN); do \
+		$(BIN)/p2pdma-fuzz hunt $(CALLS:%=--steps %) $(SEED:%=--seed %) -- \
+			$(call VMTEST_IN,exec) --topology $$topology --timeout 7200 \
+			--module p2pdma_random -- p2pdma-fuzz programs $(JSON:%=--json) && \
 		$(call VMTEST_IN,exec) --topology $$topology --timeout 7200 \
 			--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %) \
 			$(JSON:%=--json) || exit; \

@@ -8,6 +8,7 @@ mod generate;
 mod ioctl;
 mod judge;
 mod memory;
+mod programs;
 mod system;
 mod worker;
 
@@ -54,8 +55,10 @@ succeeded or ended with an error that the header does not list, 2 could not run.
 /// To be run as root in a virtual machine. Unbinds devices of the driver p2pdma_provider and binds
 /// them again, and writes to the disks in P2PDMA_SCRATCH.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<programs::Command>,
     /// Calls, of all threads together
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     calls: u64,
@@ -311,7 +314,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Some(command) => command.run(),
+        None => run(&arguments),
+    };
+
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

@@ -42,6 +42,22 @@ impl Address<'_> {
     }
 }
 
+/// Consecutive pages of the arena.
+#[derive(Debug, Clone, Copy)]
+pub struct Region<'a>(Address<'a>, usize);
+
+impl Region<'_> {
+    /// Its first address.
+    pub fn start(&self) -> usize {
+        self.0.get()
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.1
+    }
+}
+
 /// Memory that belongs to nothing else in this process.
 ///
 /// The kernel writes upwards, and stops at what it cannot write to: each region has such pages
@@ -170,6 +186,17 @@ impl Arena {
         };
 
         Address(start(region) + offset, PhantomData)
+    }
+
+    /// A region with the guard after it: of a provider for the most part, if there is one.
+    pub fn region(&self, number: usize) -> Region<'_> {
+        let region = match self.peer_to_peer.len() {
+            0 => &self.anonymous[0],
+            _ if number % 4 == 0 => &self.anonymous[number / 4 % 2],
+            len => &self.peer_to_peer[number / 4 % len],
+        };
+
+        Region(Address(start(region), PhantomData), 2 * SIZE)
     }
 
     /// A place in memory that can be written, with room for `len` bytes, if it has as much.

@@ -78,7 +78,8 @@ impl System {
         self.root.join("sys/bus/pci/devices")
     }
 
-    fn driver(&self, device: &str) -> Option<String> {
+    /// The driver that is bound to a device.
+    pub fn driver(&self, device: &str) -> Option<String> {
         let link = fs::read_link(self.devices().join(device).join("driver")).ok()?;
 
         Some(link.file_name()?.to_string_lossy().into_owned())
@@ -157,12 +158,59 @@ impl System {
         Ok(devices)
     }
 
-    /// Unbinds a device from the driver and binds it again.
-    pub fn rebind(&self, device: &str) -> Result<()> {
-        let driver = self.root.join("sys/bus/pci/drivers").join(DRIVER);
+    fn drivers(&self) -> PathBuf {
+        self.root.join("sys/bus/pci/drivers")
+    }
+
+    /// Unbinds a device from a driver and binds it again.
+    pub fn rebind(&self, device: &str, driver: &str) -> Result<()> {
+        let driver = self.drivers().join(driver);
 
         write(&driver.join("unbind"), device)?;
         write(&driver.join("bind"), device)
+    }
+
+    /// Unbinds a device from a driver, lends it to another, which need not take it, and binds it
+    /// again.
+    pub fn lend(&self, device: &str, driver: &str, other: &str) -> Result<()> {
+        let drivers = self.drivers();
+        let choice = self.devices().join(device).join("driver_override");
+        // As it was: there may be one already.
+        let before = read(&choice)?;
+
+        write(&drivers.join(driver).join("unbind"), device)?;
+        write(&choice, other)?;
+        if write(&drivers.join(other).join("bind"), device).is_ok() {
+            // It may be asked to publish, and to withdraw.
+            let publish = self.devices().join(device).join("p2pdma_random/publish");
+
+            for value in ["1", "0"] {
+                if publish.exists() {
+                    write(&publish, value)?;
+                }
+            }
+            write(&drivers.join(other).join("unbind"), device)?;
+        }
+        let before = if before == "(null)" { "\n" } else { &before };
+
+        write(&choice, before)?;
+        write(&drivers.join(driver).join("bind"), device)
+    }
+
+    /// Removes a device from the bus, looks for it again, and sees that it has its driver.
+    pub fn unplug(&self, device: &str, driver: &str) -> Result<()> {
+        let dir = self.devices().join(device);
+        let choice = read(&dir.join("driver_override"))?;
+
+        write(&dir.join("remove"), "1")?;
+        write(&self.root.join("sys/bus/pci/rescan"), "1")?;
+        if choice != "(null)" {
+            write(&dir.join("driver_override"), &choice)?;
+        }
+        if self.driver(device).is_none() {
+            write(&self.drivers().join(driver).join("bind"), device)?;
+        }
+        Ok(())
     }
 
     /// What the kernel says of itself: a warning, an oops.

@@ -466,7 +466,7 @@ impl<'a> Run<'a> {
                 thread::sleep(TICK / 10);
             }
             self.removing.store(self.now(), Ordering::Relaxed);
-            self.system.rebind(device)?;
+            self.system.rebind(device, crate::system::DRIVER)?;
             self.removing.store(u64::MAX, Ordering::Relaxed);
             self.removals.fetch_add(1, Ordering::Relaxed);
         }
