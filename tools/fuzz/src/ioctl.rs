@@ -175,13 +175,15 @@ unsafe impl Ioctl for &mut Program<'_> {
     }
 }
 
-/// Runs the program whose steps are in `steps`, and says what it did.
+/// Runs the program whose steps are in `steps`, and says what it did. It may leak so many mappings,
+/// and writes to the disk from `position` on.
 pub fn run(
     file: impl AsFd,
     steps: &[u8],
     region: &Region<'_>,
     disk: Option<RawFd>,
     position: u64,
+    leaks: u64,
 ) -> io::Result<Tally> {
     let mut arguments = [0; program::ARGUMENTS];
 
@@ -193,6 +195,7 @@ pub fn run(
         .and_then(|fd| u64::try_from(fd).ok())
         .map_or(0, |fd| fd + 1);
     arguments[program::POSITION] = position;
+    arguments[program::LEAKS] = leaks;
 
     let mut command = Program {
         arguments,

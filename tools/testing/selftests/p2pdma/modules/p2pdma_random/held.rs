@@ -40,12 +40,14 @@ use p2pdma::{
     }, //
 };
 
-/// Objects that may be leaked of each kind, as long as the module is loaded: each costs something
-/// until then.
-const MAX_LEAKS: u32 = 4;
+/// Watches that may be leaked, as long as the module is loaded: each is told until then.
+const MAX_WATCHES: u64 = 8;
 
-/// Watches and mappings that were leaked.
-static LEAKS: [Atomic<u32>; 2] = [const { Atomic::new(0) }; 2];
+/// Watches that were leaked.
+static WATCHES: Atomic<u64> = Atomic::new(0);
+
+/// Mappings that were leaked.
+static MAPPINGS: Atomic<u64> = Atomic::new(0);
 
 /// Something that is held.
 pub(crate) enum Object {
@@ -83,16 +85,16 @@ impl Object {
     }
 
     /// Leaks it, if that has an end: what is leaked of other kinds, or mapped for others, holds up
-    /// the unbinding of its provider for ever.
-    pub(crate) fn leak(self) -> Result {
-        let (may, leaks) = match &self {
+    /// the unbinding of its provider for ever. At most so many `mappings` are leaked.
+    pub(crate) fn leak(self, mappings: u64) -> Result {
+        let (leaked, most) = match &self {
             // One that drops itself would leave its place behind.
-            Self::Watch(watch) => (!matches!(watch, AnyWatch::Quits(_)), &LEAKS[0]),
-            Self::Managed(_, own) => (*own, &LEAKS[1]),
+            Self::Watch(AnyWatch::Quiet(_) | AnyWatch::Spawns(_)) => (&WATCHES, MAX_WATCHES),
+            Self::Managed(_, true) => (&MAPPINGS, mappings),
             _ => return Err(EPERM),
         };
 
-        if !may || leaks.fetch_add(1, Relaxed) >= MAX_LEAKS {
+        if leaked.load(Relaxed) >= most || leaked.fetch_add(1, Relaxed) >= most {
             return Err(EPERM);
         }
         core::mem::forget(self);

@@ -103,6 +103,8 @@ pub(crate) struct Machine<'m> {
     pub(crate) disk: Option<&'m Disk>,
     /// Where the disk may be written to.
     pub(crate) position: u64,
+    /// Mappings that may be leaked.
+    pub(crate) leaks: u64,
     pub(crate) tally: KBox<Tally>,
 }
 
@@ -157,7 +159,7 @@ impl Machine<'_> {
                 drop(self.held.take(step.a).ok_or(ENOENT)?);
                 Ok(())
             }
-            Op::Leak => self.held.take(step.a).ok_or(ENOENT)?.leak(),
+            Op::Leak => self.held.take(step.a).ok_or(ENOENT)?.leak(self.leaks),
             Op::Exchange => self.exchange(step),
             Op::Distance => distance(step),
             Op::Find => {

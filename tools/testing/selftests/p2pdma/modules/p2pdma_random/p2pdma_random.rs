@@ -109,7 +109,6 @@ impl Session {
             || memory.0 % PAGE_SIZE != 0
             || memory.0.checked_add(memory.1).is_none()
             || args[program::POSITION] % 4096 != 0
-            || args[program::RESERVED] != 0
         {
             return Err(EINVAL);
         }
@@ -130,6 +129,7 @@ impl Session {
             memory,
             disk: disk.as_ref(),
             position: args[program::POSITION],
+            leaks: args[program::LEAKS],
             tally: KBox::new(program::NO_TALLY, GFP_KERNEL)?,
         };
 

@@ -33,8 +33,8 @@ pub(crate) const DISK: usize = 4;
 pub(crate) const TALLY: usize = 5;
 /// The disk is written and read only from this byte on.
 pub(crate) const POSITION: usize = 6;
-/// Has to be 0.
-pub(crate) const RESERVED: usize = 7;
+/// Mappings that are leaked at most, as long as the module is loaded.
+pub(crate) const LEAKS: usize = 7;
 
 /// Most steps of a program.
 pub(crate) const MAX_STEPS: u64 = 4096;
