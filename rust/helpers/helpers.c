@@ -12,10 +12,8 @@
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/fs.h>
-#include <linux/gfp.h>
 #include <linux/iommu-dma.h>
 #include <linux/kernfs.h>
-#include <linux/kstrtox.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci-p2pdma.h>
@@ -51,44 +49,6 @@ pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar)
 	return pci_bus_address(pdev, bar);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_bus_address);
-
-/*
- * Reads p2pmem/@name, a number, as sysfs would show it: the pool is private to
- * drivers/pci/p2pdma.c, and this is the only way to its accounting. The device
- * has to be bound: then it is in sysfs, and so, with a pool, is the group.
- */
-int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value)
-{
-	struct kernfs_node *dir, *file = NULL;
-	struct device_attribute *attr;
-	ssize_t len;
-	char *page;
-	int ret;
-
-	page = (char *)get_zeroed_page(GFP_KERNEL);
-	if (!page)
-		return -ENOMEM;
-
-	dir = sysfs_get_dirent(pdev->dev.kobj.sd, "p2pmem");
-	if (dir)
-		file = sysfs_get_dirent(dir, name);
-	if (!file) {
-		ret = -ENODEV;
-		goto out;
-	}
-
-	/* Of static duration: the attributes are part of the kernel image. */
-	attr = container_of((struct attribute *)file->priv,
-			    struct device_attribute, attr);
-	len = attr->show(&pdev->dev, attr, page);
-	ret = len < 0 ? len : kstrtou64(page, 10, value);
-out:
-	sysfs_put(file);
-	sysfs_put(dir);
-	free_page((unsigned long)page);
-	return ret;
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_pool_stat);
 
 /*
  * Of @nr pages from @page on, those with references, and with @pin references or

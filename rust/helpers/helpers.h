@@ -22,7 +22,6 @@ bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev);
 int p2pdma_helper_domain_nr(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
 pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
-int p2pdma_helper_pool_stat(struct pci_dev *pdev, const char *name, u64 *value);
 void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pin,
 			       unsigned long *referenced, unsigned long *pinned);
 void p2pdma_helper_cond_resched(void);

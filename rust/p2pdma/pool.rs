@@ -36,8 +36,10 @@ use core::{
 use kernel::{
     bindings,
     device::Bound,
-    error::to_result,
-    page::page_align,
+    page::{
+        page_align,
+        PAGE_SIZE, //
+    },
     pci,
     prelude::*,
     sync::aref::ARef, //
@@ -135,31 +137,35 @@ impl<'a> Pool<'a> {
         self.dev
     }
 
-    /// Size of the pool in bytes: what `p2pmem/size` in sysfs shows. May sleep.
+    /// Bytes that are free, found out by allocating all of them for a moment, in which others find
+    /// the pool empty. May sleep.
+    ///
+    /// C: none. The kernel keeps the account of a pool to itself, and shows it in sysfs only.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
-    pub fn size(&self) -> Result<u64> {
-        stat(self.dev, c"size")
-    }
+    /// [`ENOMEM`] if there is no memory to remember what was allocated.
+    pub fn measure_free(&self) -> Result<u64> {
+        /// More than any pool has.
+        const ALL: usize = 1 << 46;
 
-    /// Bytes that are not allocated: what `p2pmem/available` in sysfs shows. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::size()`].
-    pub fn available(&self) -> Result<u64> {
-        stat(self.dev, c"available")
-    }
+        let mut taken = KVVec::new();
+        let (mut size, mut free) = (ALL, 0);
 
-    /// Whether the memory is published: what `p2pmem/published` in sysfs shows. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::size()`].
-    pub fn is_published(&self) -> Result<bool> {
-        stat(self.dev, c"published").map(|published| published != 0)
+        while size >= PAGE_SIZE {
+            match self.alloc(size) {
+                Ok(memory) => {
+                    taken.push(memory, GFP_KERNEL)?;
+                    // CAST: 64 bits.
+                    free += size as u64;
+                }
+                Err(_) => size /= 2,
+            }
+            // SAFETY: Sleeping is the only thing it needs, and callers of this function know that
+            // it may sleep.
+            unsafe { helpers::p2pdma_helper_cond_resched() };
+        }
+        Ok(free)
     }
 
     /// Allocates `size` bytes, rounded up to whole pages, that borrow from where `self` came from.
@@ -191,20 +197,6 @@ impl<'a> Pool<'a> {
         // SAFETY: By the type invariant the device is bound, and has a pool.
         unsafe { Memory::new(self.dev.into(), size) }
     }
-}
-
-/// The number in `p2pmem/<name>` of `dev` in sysfs.
-///
-/// [`ENODEV`] if there is none: the device has no pool.
-fn stat(dev: &pci::Device<Bound>, name: &CStr) -> Result<u64> {
-    let mut value = 0;
-
-    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which is bound. `name` is a C
-    // string, and `value` is valid for writing.
-    to_result(unsafe {
-        helpers::p2pdma_helper_pool_stat(raw::pci_dev(dev), name.as_char_ptr(), &mut value)
-    })?;
-    Ok(value)
 }
 
 /// Contiguous peer-to-peer memory, given back to its pool when dropped.

@@ -29,5 +29,6 @@ pub use register::{
     Enabled,
     Provider,
     Publication,
-    Usage, //
+    Usage,
+    UserMemory, //
 };

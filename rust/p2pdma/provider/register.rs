@@ -116,6 +116,17 @@ pub struct Provider<'bound> {
     ranges: KVec<BarRange>,
 }
 
+/// What of a provider's memory user space has, in bytes.
+///
+/// A moment's view: users come and go meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserMemory {
+    /// Pages that user space has mapped, or that the kernel holds references to.
+    pub mapped: u64,
+    /// Thereof, pages that are pinned, as for an I/O: these outlive their mapping.
+    pub pinned: u64,
+}
+
 /// What of a provider's memory is in use, in bytes.
 ///
 /// A moment's view: users come and go meanwhile.
@@ -123,16 +134,14 @@ pub struct Provider<'bound> {
 pub struct Usage {
     /// All that is taken out of the pool.
     pub total: u64,
-    /// Thereof, pages that user space has mapped, or that the kernel holds references to.
-    pub user: u64,
-    /// Thereof, pages that are pinned, as for an I/O: these outlive their mapping.
-    pub pinned: u64,
+    /// Thereof, what user space has.
+    pub user: UserMemory,
 }
 
 impl Usage {
     /// What is allocated by the kernel, without user space: by nvmet, or by drivers for themselves.
     pub fn kernel(&self) -> u64 {
-        self.total.saturating_sub(self.user)
+        self.total.saturating_sub(self.user.mapped)
     }
 }
 
@@ -275,22 +284,32 @@ impl<'bound> Provider<'bound> {
 
     /// What of the memory is in use.
     ///
-    /// Where something is in use at all, looks at each page: takes time in proportion to the size
-    /// of the memory. May sleep.
+    /// For providers that are about to go: all that is free is allocated for a moment, see
+    /// [`Pool::measure_free()`]. Where something is in use at all, looks at each page: takes time in
+    /// proportion to the size of the memory. May sleep.
     ///
     /// # Errors
     ///
-    /// As [`Pool::available()`].
+    /// As [`Pool::measure_free()`].
     pub fn usage(&self) -> Result<Usage> {
-        let pool = self.pool();
-        let mut usage = Usage {
-            total: pool.size()?.saturating_sub(pool.available()?),
-            ..Usage::default()
-        };
+        let free = self.pool().measure_free()?;
+        let total = self.size().saturating_sub(free);
 
-        if usage.total == 0 {
-            return Ok(usage);
-        }
+        Ok(Usage {
+            total,
+            user: if total == 0 {
+                UserMemory::default()
+            } else {
+                self.user_memory()
+            },
+        })
+    }
+
+    /// What of the memory user space has. Looks at each page: takes time in proportion to the size
+    /// of the memory. May sleep.
+    pub fn user_memory(&self) -> UserMemory {
+        let mut user = UserMemory::default();
+
         for range in &self.ranges {
             let (mut referenced, mut pinned) = (0, 0);
 
@@ -309,10 +328,10 @@ impl<'bound> Provider<'bound> {
                 )
             };
             // CAST: 64 bits. Less than the size of the range.
-            usage.user += (referenced * PAGE_SIZE) as u64;
-            usage.pinned += (pinned * PAGE_SIZE) as u64;
+            user.mapped += (referenced * PAGE_SIZE) as u64;
+            user.pinned += (pinned * PAGE_SIZE) as u64;
         }
-        Ok(usage)
+        user
     }
 
     /// The device.

@@ -101,8 +101,8 @@ impl pci::Driver for ProviderDriver {
                 "{} of {} bytes in use: mapped by user space {} (pinned for I/O {}), allocated in the kernel {}\n",
                 usage.total,
                 provider.size(),
-                usage.user,
-                usage.pinned,
+                usage.user.mapped,
+                usage.user.pinned,
                 usage.kernel()
             ),
             Ok(_) => (),

@@ -225,7 +225,7 @@ static const struct command commands[] = {
 	COMMAND("check", CHECK, pattern, 72, 0),
 	COMMAND("map", MAP, map, 56, P2PDMA_TEST_MAP_HOLD),
 	COMMAND("bio", BIO, bio, 80, BIO_FLAGS),
-	COMMAND("pool", POOL, pool, 56, POOL_FLAGS),
+	COMMAND("pool", POOL, pool, 32, POOL_FLAGS),
 	COMMAND("distance", DISTANCE, distance, 40,
 		P2PDMA_TEST_DISTANCE_VERBOSE),
 	COMMAND("find", FIND, find, 32, 0),
@@ -635,8 +635,6 @@ TEST_F(device, pool)
 	EXPECT_REFUSED(ENODEV, pool, .provider = h_function(provider) ^ 7);
 	EXPECT_REFUSED(ENODEV, pool, .provider = host_bridge());
 	EXPECT_REFUSED(ENODEV, pool, .provider = P2PDMA_TEST_NO_FUNCTION);
-	EXPECT_REFUSED(EINVAL, pool, .provider = h_function(provider),
-		       .reserved = 1);
 }
 
 TEST_F(device, clients)

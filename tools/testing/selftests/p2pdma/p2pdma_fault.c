@@ -489,8 +489,7 @@ static int run_pool(struct state *s)
 
 	if (ret)
 		return ret;
-	return pool.total == (uint64_t)provider->size &&
-	       pool.available == (uint64_t)provider->rest &&
+	return p2p_available(provider) == provider->rest &&
 	       pool.largest == (uint64_t)provider->rest / provider->ranges ?
 	       0 : -EILSEQ;
 }

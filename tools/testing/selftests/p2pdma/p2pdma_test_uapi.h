@@ -551,24 +551,15 @@ enum p2pdma_test_pool_flags {
  * @size: size of this structure
  * @flags: P2PDMA_TEST_POOL_*; what is found out that way is 0 otherwise
  * @provider: a PCI function with a pool
- * @total: set to the size of the pool in bytes
- * @available: set to the number of bytes that are not allocated, according to
- *	the kernel
  * @largest: set to the size of the largest piece that can be allocated
  * @pages: set to the number of pages that can be allocated one by one
- * @published: set to 1 if the memory is published
- * @reserved: 0
  */
 struct p2pdma_test_pool {
 	__u32 size;
 	__u32 flags;
 	__u64 provider;
-	__u64 total;
-	__u64 available;
 	__u64 largest;
 	__u64 pages;
-	__u32 published;
-	__u32 reserved;
 };
 
 #define P2PDMA_TEST_IOC_POOL	_IO(P2PDMA_TEST_TYPE, P2PDMA_TEST_NR_POOL)

@@ -20,6 +20,7 @@ use kernel::{
 };
 use p2pdma::{
     compat::IdInfo,
+    orchestrator::distance,
     pool::Memory,
     provider::{
         self,
@@ -167,16 +168,13 @@ impl pci::Driver for TestDriver {
         let pool = provider.pool();
         let mailbox = pool.alloc(PAGE_SIZE)?;
         // CAST: The page size fits.
-        let (size, rest) = (range.size().get(), range.size().get() - PAGE_SIZE as u64);
-        verdict.expect(pool.size() == Ok(size), fmt!("size: {:?}", pool.size()));
-        verdict.expect(
-            pool.available() == Ok(rest),
-            fmt!("available: {:?}", pool.available()),
-        );
-        verdict.expect(
-            pool.is_published() == Ok(false),
-            fmt!("published: {:?}", pool.is_published()),
-        );
+        let rest = range.size().get() - PAGE_SIZE as u64;
+        let free = pool.measure_free();
+        verdict.expect(free == Ok(rest), fmt!("free: {free:?}"));
+        let device: &pci::Device = pdev;
+        let published =
+            distance::find(pdev.as_ref()).is_ok_and(|found| core::ptr::eq(found.device(), device));
+        verdict.expect(!published, fmt!("published"));
 
         if verdict.failed {
             return Err(EIO);
@@ -215,11 +213,10 @@ impl pci::Driver for FailingDriver {
 
         let range = BarRange::largest(&provider::bars(pdev), &provider::limits())?;
         let provider = Provider::register(enabled, &[range])?;
-        let pool = provider.pool();
 
         for _ in 0..Self::LOOKS {
             // CAST: The page size fits.
-            if pool.available()? + 2 * PAGE_SIZE as u64 <= pool.size()? {
+            if provider.user_memory().mapped >= 2 * PAGE_SIZE as u64 {
                 return Err::<(), Error>(EIO);
             }
             system::resched_or_signal()?;

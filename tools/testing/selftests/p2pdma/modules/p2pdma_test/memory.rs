@@ -366,22 +366,18 @@ fn map_for(
 }
 
 impl Args for abi::p2pdma_test_pool {
-    const FIRST: usize = 56;
+    const FIRST: usize = 32;
     const FLAGS: u32 = abi::P2PDMA_TEST_POOL_LARGEST | abi::P2PDMA_TEST_POOL_COUNT;
 
     fn flags(&self) -> u32 {
         self.flags
-    }
-
-    fn reserved_is_zero(&self) -> bool {
-        self.reserved == 0
     }
 }
 
 /// Size of the largest piece that can be allocated.
 pub(crate) fn largest(pool: Pool<'_>) -> Result<u64> {
     // CAST: 64 bits.
-    let (mut fits, mut too_large) = (0, pool.size()? as usize / PAGE_SIZE + 1);
+    let (mut fits, mut too_large) = (0, pool.measure_free()? as usize / PAGE_SIZE + 1);
 
     while too_large - fits > 1 {
         system::resched_or_signal()?;
@@ -399,7 +395,7 @@ pub(crate) fn largest(pool: Pool<'_>) -> Result<u64> {
 /// Number of pages that can be allocated one by one.
 pub(crate) fn count(pool: Pool<'_>) -> Result<u64> {
     // CAST: 64 bits.
-    let mut pages = KVVec::with_capacity(pool.size()? as usize / PAGE_SIZE + 1, GFP_KERNEL)?;
+    let mut pages = KVVec::with_capacity(pool.measure_free()? as usize / PAGE_SIZE, GFP_KERNEL)?;
 
     while let Ok(page) = pool.alloc(PAGE_SIZE) {
         system::resched_or_signal()?;
@@ -412,9 +408,6 @@ pub(crate) fn count(pool: Pool<'_>) -> Result<u64> {
 /// Tells about a pool.
 pub(crate) fn pool(args: &mut abi::p2pdma_test_pool) -> Result {
     with_pool(args.provider, |pool| {
-        args.total = pool.size()?;
-        args.available = pool.available()?;
-        args.published = pool.is_published()?.into();
         args.largest = if args.flags & abi::P2PDMA_TEST_POOL_LARGEST != 0 {
             largest(pool)?
         } else {

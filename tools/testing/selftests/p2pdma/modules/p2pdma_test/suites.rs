@@ -234,7 +234,7 @@ fn run_case(
     pool: Pool<'_>,
     out: &mut Output,
 ) -> Result<bool> {
-    let before = pool.available()?;
+    let before = pool.measure_free()?;
     let mut test = Test {
         provider,
         pool,
@@ -243,7 +243,7 @@ fn run_case(
         skipped: None,
     };
     let result = (case.run)(&mut test);
-    let after = pool.available()?;
+    let after = pool.measure_free()?;
 
     if let Err(error) = result {
         test.fail(fmt!("{error:?}"));

@@ -63,7 +63,7 @@ pub(super) const SUITE: Suite = Suite {
 /// Whole pages are taken, and given back.
 fn sizes(test: &mut Test<'_>) -> Result {
     let pool = test.pool();
-    let before = pool.available()?;
+    let before = pool.measure_free()?;
 
     for size in [1, 4, 4095, 4096, 4097, 65536, 65537, 1 << 20] {
         let memory = pool.alloc(size)?;
@@ -71,9 +71,9 @@ fn sizes(test: &mut Test<'_>) -> Result {
         let taken = size.next_multiple_of(PAGE_SIZE) as u64;
 
         expect_eq!(test, size.next_multiple_of(PAGE_SIZE), memory.size());
-        expect_eq!(test, before - taken, pool.available()?);
+        expect_eq!(test, before - taken, pool.measure_free()?);
         drop(memory);
-        expect_eq!(test, before, pool.available()?);
+        expect_eq!(test, before, pool.measure_free()?);
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ fn sizes(test: &mut Test<'_>) -> Result {
 fn refused(test: &mut Test<'_>) -> Result {
     let pool = test.pool();
     // CAST: 64 bits.
-    let size = pool.size()? as usize;
+    let size = pool.measure_free()? as usize;
 
     expect_eq!(test, Some(EINVAL), pool.alloc(0).err());
     expect_eq!(test, Some(EINVAL), pool.alloc(usize::MAX).err());
@@ -94,19 +94,19 @@ fn refused(test: &mut Test<'_>) -> Result {
 fn exhaustion(test: &mut Test<'_>) -> Result {
     let pool = test.pool();
     // CAST: 64 bits.
-    let free = pool.available()? / PAGE_SIZE as u64;
+    let free = pool.measure_free()? / PAGE_SIZE as u64;
     let mut pages = KVVec::new();
 
     while let Ok(page) = pool.alloc(PAGE_SIZE) {
         pages.push(page, GFP_KERNEL)?;
     }
     expect_eq!(test, free, pages.len() as u64);
-    expect_eq!(test, 0, pool.available()?);
+    expect_eq!(test, 0, pool.measure_free()?);
     expect_eq!(test, Some(ENOMEM), pool.alloc(1).err());
 
     // What came back last is what is left.
     drop(pages.pop());
-    expect_eq!(test, PAGE_SIZE as u64, pool.available()?);
+    expect_eq!(test, PAGE_SIZE as u64, pool.measure_free()?);
     expect_eq!(test, Some(ENOMEM), pool.alloc(PAGE_SIZE + 1).err());
     drop(pool.alloc(1)?);
     Ok(())
@@ -130,7 +130,7 @@ fn fragmentation(test: &mut Test<'_>) -> Result {
     drop(rest);
 
     // CAST: 64 bits.
-    expect_eq!(test, (freed * PAGE_SIZE) as u64, pool.available()?);
+    expect_eq!(test, (freed * PAGE_SIZE) as u64, pool.measure_free()?);
     expect_eq!(test, PAGE_SIZE as u64, memory::largest(pool)?);
     expect_eq!(test, freed as u64, memory::count(pool)?);
     drop(kept);

@@ -55,7 +55,7 @@ pub(super) const SUITE: Suite = Suite {
 /// One entry, as long as asked for; whole pages of the pool.
 fn lengths(test: &mut Test<'_>) -> Result {
     let pool = test.pool();
-    let before = pool.available()?;
+    let before = pool.measure_free()?;
 
     for length in [4, 512, 4092, 4096, 4100, 65536, 1 << 20] {
         let table = pool.alloc_sgl(length)?;
@@ -69,9 +69,9 @@ fn lengths(test: &mut Test<'_>) -> Result {
             table.segments().map(|io| io.size()).sum::<usize>()
         );
         expect_eq!(test, taken / PAGE_SIZE, table.pages().count());
-        expect_eq!(test, before - taken as u64, pool.available()?);
+        expect_eq!(test, before - taken as u64, pool.measure_free()?);
         drop(table);
-        expect_eq!(test, before, pool.available()?);
+        expect_eq!(test, before, pool.measure_free()?);
     }
     Ok(())
 }
@@ -129,7 +129,7 @@ fn pages(test: &mut Test<'_>) -> Result {
 /// Several pieces, each an entry, in the order in which they came.
 fn gather(test: &mut Test<'_>) -> Result {
     let pool = test.pool();
-    let before = pool.available()?;
+    let before = pool.measure_free()?;
     let mut pieces = KVec::new();
     let mut addresses = KVec::new();
     let mut taken = 0;
@@ -146,7 +146,7 @@ fn gather(test: &mut Test<'_>) -> Result {
 
     expect_eq!(test, addresses.len(), table.len());
     // CAST: 64 bits.
-    expect_eq!(test, before - taken as u64, pool.available()?);
+    expect_eq!(test, before - taken as u64, pool.measure_free()?);
     for ((address, size), (found, io)) in addresses
         .iter()
         .zip(table.bus_addresses().zip(table.segments()))
@@ -155,7 +155,7 @@ fn gather(test: &mut Test<'_>) -> Result {
         expect_eq!(test, *size, io.size());
     }
     drop(table);
-    expect_eq!(test, before, pool.available()?);
+    expect_eq!(test, before, pool.measure_free()?);
     Ok(())
 }
 
