@@ -169,7 +169,7 @@ unsafe impl Backend for SpinLockIrqBackend {
     }
 }
 
-/// Initialises a [`SpinLockIrq`] that lockdep knows by `$name`.
+/// Initialises a [`SpinLockIrq`](crate::compat::SpinLockIrq) that lockdep knows by `$name`.
 #[macro_export]
 macro_rules! new_spinlock_irq {
     ($inner:expr, $name:literal) => {
@@ -190,7 +190,7 @@ pub type IdInfo<'a, T> = &'a T;
 /// `kernel::pci_device_table!()` for drivers without information about ids.
 ///
 /// A table without ids, of a driver that is bound through `driver_override` only, gets one that no
-/// device has, see [`IdInfo`].
+/// device has, see [`IdInfo`](crate::compat::IdInfo).
 #[macro_export]
 macro_rules! pci_device_table {
     ($name:ident, $info:ty, []) => {

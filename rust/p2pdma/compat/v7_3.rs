@@ -43,7 +43,7 @@ pub type DevresBar<const SIZE: usize> = pci::DevresBar<SIZE>;
 /// A spinlock that is held with interrupts disabled.
 pub type SpinLockIrq<T> = sync::SpinLockIrq<T>;
 
-/// Initialises a [`SpinLockIrq`] that lockdep knows by `$name`.
+/// Initialises a [`SpinLockIrq`](crate::compat::SpinLockIrq) that lockdep knows by `$name`.
 #[macro_export]
 macro_rules! new_spinlock_irq {
     ($inner:expr, $name:literal) => {
