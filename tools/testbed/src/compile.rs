@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{anyhow, bail, Context, Result};
-use p2pdma_common::Manifest;
+use p2pdma_common::{Arch, Manifest};
 
 use crate::cache::{remove_dir, write_whole, Cache};
 use crate::flavour::{Compiled, Flavour};
@@ -55,8 +55,13 @@ impl<'a> Kernel<'a> {
         rustc: &'a str,
     ) -> Result<Self> {
         let fragment = compiled.fragment.clone();
-        let options = fs::read_to_string(&fragment)
-            .with_context(|| format!("cannot read {}", fragment.display()))?;
+        let read = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let mut options = read(&fragment)?;
+        for file in &compiled.also {
+            options = kdir::override_options(&options, &read(file)?);
+        }
         // The name of that directory says which source it is.
         let source = base_file.parent().and_then(Path::file_name);
         let clang = clang_version()?;
@@ -124,11 +129,21 @@ impl<'a> Kernel<'a> {
         };
 
         let name = &self.flavour.name;
+        let fragment = self.dir.join("options.config");
+        write_whole(&fragment, self.options.as_bytes())?;
+        let arch = self.flavour.make.get("ARCH");
+        let arch = match arch {
+            Some(name) => Arch::ALL
+                .into_iter()
+                .find(|arch| arch.names().kernel == name)
+                .ok_or_else(|| anyhow!("the flavour's ARCH={name} is none that is supported"))?,
+            None => Arch::X86_64,
+        };
         steps.run(
             &format!("configuring the kernel {name}"),
             make()
                 .arg("allnoconfig")
-                .env("KCONFIG_ALLCONFIG", &self.fragment),
+                .env("KCONFIG_ALLCONFIG", &fragment),
         )?;
         let config = Config::load(&build.join(".config"))?;
         let lost = config.lacks(&self.options)?;
@@ -141,7 +156,7 @@ impl<'a> Kernel<'a> {
         }
         steps.pipe_with(
             &format!("compiling the kernel {name} (once, 15 to 40 minutes on two cores)"),
-            &mut [make().args(["bzImage", "modules"])],
+            &mut [make().args([arch.names().image_target, "modules"])],
             || compiled_so_far(&log, &build),
         )?;
         prune(&build)?;
@@ -341,6 +356,7 @@ mod tests {
         let compiled = Compiled {
             base: "stock".into(),
             fragment: dir.join("fragment"),
+            also: Vec::new(),
             patches: vec![dir.join("some.patch")],
         };
         fs::write(dir.join("some.patch"), "").expect("written");
@@ -350,6 +366,7 @@ mod tests {
             origin: Origin::Compiled(Compiled {
                 base: "stock".into(),
                 fragment: compiled.fragment.clone(),
+                also: Vec::new(),
                 patches: Vec::new(),
             }),
             ..stock()

@@ -71,6 +71,8 @@ pub struct Compiled {
     pub base: String,
     /// The file with the options that are set.
     pub fragment: PathBuf,
+    /// Further files: what they say of an option counts, not what those before them do.
+    pub also: Vec<PathBuf>,
     /// Patches that are applied to a copy of that source, in this order.
     pub patches: Vec<PathBuf>,
 }
@@ -93,6 +95,9 @@ struct File {
 struct CompiledFile {
     source: String,
     config: String,
+    /// Files with options beside it, which come after it.
+    #[serde(default)]
+    also: Vec<String>,
     /// A list of patches, as quilt has it.
     series: Option<String>,
 }
@@ -158,6 +163,7 @@ impl Flavour {
                 Origin::Compiled(Compiled {
                     base: compiled.source,
                     fragment: dir.join(compiled.config),
+                    also: compiled.also.iter().map(|name| dir.join(name)).collect(),
                     patches,
                 })
             }
@@ -369,7 +375,9 @@ pub(crate) mod tests {
                 continue;
             };
             seen += 1;
-            assert!(compiled.fragment.is_file(), "{}", flavour.name);
+            for file in [&compiled.fragment].into_iter().chain(&compiled.also) {
+                assert!(file.is_file(), "{}: {}", flavour.name, file.display());
+            }
             for patch in &compiled.patches {
                 assert!(patch.is_file(), "{}", patch.display());
             }

@@ -2,7 +2,7 @@
 
 //! Kernel trees: is one fit for building the modules, and for booting it?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -81,6 +81,30 @@ impl Config {
         }
         Ok(lacking)
     }
+}
+
+/// The option that a line of a fragment is about, if any: that it is set, or that it is not.
+fn option_of(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let unset = line
+        .strip_prefix("# ")
+        .and_then(|line| line.strip_suffix(" is not set"));
+    let name = unset.or_else(|| line.split_once('=').map(|(name, _)| name))?;
+    name.strip_prefix("CONFIG_")
+}
+
+/// The options of `base`, but for those that `with` has, and those of `with`.
+pub fn override_options(base: &str, with: &str) -> String {
+    let named: BTreeSet<&str> = with.lines().filter_map(option_of).collect();
+    let kept = base
+        .lines()
+        .filter(|line| option_of(line).is_none_or(|option| !named.contains(option)));
+    kept.chain(with.lines())
+        .fold(String::new(), |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        })
 }
 
 /// What `rustc --version` says here.
@@ -209,6 +233,17 @@ fn make_variables(config: &Config, llvm: Option<&str>) -> BTreeMap<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_options_count() {
+        let base = "# a comment\nCONFIG_A=y\nCONFIG_B=y\n\n# CONFIG_C is not set\n";
+        let with = "# CONFIG_A is not set\nCONFIG_C=m\n# CONFIG_D=y is for others\n";
+        assert_eq!(
+            override_options(base, with),
+            format!("# a comment\nCONFIG_B=y\n\n{with}")
+        );
+        assert_eq!(override_options(base, ""), base);
+    }
 
     const RUSTC: &str = "rustc 1.85.1 (4eb161250 2025-03-15)";
     const CONFIG: &str = "\
