@@ -296,10 +296,11 @@ fn acs_remedies(machine: &Machine, ports: &[Bdf], provider: Bdf) -> Vec<String> 
             format!("the same by the path from the root: \"pci=disable_acs_redir={paths}\""),
         );
     }
-    let setpci = ports.iter().map(|port| {
-        // the redirecting bits, and no others
-        format!("or now, until the next boot: setpci -s {port} ECAP_ACS+6.w=0000:002c")
-    });
+    // the redirecting bits, and no others
+    let setpci = ports
+        .iter()
+        .map(|port| format!("setpci -s {port} ECAP_ACS+6.w=0000:002c"));
+    remedies.push("or now, until the next boot, as root:".to_owned());
     remedies.extend(setpci);
     remedies.push(format!(
         "after setpci, unbind {provider} and bind it again: the kernel keeps its verdict until then"

@@ -350,9 +350,10 @@ fn pairs(log: &Log, findings: &mut Findings) {
                 "boot with \"pci=disable_acs_redir={list}\" (quoted, as ';' ends a command in many \
                  boot loaders; devices below are then less isolated)"
             ));
-            let ports = list.split(';').map(|port| {
-                format!("or now: setpci -s {port} ECAP_ACS+6.w=0:2c, and bind {provider} again")
-            });
+            remedies.push(format!("or now, and then bind {provider} again:"));
+            let ports = list
+                .split(';')
+                .map(|port| format!("setpci -s {port} ECAP_ACS+6.w=0000:002c"));
             remedies.extend(ports);
         } else if verdict.refused {
             remedies.push("put both below one PCIe switch".to_owned());
@@ -650,7 +651,7 @@ mod tests {
             "{remedies}"
         );
         assert!(
-            remedies.contains("setpci -s 0000:00:02.0 ECAP_ACS+6.w=0:2c"),
+            remedies.contains("setpci -s 0000:00:02.0 ECAP_ACS+6.w=0000:002c"),
             "{remedies}"
         );
     }

@@ -40,19 +40,19 @@ pub fn json(machine: &Machine, mut out: impl Write) -> io::Result<()> {
 pub fn what(device: &Device) -> &str {
     match device.port_type {
         Some(PortType::RootPort) => "root port",
-        Some(PortType::SwitchUpstream) => "switch, upstream port",
-        Some(PortType::SwitchDownstream) => "switch, downstream port",
+        Some(PortType::SwitchUpstream) => "upstream port",
+        Some(PortType::SwitchDownstream) => "downstream port",
         _ => &device.name,
     }
 }
 
-/// What a device does here: `provides 64 MiB, serves nvme0n1`.
+/// What a device does here: `p2pmem, nvme0n1`, a pool and a disk.
 fn role(machine: &Machine, bdf: Bdf) -> String {
     let provides = machine
         .providers
         .iter()
         .filter(|provider| provider.bdf == bdf)
-        .map(|provider| format!("provides {}", Size(provider.size)));
+        .map(|_| "p2pmem".to_owned());
     let serves = machine
         .clients
         .iter()
@@ -146,8 +146,8 @@ fn tree(machine: &Machine, all: bool, out: &mut impl Write) -> io::Result<()> {
         };
         vec![
             line,
-            shorten(what(device), 27),
-            shorten(device.driver.as_deref().unwrap_or("no driver"), 16),
+            shorten(what(device), 17),
+            shorten(device.driver.as_deref().unwrap_or("no driver"), 15),
             role(machine, device.bdf),
         ]
     });
@@ -191,8 +191,8 @@ fn providers(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
     if machine.providers.is_empty() {
         return writeln!(
             out,
-            "  none: bind p2pdma_provider to a device with a memory BAR, or use an NVMe controller \
-             with a CMB"
+            "  none: bind p2pdma_provider to a device with a memory BAR, or use an NVMe\n  \
+             controller with a CMB"
         );
     }
     let rows = machine.providers.iter().map(|provider| {
@@ -213,7 +213,7 @@ fn providers(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
         "driver",
         "memory",
         "pool",
-        "available",
+        "free",
         "published",
         "node",
     ];
@@ -233,8 +233,8 @@ fn clients(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
         vec![
             client.bdf.to_string(),
             client.controller.clone(),
-            shorten(&client.serial, 20),
-            shorten(&client.model, 24),
+            shorten(&client.serial, 12),
+            shorten(&client.model, 14),
             if client.p2p_queues { "yes" } else { "no" }.to_owned(),
             if disks.is_empty() {
                 "no namespace".to_owned()
@@ -295,7 +295,7 @@ fn ways(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
         vec![
             format!("{} - {}", route.provider, route.client),
             route.distance.to_string(),
-            textwrap::fill(&describe(&route.via), 55),
+            textwrap::fill(&describe(&route.via), 39),
         ]
     });
     let header = ["provider - client", "distance", "traffic goes"];
@@ -304,7 +304,7 @@ fn ways(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
     if bridges().any(|bridge| bridge.acs_redirect.is_none()) {
         writeln!(
             out,
-            "  ACS settings could not be read, which takes root: ways may be other than shown"
+            "  ACS settings could not be read, which takes root: ways may be other than\n  shown"
         )?;
     }
     Ok(())
@@ -334,20 +334,20 @@ mod tests {
         let expected = "\
 PCI devices
   pci0000:00                root bus
-  └─ 0000:00:01.0           root port                    pcieport
-     └─ 0000:01:00.0        switch, upstream port        pcieport
-        ├─ 0000:02:00.0     switch, downstream port      pcieport
-        │  └─ 0000:03:00.0  QEMU NVM Express Controller  nvme             provides 64 MiB, nvme0n1
-        ├─ 0000:02:01.0     switch, downstream port      pcieport
-        │  └─ 0000:04:00.0  QEMU NVM Express Controller  nvme             nvme1n1
-        └─ 0000:02:02.0     switch, downstream port      pcieport
-           └─ 0000:05:00.0  QEMU PCI Test Device         p2pdma_provider  provides 64 MiB
+  └─ 0000:00:01.0           root port          pcieport
+     └─ 0000:01:00.0        upstream port      pcieport
+        ├─ 0000:02:00.0     downstream port    pcieport
+        │  └─ 0000:03:00.0  QEMU NVM Express…  nvme             p2pmem, nvme0n1
+        ├─ 0000:02:01.0     downstream port    pcieport
+        │  └─ 0000:04:00.0  QEMU NVM Express…  nvme             nvme1n1
+        └─ 0000:02:02.0     downstream port    pcieport
+           └─ 0000:05:00.0  QEMU PCI Test De…  p2pdma_provider  p2pmem
   1 not concerned, listed by --all
 
 Providers of peer-to-peer memory
-  device        driver           memory          pool  available  published  node
-  0000:03:00.0  nvme             CMB in BAR 2  64 MiB   63.9 MiB  yes        -
-  0000:05:00.0  p2pdma_provider  BAR 2         64 MiB     64 MiB  yes        -
+  device        driver           memory          pool      free  published  node
+  0000:03:00.0  nvme             CMB in BAR 2  64 MiB  63.9 MiB  yes        -
+  0000:05:00.0  p2pdma_provider  BAR 2         64 MiB    64 MiB  yes        -
 
 Clients
   device        name   serial  model           takes P2P  namespaces
@@ -399,8 +399,7 @@ Ways between them
         let fakes = [fake::switch(), fake::root_ports(Some(0x1d)), redirecting];
         for machine in fakes.map(|fake| fake.read()) {
             for line in shown(&machine, true).lines() {
-                // the tree is as wide as it is deep
-                assert!(line.chars().count() <= 100, "{line}");
+                assert!(line.chars().count() <= 80, "{line}");
             }
         }
     }

@@ -495,7 +495,7 @@ mod tests {
         let machine = fake.read();
         let topology = topology(&machine, &Log::default(), false);
         let output = drawn(|out| tree(&machine, &topology, out));
-        let row = "        ├─ 0000:02:01.0     switch, downstream p…  8 GT/s x4  0x001d redirects";
+        let row = "        ├─ 0000:02:01.0     downstream port        8 GT/s x4  0x001d redirects";
         assert!(output.lines().any(|line| line == row), "{output}");
         assert!(
             output.contains("0000:02:01.0 ACS 0x001d (SrcValid ReqRedir CmpltRedir UpstreamFwd)"),

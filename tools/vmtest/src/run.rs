@@ -163,7 +163,10 @@ impl Setup {
         }
         let programs: BTreeSet<&str> = tests
             .iter()
-            .map(|test| test.program())
+            .flat_map(|test| {
+                let further = test.programs.iter().map(String::as_str);
+                std::iter::once(test.program()).chain(further)
+            })
             .chain(extra.programs.iter().map(String::as_str))
             .collect();
         for name in programs {

@@ -78,6 +78,9 @@ pub struct Test {
     /// Modules that are loaded for it.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// Further programs of the project that it runs.
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// Programs and files of the root that it needs in the guest.
     #[serde(default)]
     pub files: Vec<String>,
