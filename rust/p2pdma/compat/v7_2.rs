@@ -63,6 +63,7 @@ pub mod code {
         EMEDIUMTYPE
         ENODATA
         ENOTCONN
+        ENOTRECOVERABLE
         EOPNOTSUPP
         EREMOTEIO
     }

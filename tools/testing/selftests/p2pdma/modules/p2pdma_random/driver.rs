@@ -28,6 +28,7 @@ use p2pdma::{
         },
         Client, //
     },
+    compat::IdInfo,
     pci::sysfs::{
         self,
         Attribute,
@@ -99,7 +100,7 @@ impl Attributes for Switch {
 
 pub(crate) struct RandomDriver;
 
-kernel::pci_device_table!(PCI_TABLE, <RandomDriver as pci::Driver>::IdInfo, []);
+p2pdma::pci_device_table!(PCI_TABLE, <RandomDriver as pci::Driver>::IdInfo, []);
 
 /// Ranges of the device, of which not all may go together.
 fn ranges(pdev: &pci::Device, random: &mut Random) -> Result<KVec<BarRange>> {
@@ -136,7 +137,7 @@ impl pci::Driver for RandomDriver {
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
+        _info: IdInfo<'bound, Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let mut random = Random(SEED.load(Relaxed) | 1);
         let mut kept = KVec::new();

@@ -41,6 +41,11 @@ use p2pdma::{
         EntryExt,
         Sgl, //
     },
+    compat::code::{
+        ENODATA,
+        ENOTRECOVERABLE,
+        EOPNOTSUPP, //
+    },
     orchestrator::{
         distance::{
             self,

@@ -32,6 +32,7 @@ use p2pdma::{
         },
         Client, //
     },
+    compat::code::EOPNOTSUPP,
     pci::bound::BoundDevice,
     pool::{
         Memory,
