@@ -28,6 +28,7 @@ help: ## List what can be made
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
 ## CALLS=100000       fuzz: how many steps, and calls
 ## SEED=<number>      fuzz: the same numbers as before
+## ARTIFACTS=<URL>    lava-job: where LAVA fetches the kernel and the tests
 ## JSON=1             bench, fuzz: print JSON
 ## V=1                show the commands
 FLAVOUR ?= stock
@@ -48,8 +49,8 @@ clean: ## Remove what was built in the checkout
 distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
-LINTS := lint-shell lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series $(LINTS)
+LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job $(LINTS)
 .PHONY: $(INSIDE) testbed
 
 ifndef P2PDMA_TESTBED
@@ -57,6 +58,8 @@ ifndef P2PDMA_TESTBED
 $(INSIDE):
 	$(Q)tools/testbed/enter $(WITH) make -j$$(nproc) $@
 
+lint lint-ci: WITH := --with ci$(if $(filter arm64,$(ARCH)),$(comma)arm64)
+comma := ,
 # The lock has the kernels of all architectures.
 update-lock: WITH := --with arm64
 
@@ -102,6 +105,12 @@ demo: tools modules kselftest ## Show peer-to-peer I/O at work in a virtual mach
 check: tools modules kselftest ## Run all tests on all topologies
 	$(Q)$(WITH_KERNEL) $(call VMTEST,run) $(TEST:%=--test '%') $(JOBS:%=--jobs %) $(SHARD:%=--shard %) \
 		$(REPEAT:%=--repeat %) $(STRESS:%=--stress %) --results build/results/$$KERNEL_RELEASE
+
+# Of all kernels whose shards are there.
+merge: tools ## Merge the results of all shards (SHARD=<i>/<n>) into those of one run
+	$(Q)status=0; for dir in $$(dirname build/results/*/shard-*-of-* | sort -u); do \
+		$(BIN)/vmtest merge -o $$dir/whole $$dir/shard-*-of-* || status=$$?; \
+	done; exit $$status
 
 # From all results that are there.
 matrix: tools ## Write the table of verdicts in the documentation, from results of make check
@@ -149,6 +158,21 @@ kselftest: kernel ## Build the kselftest programs
 		$(if $(GUEST),CROSS_COMPILE=$(GUEST)-linux-gnu-) \
 		OUTPUT=$$OUT/kselftest/obj INSTALL_PATH=$$OUT/kselftest/p2pdma install $(if $(V),>&2,>/dev/null)
 
+# As `make -C tools/testing/selftests gen_tar` packs them in a kernel tree, with the modules beside.
+TARBALL = $$OUT/kselftest/kselftest.tar.gz
+kselftest-tar: modules kselftest ## Pack the kselftests and the modules, with the kernel's own runner
+	$(Q)$(WITH_KERNEL) cd $$OUT/kselftest && from=$$KERNEL_SOURCE/tools/testing/selftests && \
+		rm -rf tar && mkdir -p tar/modules && cp -r p2pdma $$from/kselftest $$from/run_kselftest.sh tar && \
+		find $$OUT -name '*.ko' -exec cp -t tar/modules {} + && \
+		$(MAKE) -s -C $(CURDIR)/tools/testing/selftests/p2pdma KSRC=$$KERNEL_SOURCE COLLECTION=p2pdma \
+			OUTPUT=$$OUT/kselftest/obj emit_tests >tar/kselftest-list.txt && \
+		tar -C tar -czf kselftest.tar.gz . && rm -r tar && echo $(TARBALL)
+
+# The placeholders of the job are variables of make.
+lava-job: ## Print a job for LAVA that runs them (ARTIFACTS=<URL>)
+	$(Q)test -n '$(ARTIFACTS)' || { echo 'lava-job: ARTIFACTS=<URL> of the directory with the files, see Documentation/p2pdma/ci.rst' >&2; exit 2; }
+	$(Q)sed 's|@ARTIFACTS@/|$(ARTIFACTS:%/=%)/|' .ci/lava/kselftest.yaml
+
 GUEST_CRATES := p2pdma-tool p2pdma-bench p2pdma-fuzz vmtest-guest
 
 tools: testbed ## Build the programs in tools/
@@ -169,6 +193,18 @@ lint: $(LINTS) ## Check the style of all sources
 
 lint-shell:
 	$(Q)git ls-files -z .ci/run tools/testbed/enter tools/testbed/root '*.sh' | xargs -0 shellcheck -s sh
+
+# The engines' own schemas: those of GitHub and GitLab come with check-jsonschema, LAVA's with LAVA.
+CI_LIST := tools/testbed/packages/ci.txt
+CI_VENV = /var/lib/p2pdma/ci-$(shell sha256sum <$(CI_LIST) | cut -c1-12)
+lint-ci:
+	$(Q)mkdir -p $(CI_VENV) && flock $(CI_VENV) sh -ec 'test -e $(CI_VENV)/ready || { \
+		python3 -m venv $(CI_VENV); \
+		$(CI_VENV)/bin/pip install -q --require-hashes --only-binary :all: -r $(CI_LIST); \
+		touch $(CI_VENV)/ready; }' >&2
+	$(Q)$(CI_VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml >&2
+	$(Q)$(CI_VENV)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml >&2
+	$(Q)python3 /usr/share/lava-common/lava-schema.py job --strict .ci/lava/*.yaml >&2
 
 lint-rustfmt:
 	$(Q)git ls-files -z '*.rs' | xargs -0 rustfmt --check
