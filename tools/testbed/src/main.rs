@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use clap::{Parser, Subcommand};
 use p2pdma_common::Manifest;
 
@@ -43,6 +43,7 @@ const LOCK: &str = "P2PDMA_KERNEL_LOCK";
     after_help = "Examples:\n  \
         testbed prepare                     the distribution's kernel, ready to build for and to boot\n  \
         testbed prepare --flavour debug     a kernel with all checks: compiled, once\n  \
+        testbed prepare --flavour small --patch my.patch   with a change of one's own\n  \
         testbed ready --flavour debug       is it there already?\n  \
         testbed check-kdir ~/linux          is this kernel tree fit for building the modules?\n  \
         testbed check-kdir --boot ~/linux   and for booting it in a virtual machine?\n  \
@@ -72,6 +73,10 @@ enum Command {
         /// Which kernel: the name of a file in tools/testbed/flavours
         #[arg(long, value_name = "NAME", default_value = "stock")]
         flavour: String,
+        /// Apply this patch after those of the flavour, which must be one that is compiled; may be
+        /// repeated
+        #[arg(long, value_name = "FILE")]
+        patch: Vec<PathBuf>,
         /// Also write kernel.json, and the same for a shell as kernel.env, to this directory
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
@@ -193,9 +198,18 @@ impl Kernels<'_> {
         }
     }
 
-    /// Makes the kernel of the flavour `name` ready.
-    fn prepare(&self, name: &str) -> Result<(Manifest, PathBuf)> {
-        let flavour = self.flavour(name)?;
+    /// Makes the kernel of the flavour `name` ready, with further patches.
+    fn prepare(&self, name: &str, patches: &[PathBuf]) -> Result<(Manifest, PathBuf)> {
+        let mut flavour = self.flavour(name)?;
+        if let Origin::Compiled(compiled) = &mut flavour.origin {
+            for patch in patches {
+                let path = patch.canonicalize();
+                let path = path.with_context(|| format!("cannot read {}", patch.display()))?;
+                compiled.patches.push(path);
+            }
+        } else if !patches.is_empty() {
+            bail!("--patch: the kernel flavour {name} is not compiled, so it cannot be patched");
+        }
         match &flavour.origin {
             Origin::Packaged(packaged) => self.prepare_packaged(&flavour, packaged),
             Origin::Compiled(compiled) => {
@@ -267,8 +281,12 @@ fn run(args: Args) -> Result<bool> {
         })
     };
     let printed = match args.command {
-        Command::Prepare { flavour, out } => {
-            let (manifest, path) = kernels()?.prepare(&flavour)?;
+        Command::Prepare {
+            flavour,
+            patch,
+            out,
+        } => {
+            let (manifest, path) = kernels()?.prepare(&flavour, &patch)?;
             manifest::write(&manifest, out.as_deref())?;
             path.display().to_string()
         }
