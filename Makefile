@@ -15,6 +15,7 @@ help: ## List what can be made
 	@sed -n 's/^## \([A-Z]*\)=/  \1=/p' $(MAKEFILE_LIST)
 
 ## FLAVOUR=stock      the kernel to use: a name in tools/testbed/flavours
+## PATCH=<file>       a flavour that is compiled, with one more patch
 ## ARCH=arm64         the kernel's architecture, x86_64 or arm64; default: that of this machine
 ## KDIR=<dir>         make modules: build for this kernel tree, or O= directory
 ## KERNEL=<dir>       build for this kernel tree and boot it
@@ -22,8 +23,9 @@ help: ## List what can be made
 ## LLVM=1             that kernel was built with clang
 ## TOPOLOGY="<name>"  check, demo, shell, fuzz: these topologies only
 ## TEST="<glob>"      check: these tests only
-## JOBS=<number>      check: guests to run side by side
-## SHARD=<i>/<n>      check: a part of the tests only, see Documentation/p2pdma/vmtest.rst
+## JOBS=<number>      check, mutants: guests to run side by side
+## SHARD=<i>/<n>      check, mutants: a part of them only, see Documentation/p2pdma/vmtest.rst
+## MINUTES=<number>   mutants: end after so many; the next run goes on from there
 ## REPEAT=<number>    check: run them so often, and name what is flaky
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
 ## CALLS=100000       fuzz: how many steps, and calls
@@ -50,7 +52,7 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job $(LINTS)
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job $(LINTS)
 .PHONY: $(INSIDE) testbed
 
 ifndef P2PDMA_TESTBED
@@ -80,7 +82,7 @@ CARGO := cd tools && cargo
 # What is known of the kernel in use: kernel.json, and the same for the shell. It decides where
 # modules and kselftests are built; the locks keep several runs of make apart.
 OWN := $(or $(KERNEL),$(KDIR))
-KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(call FLAVOUR_OF,$(FLAVOUR)))
+KERNEL_OUT := build/kernel/$(or $(subst /,_,$(OWN)),$(basename $(notdir $(PATCH))),$(call FLAVOUR_OF,$(FLAVOUR)))
 WITH_KERNEL := . $(KERNEL_OUT)/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE &&
 KERNEL_MAKE := $(WITH_KERNEL) flock build/modules.lock $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) MO=$$OUT
 VMTEST = $(call VMTEST_IN,$1) $(TOPOLOGY:%=--topology %)
@@ -96,7 +98,8 @@ ifneq ($(OWN),)
 	$(Q)$(BIN)/testbed check-kdir --out $(KERNEL_OUT) $(if $(KERNEL),--boot) \
 		$(if $(LLVM),--llvm=$(LLVM)) -- $(OWN) >/dev/null
 else
-	$(Q)$(BIN)/testbed prepare --out $(KERNEL_OUT) --flavour $(call FLAVOUR_OF,$(FLAVOUR)) >/dev/null
+	$(Q)$(BIN)/testbed prepare --out $(KERNEL_OUT) --flavour $(call FLAVOUR_OF,$(FLAVOUR)) \
+		$(PATCH:%=--patch %) >/dev/null
 endif
 
 demo: tools modules kselftest ## Show peer-to-peer I/O at work in a virtual machine
@@ -148,6 +151,18 @@ bench: tools modules kselftest ## Compare the library with C, and the NVMe targe
 		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench $(JSON:%=--json)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) --topology switch --timeout 300 \
 		--module p2pdma_nvmet -- p2pdma_nvmet_bench $(JSON:%=--json)
+
+# They are tried on the kernel that they are derived from, and one more is compiled that has them all.
+MUTANTS = $(BIN)/p2pdma-mutants
+mutants: tools ## Change the kernel in many ways, and look whether the tests notice
+	$(Q)$(MAKE) kernel FLAVOUR=small PATCH= KDIR= KERNEL= LLVM=
+	$(Q)$(MUTANTS) derive --kernel build/kernel/small
+	$(Q)$(MAKE) modules kselftest FLAVOUR=hostbridge PATCH=build/mutants/mutants.patch KDIR= KERNEL= LLVM=
+	$(Q). build/kernel/mutants/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE && \
+		$(MUTANTS) run --kernel build/kernel/mutants $(SHARD:%=--shard %) $(JOBS:%=--jobs %) \
+			$(MINUTES:%=--minutes %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
+			--bin-dir $(BIN) || test $$? = 1
+	$(Q)$(MUTANTS) report $(JSON:%=--json)
 
 modules: kernel ## Build the kernel modules
 	$(Q)$(KERNEL_MAKE) modules >&2
@@ -219,7 +234,8 @@ lint-checkpatch: kernel
 lint-modules: kernel
 	$(Q)$(KERNEL_MAKE)-clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
 
-docs: modules ## Write the documentation, and that of the Rust API
+docs: modules tools ## Write the documentation, and that of the Rust API
+	$(Q)$(BIN)/p2pdma-mutants assertions
 	$(Q)$(WITH_KERNEL) KERNEL_SOURCE=$$KERNEL_SOURCE PYTHONDONTWRITEBYTECODE=1 \
 		sphinx-build -W --keep-going -q -d build/docs/.doctrees Documentation build/docs
 	$(Q)$(WITH_KERNEL) for crate in p2pdma $$(test ! -e $$OUT/rust/nvmet/nvmet.o || echo nvmet); do \
