@@ -237,8 +237,11 @@ FIXTURE_VARIANT(remedy) {
 
 FIXTURE_SETUP(remedy)
 {
-	if (!variant)
+	if (!variant) {
+		/* where a remedy is expected, there is something to mend */
+		ASSERT_EQ(NULL, getenv("P2PDMA_REMEDY"));
 		SKIP(return, "no pair of p2pdma_provider is refused because of ACS");
+	}
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
 	self->output = malloc(OUTPUT);
