@@ -17,6 +17,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/percpu.h>
 #include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
@@ -76,27 +77,54 @@ void p2pdma_helper_cond_resched(void)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_cond_resched);
 
-/* The three for compat/v7_2.rs; newer kernel crates have such a lock. */
-unsigned long p2pdma_helper_spin_lock_irqsave(spinlock_t *lock)
+/*
+ * The three for compat/v7_2.rs; newer kernel crates have such a lock. Several may
+ * be held, and be let go in any order: the first disables interrupts, and when
+ * the last is let go they are what they were.
+ */
+static DEFINE_PER_CPU(unsigned int, irq_depth);
+static DEFINE_PER_CPU(unsigned long, irq_before);
+
+static void irq_disable(void)
 {
 	unsigned long flags;
 
-	spin_lock_irqsave(lock, flags);
-	return flags;
+	local_irq_save(flags);
+	if (!__this_cpu_read(irq_depth))
+		__this_cpu_write(irq_before, flags);
+	__this_cpu_inc(irq_depth);
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_spin_lock_irqsave);
 
-bool p2pdma_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+static void irq_restore(void)
 {
-	return spin_trylock_irqsave(lock, *flags);
+	__this_cpu_dec(irq_depth);
+	if (!__this_cpu_read(irq_depth))
+		local_irq_restore(__this_cpu_read(irq_before));
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_spin_trylock_irqsave);
 
-void p2pdma_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+void p2pdma_helper_spin_lock_irq(spinlock_t *lock)
 {
-	spin_unlock_irqrestore(lock, flags);
+	irq_disable();
+	spin_lock(lock);
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_spin_unlock_irqrestore);
+EXPORT_SYMBOL_GPL(p2pdma_helper_spin_lock_irq);
+
+bool p2pdma_helper_spin_trylock_irq(spinlock_t *lock)
+{
+	irq_disable();
+	if (spin_trylock(lock))
+		return true;
+	irq_restore();
+	return false;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_spin_trylock_irq);
+
+void p2pdma_helper_spin_unlock_irq(spinlock_t *lock)
+{
+	spin_unlock(lock);
+	irq_restore();
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_spin_unlock_irq);
 
 bool p2pdma_helper_device_trylock(struct device *dev)
 {
@@ -218,6 +246,12 @@ static bool dma_reaches(u64 last, dma_addr_t addr, unsigned int len)
 	return addr <= last && len - 1 <= last - addr;
 }
 
+/* Whether a segment crosses what segments for @dev must not cross, as 4 GiB. */
+static bool dma_crosses(struct device *dev, dma_addr_t addr, unsigned int len)
+{
+	return (addr ^ (addr + len - 1)) & ~(dma_addr_t)dma_get_seg_boundary(dev);
+}
+
 /*
  * What dma_map_sg() does not refuse, though it cannot do it: peer-to-peer memory
  * for DMA operations that do not know it, for DMA that goes through swiotlb (of
@@ -230,6 +264,7 @@ int p2pdma_helper_check_map(struct device *dev, struct scatterlist *sgl,
 	bool direct = !use_dma_iommu(dev);
 	u64 last = dma_last(dev);
 	struct scatterlist *sg;
+	dma_addr_t addr;
 
 	if (!dma_pci_p2pdma_supported(dev) || is_swiotlb_force_bounce(dev) ||
 	    (dev_is_pci(dev) && to_pci_dev(dev)->untrusted))
@@ -238,9 +273,13 @@ int p2pdma_helper_check_map(struct device *dev, struct scatterlist *sgl,
 	for_each_sg(sgl, sg, nents, i) {
 		if (sg->length > max)
 			return -EINVAL;
-		if (direct && !dma_reaches(last, phys_to_dma(dev, sg_phys(sg)),
-					   sg->length))
+		if (!direct)
+			continue;
+		addr = phys_to_dma(dev, sg_phys(sg));
+		if (!dma_reaches(last, addr, sg->length))
 			return -ERANGE;
+		if (dma_crosses(dev, addr, sg->length))
+			return -EINVAL;
 	}
 	return 0;
 }
@@ -257,10 +296,14 @@ int p2pdma_helper_check_mapped(struct device *dev, struct scatterlist *sgl,
 	if (sg_dma_is_swiotlb(sgl))
 		return -EOPNOTSUPP;
 
-	for_each_sg(sgl, sg, nents, i)
-		if (sg_dma_is_bus_address(sg) &&
-		    !dma_reaches(last, sg_dma_address(sg), sg_dma_len(sg)))
+	for_each_sg(sgl, sg, nents, i) {
+		if (!sg_dma_is_bus_address(sg))
+			continue;
+		if (!dma_reaches(last, sg_dma_address(sg), sg_dma_len(sg)))
 			return -ERANGE;
+		if (dma_crosses(dev, sg_dma_address(sg), sg_dma_len(sg)))
+			return -EINVAL;
+	}
 	return 0;
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_check_mapped);
@@ -296,9 +339,10 @@ void p2pdma_helper_page_range(const struct page *page, struct range *range)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_page_range);
 
+/* try_get_page() warns of a count that has overflowed. */
 bool p2pdma_helper_try_get_page(struct page *page)
 {
-	return try_get_page(page);
+	return page_ref_count(compound_head(page)) > 0 && try_get_page(page);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_try_get_page);
 

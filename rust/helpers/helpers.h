@@ -26,10 +26,9 @@ void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pi
 			       unsigned long *referenced, unsigned long *pinned);
 void p2pdma_helper_cond_resched(void);
 
-unsigned long p2pdma_helper_spin_lock_irqsave(spinlock_t *lock);
-bool p2pdma_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
-void p2pdma_helper_spin_unlock_irqrestore(spinlock_t *lock,
-					  unsigned long flags);
+void p2pdma_helper_spin_lock_irq(spinlock_t *lock);
+bool p2pdma_helper_spin_trylock_irq(spinlock_t *lock);
+void p2pdma_helper_spin_unlock_irq(spinlock_t *lock);
 
 bool p2pdma_helper_device_trylock(struct device *dev);
 void p2pdma_helper_device_unlock(struct device *dev);

@@ -61,9 +61,11 @@ static void put(struct p2pdma_listener *listener)
 
 	/* Nobody else frees it meanwhile, and who waits for its code goes on. */
 	listener->running = 1;
-	mutex_unlock(&listeners_lock);
-	listener->release(listener->data);
-	mutex_lock(&listeners_lock);
+	if (listener->release) {
+		mutex_unlock(&listeners_lock);
+		listener->release(listener->data);
+		mutex_lock(&listeners_lock);
+	}
 	list_del(&listener->node);
 	kfree(listener);
 }
@@ -137,7 +139,10 @@ void p2pdma_helper_unlisten(struct p2pdma_listener *listener)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_unlisten);
 
-/* Makes those whose code is in @module silent; whether one of them still runs. */
+/*
+ * Makes those whose code is in @module silent; whether one of them still runs.
+ * If somebody else removes one later, its data cannot be released any more.
+ */
 static bool silence(struct module *module)
 {
 	struct p2pdma_listener *listener;
@@ -149,7 +154,10 @@ static bool silence(struct module *module)
 		    !within_module((unsigned long)listener->release, module))
 			continue;
 		listener->active = false;
-		running |= listener->running;
+		if (listener->running)
+			running = true;
+		else
+			listener->release = NULL;
 	}
 	mutex_unlock(&listeners_lock);
 	return running;
@@ -208,8 +216,11 @@ void p2pdma_helper_cancel_at_exit(struct p2pdma_last_act *act)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_cancel_at_exit);
 
-/* The youngest act whose code is in @module, which is not in the list after that. */
-static struct p2pdma_last_act *take_act(struct module *module)
+/*
+ * The youngest act whose code is in @module, which is not in the list after that.
+ * It is copied to @copy: whoever owns it may free it any time then.
+ */
+static bool take_act(struct module *module, struct p2pdma_last_act *copy)
 {
 	struct p2pdma_last_act *act;
 
@@ -220,23 +231,24 @@ static struct p2pdma_last_act *take_act(struct module *module)
 			continue;
 		list_del(&act->node);
 		act->done = true;
-		return act;
+		*copy = *act;
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
 static int module_event(struct notifier_block *block, unsigned long event,
 			void *module)
 {
-	struct p2pdma_last_act *act;
+	struct p2pdma_last_act act;
 
 	/* After the module's exit function, before its code is freed. */
 	if (event != MODULE_STATE_GOING)
 		return NOTIFY_DONE;
 	/* Their memory belongs to who has leaked them. */
-	while ((act = take_act(module))) {
-		act->call(act->data);
-		act->release(act->data);
+	while (take_act(module, &act)) {
+		act.call(act.data);
+		act.release(act.data);
 	}
 	while (silence(module))
 		msleep(20);

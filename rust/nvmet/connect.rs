@@ -24,6 +24,7 @@ use crate::{
 };
 use kernel::{
     device::Device,
+    pci,
     prelude::*,
     sync::{
         aref::ARef,
@@ -55,7 +56,7 @@ pub struct Connect<'a, T: Transport> {
     pub subsys_nqn: &'a [u8],
     /// The host.
     pub host_nqn: &'a [u8],
-    /// The device that does the fabric's DMA, so that the core can look for peer-to-peer memory
+    /// The PCI device that does the fabric's DMA, so that the core can look for peer-to-peer memory
     /// that it reaches; without one there is none. What counts is the one given for the admin
     /// queue.
     ///
@@ -94,13 +95,22 @@ impl<T: Transport> Queue<T> {
     ///
     /// - [`ConnectError::Refused`] with what the core says.
     /// - [`EINVAL`] if a name is longer than [`NQN_SIZE`], or `size` is 0; if an I/O queue is not
-    ///   given an admin queue, and that of this port.
+    ///   given an admin queue, and that of this port; if `client` is no PCI device, whose parent the
+    ///   core would look at, which may be gone.
     /// - [`ENODEV`] if the port is being removed.
     /// - [`ENOMEM`].
     pub fn connect(
         port: &Arc<Port<T>>,
         connect: &Connect<'_, T>,
     ) -> Result<Arc<Self>, ConnectError> {
+        if connect
+            .client
+            .as_ref()
+            .is_some_and(|client| <&pci::Device>::try_from(&**client).is_err())
+        {
+            return Err(EINVAL.into());
+        }
+
         let cntlid = match connect.admin {
             None if connect.qid == 0 => CNTLID_DYNAMIC,
             Some(admin)

@@ -307,7 +307,8 @@ impl<D: ProviderRef> Sgl<D> {
     ///   [`find()`](crate::orchestrator::distance::find), where
     ///   [`distance()`](crate::orchestrator::distance::distance) with [`Report::Verbose`] tells.
     /// - [`EINVAL`] if `dir` is [`DataDirection::None`], or an entry is longer than the client
-    ///   takes (`dma_get_max_seg_size()`, 64 KiB where its driver does not say).
+    ///   takes (`dma_get_max_seg_size()`, 64 KiB where its driver does not say), or crosses what
+    ///   must not be crossed (`dma_get_seg_boundary()`, 4 GiB where its driver does not say).
     /// - [`ERANGE`] if the memory lies beyond the addresses that the client's DMA mask covers, and
     ///   no IOMMU translates for it. The kernel would warn, or copy the memory with the CPU, or
     ///   hand out an address that the client cannot use.
@@ -545,7 +546,7 @@ impl<D: ProviderRef> Drop for Sgl<D> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariant the list was made by `pci_p2pmem_alloc_sgl()` for this
-        // device, is not freed, and not mapped. The pool is there as long as memory of it is
+        // device, or in the same way, is not freed, and not mapped. The pool is there as long as memory of it is
         // allocated (see the lifetime argument in the crate's documentation).
         unsafe { bindings::pci_p2pmem_free_sgl(raw::pci_dev(&*self.dev), self.table.sgl) };
     }

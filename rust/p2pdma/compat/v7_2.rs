@@ -10,10 +10,7 @@ use core::{
 use kernel::{
     bindings,
     devres::Devres,
-    ffi::{
-        c_char,
-        c_ulong, //
-    },
+    ffi::c_char,
     io::MmioRaw,
     module_param::ModuleParamAccess,
     pci,
@@ -126,14 +123,14 @@ pub type DevresBar<const SIZE: usize> = Devres<pci::Bar<'static, SIZE>>;
 /// A spinlock that is held with interrupts disabled.
 pub type SpinLockIrq<T> = Lock<T, SpinLockIrqBackend>;
 
-/// `spin_lock_irqsave()` and `spin_unlock_irqrestore()`.
+/// `spin_lock()` with interrupts disabled. Several locks may be let go in any order: the helpers
+/// count them.
 pub struct SpinLockIrqBackend;
 
 // SAFETY: A `spinlock_t` has one owner. `relock` is the trait's own, which locks as before.
 unsafe impl Backend for SpinLockIrqBackend {
     type State = bindings::spinlock_t;
-    /// Whether interrupts were disabled before.
-    type GuardState = c_ulong;
+    type GuardState = ();
 
     #[inline]
     unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
@@ -144,23 +141,19 @@ unsafe impl Backend for SpinLockIrqBackend {
     #[inline]
     unsafe fn lock(ptr: *mut Self::State) -> Self::GuardState {
         // SAFETY: The lock was initialised, by the safety requirement.
-        unsafe { helpers::p2pdma_helper_spin_lock_irqsave(ptr) }
+        unsafe { helpers::p2pdma_helper_spin_lock_irq(ptr) }
     }
 
     #[inline]
     unsafe fn try_lock(ptr: *mut Self::State) -> Option<Self::GuardState> {
-        let mut flags = 0;
-
-        // SAFETY: The lock was initialised, by the safety requirement, and `flags` is valid for
-        // writing.
-        unsafe { helpers::p2pdma_helper_spin_trylock_irqsave(ptr, &mut flags) }.then_some(flags)
+        // SAFETY: The lock was initialised, by the safety requirement.
+        unsafe { helpers::p2pdma_helper_spin_trylock_irq(ptr) }.then_some(())
     }
 
     #[inline]
-    unsafe fn unlock(ptr: *mut Self::State, guard_state: &Self::GuardState) {
-        // SAFETY: The caller owns the lock, by the safety requirement, and what it got from
-        // locking it is `guard_state`.
-        unsafe { helpers::p2pdma_helper_spin_unlock_irqrestore(ptr, *guard_state) }
+    unsafe fn unlock(ptr: *mut Self::State, _guard_state: &Self::GuardState) {
+        // SAFETY: The caller owns the lock, by the safety requirement.
+        unsafe { helpers::p2pdma_helper_spin_unlock_irq(ptr) }
     }
 
     #[inline]

@@ -51,11 +51,23 @@ pub enum Report {
 
 /// `clients` as the C functions take them: pointer and number.
 ///
-/// The pointer is not const there, but what it points to is only read.
+/// The pointer is not const there, but what it points to is only read. All are PCI devices: for
+/// others the C functions look at their parents, which may be gone if the device is.
+///
+/// # Errors
+///
+/// - [`EINVAL`] if there are none.
+/// - [`ENODEV`] if one of them is no PCI device.
 #[inline]
 fn as_raw(clients: &[&device::Device]) -> Result<(*mut *mut bindings::device, c_int)> {
     if clients.is_empty() {
         return Err(EINVAL);
+    }
+    if clients
+        .iter()
+        .any(|client| <&pci::Device>::try_from(*client).is_err())
+    {
+        return Err(ENODEV);
     }
 
     Ok((
@@ -68,8 +80,8 @@ fn as_raw(clients: &[&device::Device]) -> Result<(*mut *mut bindings::device, c_
 
 /// Distance between `provider` and `clients`, added up.
 ///
-/// A client that is no PCI device itself counts as the PCI device above it, which is not what a DMA
-/// mapping does: that is refused.
+/// A client that is no PCI device cannot reach any provider: a DMA mapping is refused for it. (For
+/// the C function it counts as the PCI device above it, which may be gone when it is.)
 ///
 /// C: `pci_p2pdma_distance_many()`. Does not sleep; not for interrupts, which the lock of the
 /// provider's map types is not safe against.
@@ -85,10 +97,14 @@ pub fn distance_many(
     clients: &[&device::Device],
     report: Report,
 ) -> Result<Reach> {
-    let (clients, num) = as_raw(clients)?;
+    let (clients, num) = match as_raw(clients) {
+        Err(error) if error == ENODEV => return Ok(Reach::NotSupported),
+        clients => clients?,
+    };
     // SAFETY:
     // - `raw::pci_dev()` returns a valid `struct pci_dev`.
-    // - `clients` points to `num` valid pointers to `struct device`, borrowed for the call.
+    // - `clients` points to `num` valid pointers to the `struct device` of PCI devices, borrowed
+    //   for the call, and what these refer to stays as long as they do.
     let distance = unsafe {
         bindings::pci_p2pdma_distance_many(
             raw::pci_dev(provider),
@@ -154,12 +170,13 @@ impl From<FoundProvider> for ARef<pci::Device> {
 /// # Errors
 ///
 /// - [`EINVAL`] if there are no clients.
-/// - [`ENODEV`] if no published provider is in reach of all of them. (The C function returns NULL
-///   for that, and where it has no memory.)
+/// - [`ENODEV`] if no published provider is in reach of all of them, or one is no PCI device. (The C
+///   function returns NULL for that, and where it has no memory.)
 #[doc(alias = "pci_p2pmem_find_many")]
 pub fn find_many(clients: &[&device::Device]) -> Result<FoundProvider> {
     let (clients, num) = as_raw(clients)?;
-    // SAFETY: `clients` points to `num` valid pointers to `struct device`, borrowed for the call.
+    // SAFETY: `clients` points to `num` valid pointers to the `struct device` of PCI devices,
+    // borrowed for the call, and what these refer to stays as long as they do.
     let pdev = unsafe { bindings::pci_p2pmem_find_many(clients, num) };
     let pdev = NonNull::new(pdev).ok_or(ENODEV)?;
 

@@ -37,7 +37,8 @@ use kernel::{
 /// What an orchestrator does when drivers are unbound from providers.
 ///
 /// Both functions may sleep. They run in the thread that binds, unbinds or removes the device,
-/// mostly with its lock held: what they wait for must not wait for that lock.
+/// mostly with its lock held: what they wait for must not wait for that lock. Nor must they bind or
+/// unbind PCI devices: see [`Listener`].
 ///
 /// Nothing is borrowed (`'static`): a [`Watch`] that is leaked goes on calling them, as long as the
 /// module is there that they are part of.

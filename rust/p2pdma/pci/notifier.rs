@@ -58,7 +58,9 @@ impl Event {
 ///
 /// It is called in the thread that binds, unbinds or removes the device, mostly with the device's
 /// lock held: what it waits for must not wait for that lock. It may sleep, and may make and drop
-/// [`Listening`]s, its own included.
+/// [`Listening`]s, its own included. It must not bind or unbind other PCI devices, as registering a
+/// driver does: the bus would tell of these while it tells of this one, and both wait for ever if
+/// another notifier is registered in between.
 ///
 /// All binding of PCI devices waits for it where somebody registers or unregisters another notifier
 /// of the bus in the meantime, so it has to return in bounded time.
@@ -78,7 +80,9 @@ pub trait Listener: Send + Sync + 'static {
 /// It can be leaked. Nothing is borrowed by a `Listener`, and p2pdma.ko, which has the only
 /// notifier that the bus knows of, stops calling code of a module when the module goes: between the
 /// module's exit function and the release of its memory. So nothing is called that is not there any
-/// more.
+/// more; and if somebody else drops it after that, the listener's data are not released, as that is
+/// code of the module as well. What counts is the module that the `Listener` is compiled in: one that
+/// calls closures of other modules has to see to it that these stay.
 ///
 /// C: `bus_register_notifier()` on `pci_bus_type`.
 ///

@@ -63,9 +63,9 @@ impl Attribute {
 
 /// Data that are shown, and changed, through a group of attributes.
 pub trait Attributes: Sync {
-    /// Name of the group, which is a directory below the device's. Not `p2pmem`, the name of the
-    /// kernel's own group: whether a device has that tells whether it has a
-    /// [`Pool`](crate::pool::Pool).
+    /// Name of the group, which is a directory below the device's. None that the kernel has for
+    /// groups of its own, some of which it adds later: `p2pmem`, by which a
+    /// [`Pool`](crate::pool::Pool) is told, and `msi_irqs`.
     const GROUP: &'static CStr;
     /// The attributes of the group.
     const ATTRIBUTES: &'static [Attribute];
@@ -89,8 +89,8 @@ pub trait Attributes: Sync {
     }
 }
 
-/// The group that the kernel adds to devices with a pool, and nobody else may.
-const KERNEL_GROUP: &CStr = c"p2pmem";
+/// Groups that the kernel adds to devices that are bound, and nobody else may.
+const KERNEL_GROUPS: [&CStr; 2] = [c"p2pmem", c"msi_irqs"];
 
 /// An attribute as the C code sees it, and the way back to the data.
 ///
@@ -172,13 +172,13 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if the name of the group is `p2pmem`; or if that, or the name of an attribute, is
+/// - [`EINVAL`] if the name of the group is one of the kernel's; or if that, or the name of an attribute, is
 ///   none: empty, or with a slash in it; or if two attributes have the same.
 /// - [`ENOMEM`].
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]
 pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
-    if T::GROUP == KERNEL_GROUP || !is_name(T::GROUP) {
+    if KERNEL_GROUPS.contains(&T::GROUP) || !is_name(T::GROUP) {
         return Err(EINVAL);
     }
     for (i, attribute) in T::ATTRIBUTES.iter().enumerate() {
@@ -189,7 +189,8 @@ pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T)
         }
     }
     // The kernel refuses it, too, but with a stack trace in its log. Those that could add one
-    // between here and there are other parts of the kernel, with names of their own.
+    // between here and there are other parts of the kernel: see `KERNEL_GROUPS`; and devices below
+    // this one, whose names are not those of attributes.
     //
     // SAFETY: `raw::device()` returns a valid `struct device`, which is bound, and so in sysfs; the
     // name is a C string.
@@ -294,7 +295,8 @@ unsafe extern "C" fn show<T: Attributes>(
     let page = unsafe { &mut *buf.cast::<[u8; PAGE_SIZE]>() };
 
     from_result(|| {
-        let mut out = kernel::str::Formatter::new(page);
+        // The kernel warns if all of it is used.
+        let mut out = kernel::str::Formatter::new(&mut page[..PAGE_SIZE - 1]);
 
         data.show(slot.index, &mut out).map_err(|_| EIO)?;
         out.write_str("\n").map_err(|_| EIO)?;

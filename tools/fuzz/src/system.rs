@@ -184,8 +184,17 @@ impl System {
             // It may be asked to publish, and to withdraw.
             let publish = self.devices().join(device).join("p2pdma_random/publish");
 
-            for value in ["1", "0"] {
-                if publish.exists() {
+            if publish.exists() {
+                // Almost a page, and as much as is too much.
+                ensure!(
+                    fs::read(&publish)?.len() == 4095,
+                    "{device}: another length"
+                );
+                ensure!(
+                    fs::read(publish.with_file_name("too_long")).is_err(),
+                    "{device}: too long, and shown"
+                );
+                for value in ["1", "0"] {
                     write(&publish, value)?;
                 }
             }

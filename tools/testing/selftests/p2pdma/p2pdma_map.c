@@ -464,7 +464,7 @@ TEST_F(provider, distance_to_no_pci_device)
 	EXPECT_EQ(-1, DISTANCE(client, 2));
 }
 
-static bool published(const struct p2p_provider *provider)
+static bool is_published(const struct p2p_provider *provider)
 {
 	return p2p_attr_number(provider->bdf, "p2pmem/published") == 1;
 }
@@ -479,7 +479,7 @@ static int64_t nearest(struct __test_metadata *_metadata, int dev,
 		int64_t d = distance(_metadata, dev, h_function(p->bdf),
 				     client, nr);
 
-		if (published(p) && d >= 0 &&
+		if (is_published(p) && d >= 0 &&
 		    (best < 0 || d < best))
 			best = d;
 	}
@@ -519,7 +519,7 @@ TEST_F(provider, find)
 
 	/* nearest to itself, if it is published */
 	expect_found(_metadata, self->dev, &self->function, 1);
-	if (published(variant->provider))
+	if (is_published(variant->provider))
 		EXPECT_EQ(self->function,
 			  find(_metadata, self->dev, &self->function, 1));
 
@@ -604,7 +604,7 @@ TEST_F(provider, enable)
 		expect_no_choice(_metadata, self->dev, wrong[i]);
 
 	snprintf(value, sizeof(value), "%s\n", bdf);
-	if (published(variant->provider)) {
+	if (is_published(variant->provider)) {
 		expect_choice(_metadata, self->dev, bdf, P2PDMA_TEST_PROVIDER,
 			      self->function, value);
 		expect_choice(_metadata, self->dev, value,
@@ -673,13 +673,13 @@ TEST_F(change, publish)
 	snprintf(value, sizeof(value), "%s\n", variant->provider->bdf);
 	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, set_published(variant->provider, "0"));
-		EXPECT_FALSE(published(variant->provider));
+		EXPECT_FALSE(is_published(variant->provider));
 		EXPECT_NE(self->function,
 			  find(_metadata, self->dev, &self->function, 1));
 		expect_no_choice(_metadata, self->dev, value);
 
 		ASSERT_EQ(0, set_published(variant->provider, "1"));
-		EXPECT_TRUE(published(variant->provider));
+		EXPECT_TRUE(is_published(variant->provider));
 		EXPECT_EQ(self->function,
 			  find(_metadata, self->dev, &self->function, 1));
 		expect_choice(_metadata, self->dev, value,

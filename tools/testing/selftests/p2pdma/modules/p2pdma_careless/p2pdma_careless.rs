@@ -28,7 +28,11 @@ use p2pdma::{
         bound::BoundDevice,
         devices, //
     },
-    pool::Pool, //
+    pool::Pool,
+    system::{
+        Abandoned,
+        AtModuleExit, //
+    }, //
 };
 
 /// Where a watch is that drops itself.
@@ -76,6 +80,22 @@ impl Events for Quiet {
     fn gone(&self, _dev: &pci::Device) {}
 }
 
+/// Put right when the module goes; and drops what says so, in the middle of it.
+#[pin_data]
+struct Forgets {
+    #[pin]
+    act: Mutex<Option<AtModuleExit>>,
+}
+
+impl Abandoned for Forgets {
+    fn abandoned(&self) {
+        let act = self.act.lock().take();
+
+        pr_info!("careless: abandoned\n");
+        drop(act);
+    }
+}
+
 struct Careless;
 
 /// Maps memory of each provider for the provider itself, and leaks the mapping: it goes with the
@@ -107,6 +127,16 @@ impl kernel::Module for Careless {
 
         *slot.watch.lock() = Some(quits);
         core::mem::forget(Watch::new::<Error>(Ok(Spawns))?);
+
+        let forgets = Arc::pin_init(
+            pin_init!(Forgets {
+                act <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        let act = AtModuleExit::new(forgets.clone())?;
+
+        *forgets.act.lock() = Some(act);
         leak_mappings()?;
         Ok(Self)
     }

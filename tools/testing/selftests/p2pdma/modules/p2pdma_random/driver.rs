@@ -10,6 +10,7 @@ use kernel::{
     device::Core,
     dma::DataDirection,
     fmt,
+    page::PAGE_SIZE,
     pci,
     prelude::*,
     sync::{
@@ -87,14 +88,29 @@ struct Switch(Arc<Publication>);
 
 impl Attributes for Switch {
     const GROUP: &'static CStr = c"p2pdma_random";
-    const ATTRIBUTES: &'static [Attribute] = &[Attribute::rw(c"publish")];
+    const ATTRIBUTES: &'static [Attribute] =
+        &[Attribute::rw(c"publish"), Attribute::ro(c"too_long")];
 
-    fn show(&self, _index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-        out.write_str("write 0 or 1")
+    /// As much as there is room for, and one more.
+    fn show(&self, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        // Behind it there is a newline; and the kernel wants to see less than a page.
+        (0..PAGE_SIZE - 2 + index).try_for_each(|_| out.write_str("a"))
     }
 
     fn store(&self, _index: usize, value: &str) -> Result {
         self.0.set(value == "1")
+    }
+}
+
+/// A group that the kernel adds itself, later.
+struct Reserved;
+
+impl Attributes for Reserved {
+    const GROUP: &'static CStr = c"msi_irqs";
+    const ATTRIBUTES: &'static [Attribute] = &[Attribute::ro(c"nothing")];
+
+    fn show(&self, _index: usize, _out: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
     }
 }
 
@@ -167,6 +183,8 @@ impl pci::Driver for RandomDriver {
                     let publication = Arc::new(provider.publication()?, GFP_KERNEL)?;
 
                     publication.set(random.below(2) == 0)?;
+                    // If it is not, that will be seen.
+                    kernel::warn_on!(sysfs::register(pdev.as_ref(), Reserved) != Err(EINVAL));
                     // Where it is there already, the error is a matter of course.
                     let _ = sysfs::register(pdev.as_ref(), Switch(publication.clone()));
                     kept.push(Kept::Publication(publication), GFP_KERNEL)?;

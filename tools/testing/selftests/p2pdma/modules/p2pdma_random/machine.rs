@@ -43,7 +43,6 @@ use p2pdma::{
     },
     compat::code::{
         ENODATA,
-        ENOTRECOVERABLE,
         EOPNOTSUPP, //
     },
     orchestrator::{
@@ -92,7 +91,7 @@ const SECTOR: u32 = 512;
 const MAX_PAGES: usize = 64;
 
 /// What is not as the library says. No part of the kernel that is called here has this error.
-pub(crate) const WRONG: Error = ENOTRECOVERABLE;
+pub(crate) const WRONG: Error = EDOM;
 
 /// A program that runs.
 pub(crate) struct Machine<'m> {
