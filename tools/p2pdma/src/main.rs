@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bdf;
+mod bind;
 mod block;
 mod capture;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod expect;
 mod facts;
 mod host_bridge;
 mod kmsg;
+mod list;
 mod machine;
 mod manual;
 mod memory;
@@ -30,6 +32,7 @@ mod target;
 mod text;
 mod topo;
 mod tree;
+mod users;
 mod verify;
 
 use std::fs::File;
@@ -61,6 +64,8 @@ Examples:
   p2pdma doctor                          what the kernel's log says, and what to do
   p2pdma capture machine.tar.gz          take it to another machine, and use --from there
   p2pdma show                            the PCI tree, who provides, who consumes
+  p2pdma bind nvme0                      make a provider of a device
+  p2pdma list                            providers, what of them is free, and who uses it
   p2pdma verify                          read with every pair, and compare
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
 
@@ -99,15 +104,17 @@ Exit status: 0 done, 1 the kernel's log contradicts it, 2 could not run.";
 
 const VERIFY_EXAMPLES: &str = "\
 Without --scratch nothing is written to any disk: the same blocks are read into peer-to-peer
-memory and into ordinary memory, and compared.
+memory and into ordinary memory, and compared. That is one direction of the bus only, in which the
+controller writes to its peer; the other is said not to have been tested.
 
 Examples:
-  p2pdma verify
+  p2pdma verify --only read              one direction, without a word of the other
   p2pdma verify --provider 03:00.0 --client nvme1n1 --size 4K --size 1M
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
   p2pdma verify --expect 'cmb>*=not-supported' --expect '*>*=bus-addr'
 
-Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 could not run.";
+Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 one direction was not tested,
+or could not run.";
 
 const CAPTURE_EXAMPLES: &str = "\
 It takes root, or ACS settings are missing. Serial numbers, what is made of them, and all of the
@@ -127,6 +134,43 @@ Examples:
   journalctl -k -b -1 >log && p2pdma doctor log --json
 
 Exit status: 0 nothing is wrong, 1 something is, 2 could not run.";
+
+const LIST_EXAMPLES: &str = "\
+Who has mapped memory is known of all processes to root only.
+
+Examples:
+  p2pdma list
+  p2pdma list --json | jq '.providers[] | select(.published) | .bdf'";
+
+const BIND_EXAMPLES: &str = "\
+The device is taken away from its driver, and bound to p2pdma_provider by driver_override. What it
+had before is kept in /run/p2pdma. A device that is in use is left alone. Options about memory are
+parameters of the module, which is loaded again for them, if no device is bound to it.
+
+Examples:
+  p2pdma bind nvme0                      the memory buffer of an NVMe controller
+  p2pdma bind 05:00.0 --bar 2 --size 16M
+  p2pdma bind 05:00.0 --dry-run          print the commands that would do it
+
+Exit status: 0 bound, or was already; 1 refused; 2 could not run.";
+
+const UNBIND_EXAMPLES: &str = "\
+Memory that is mapped, or held by other drivers, is in use: the kernel would wait for the latter,
+without a way to interrupt it.
+
+Examples:
+  p2pdma unbind 05:00.0
+
+Exit status: 0 given back, 1 refused, 2 could not run.";
+
+const PUBLISH_EXAMPLES: &str = "\
+It does not take memory back, nor does it prevent that the memory is mapped.
+
+Examples:
+  p2pdma publish 05:00.0
+  p2pdma unpublish 05:00.0 06:00.0
+
+Exit status: 0 done, 2 could not run.";
 
 const MAN_EXAMPLES: &str = "\
 Examples:
@@ -161,6 +205,21 @@ enum Command {
     /// Move data between NVMe namespaces and peer-to-peer memory, and compare.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// List providers of peer-to-peer memory, what of it is free, and who uses it.
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Make providers of devices, by binding them to p2pdma_provider.
+    #[command(after_help = BIND_EXAMPLES)]
+    Bind(BindArgs),
+    /// Give devices back to the drivers that they had before p2pdma_provider.
+    #[command(after_help = UNBIND_EXAMPLES)]
+    Unbind(ActArgs),
+    /// Let other drivers find the memory of providers.
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Publish(PublishArgs),
+    /// Hide the memory of providers from other drivers.
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Unpublish(PublishArgs),
     /// Write all that this program reads of a machine into a file, for others to look at.
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(CaptureArgs),
@@ -253,6 +312,9 @@ struct VerifyArgs {
     /// Move this much at once, such as 4K or 1M; can be repeated.
     #[arg(long = "size", value_name = "SIZE", default_values = ["4K", "64K", "1M"], value_parser = size::parse)]
     sizes: Vec<u64>,
+    /// Move data in this direction only [default: both]
+    #[arg(long, value_name = "DIRECTION")]
+    only: Option<verify::Direction>,
     /// DESTROY the content of this disk, to verify writes as well; can be repeated.
     #[arg(
         long,
@@ -288,6 +350,60 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PublishArgs {
+    /// PCI addresses, or NVMe controllers.
+    #[arg(required = true, value_name = "DEVICE")]
+    devices: Vec<String>,
+    /// Only print what would be written.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ActArgs {
+    #[command(flatten)]
+    which: PublishArgs,
+    /// Do it although the device is in use: data can be lost, and processes killed.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+struct BindArgs {
+    #[command(flatten)]
+    act: ActArgs,
+    /// Provide this BAR [default: the memory buffer of an NVMe controller, or the largest
+    /// prefetchable BAR]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..=5))]
+    bar: Option<u8>,
+    /// Start so far into the BAR or memory buffer, such as 2M.
+    #[arg(long, value_name = "SIZE", value_parser = parse_offset)]
+    offset: Option<u64>,
+    /// Provide so much, such as 64M [default: up to the end]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    size: Option<u64>,
+    /// Register it as so many ranges of one size.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=64))]
+    split: Option<u32>,
+    /// Publish it or not [default: if it takes reads and writes]
+    #[arg(long, value_name = "YES|NO", value_parser = clap::builder::BoolishValueParser::new())]
+    publish: Option<bool>,
+    /// Load the module from this file, instead of that of the running kernel's.
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct CaptureArgs {
     /// The file to write, an archive as of tar and gzip.
     #[arg(value_name = "FILE")]
@@ -318,6 +434,13 @@ struct CompletionsArgs {
     shell: Shell,
 }
 
+fn parse_offset(text: &str) -> Result<u64, String> {
+    match text {
+        "0" => Ok(0),
+        text => size::parse(text),
+    }
+}
+
 fn parse_seed(text: &str) -> Result<u16, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(hex) => u16::from_str_radix(hex, 16),
@@ -342,6 +465,89 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         show::text(&machine, args.all, out)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &ListArgs) -> Result<ExitCode> {
+    let machine = source::read(None)?;
+    let list = list::list(&machine, Path::new("/"));
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &list)?;
+        writeln!(out)?;
+    } else {
+        list::text(&list, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Binder<'a> = bind::Binder<'a, bind::ThisKernel>;
+
+fn act(
+    which: &PublishArgs,
+    options: bind::Options,
+    module: Option<PathBuf>,
+    what: impl FnOnce(&mut Binder<'_>, &machine::Machine, &[Bdf]) -> Result<bind::Report>,
+) -> Result<ExitCode> {
+    let machine = source::read(None)?;
+    let devices: Result<Vec<_>> = which
+        .devices
+        .iter()
+        .map(|word| target::function(&machine, true, word))
+        .collect();
+    let options = bind::Options {
+        dry_run: which.dry_run,
+        ..options
+    };
+    let kernel = bind::ThisKernel { module };
+    let mut binder = Binder::new(Path::new("/"), kernel, &options);
+    let report = what(&mut binder, &machine, &devices?)?;
+    let mut out = anstream::stdout().lock();
+    if which.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        bind::text(&report, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bind(args: BindArgs) -> Result<ExitCode> {
+    let options = bind::Options {
+        parameters: bind::Parameters {
+            bar: args.bar,
+            offset: args.offset,
+            size: args.size,
+            split: args.split,
+            publish: args.publish,
+        },
+        force: args.act.force,
+        dry_run: false,
+    };
+    act(
+        &args.act.which,
+        options,
+        args.module,
+        |binder, machine, devices| binder.bind(machine, devices),
+    )
+}
+
+fn unbind(args: &ActArgs) -> Result<ExitCode> {
+    let options = bind::Options {
+        force: args.force,
+        ..bind::Options::default()
+    };
+    act(&args.which, options, None, |binder, machine, devices| {
+        binder.unbind(machine, devices)
+    })
+}
+
+fn publish(args: &PublishArgs, publish: bool) -> Result<ExitCode> {
+    act(
+        args,
+        bind::Options::default(),
+        None,
+        |binder, _, devices| binder.publish(devices, publish),
+    )
 }
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
@@ -485,6 +691,7 @@ fn verify(args: VerifyArgs) -> Result<ExitCode> {
         providers: args.providers,
         clients: args.clients,
         sizes: args.sizes,
+        only: args.only,
         scratch: given(args.scratch).collect(),
         rules: rules?,
         corrupt: args.test_corrupt,
@@ -496,10 +703,12 @@ fn verify(args: VerifyArgs) -> Result<ExitCode> {
         serde_json::to_writer_pretty(io::stdout().lock(), &report)?;
         println!();
     }
-    Ok(if report.as_expected() {
-        ExitCode::SUCCESS
-    } else {
+    Ok(if !report.as_expected() {
         ExitCode::from(UNEXPECTED)
+    } else if report.is_inconclusive() {
+        ExitCode::from(COULD_NOT_RUN)
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
@@ -514,6 +723,11 @@ fn reader_is_gone(error: &anyhow::Error) -> bool {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Show(args) => show(&args),
+        Command::List(args) => list(&args),
+        Command::Bind(args) => bind(args),
+        Command::Unbind(args) => unbind(&args),
+        Command::Publish(args) => publish(&args, true),
+        Command::Unpublish(args) => publish(&args, false),
         Command::Check(args) => check(&args),
         Command::Topo(args) => topo(&args),
         Command::Verify(args) => verify(args),
@@ -529,7 +743,8 @@ fn main() -> ExitCode {
         if !reader_is_gone(&error) {
             eprintln!("p2pdma: {error:#}");
         }
-        ExitCode::from(COULD_NOT_RUN)
+        let refused = error.is::<bind::Refused>();
+        ExitCode::from(if refused { UNEXPECTED } else { COULD_NOT_RUN })
     })
 }
 

@@ -10,7 +10,7 @@ use termtree::{GlyphPalette, Tree};
 
 use crate::bdf::Bdf;
 use crate::config_space::PortType;
-use crate::machine::{Client, Device, Machine, Provider};
+use crate::machine::{Client, Device, Machine, Provider, Source};
 use crate::route::{routes, Route, Via};
 use crate::size::Size;
 use crate::text::{list, shorten, styled, table, HEADING};
@@ -164,11 +164,8 @@ fn tree(machine: &Machine, all: bool, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the memory comes from: `BAR 2`, `CMB in BAR 2`.
-fn source(provider: &Provider) -> String {
-    let Some(source) = &provider.source else {
-        return "-".to_owned();
-    };
+/// Where memory lies: `BAR 2`, `CMB in BAR 2`.
+pub fn place(source: &Source) -> String {
     let bar = source
         .bar
         .map_or("a BAR".to_owned(), |bar| format!("BAR {bar}"));
@@ -199,7 +196,7 @@ fn providers(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
         vec![
             provider.bdf.to_string(),
             shorten(provider.driver.as_deref().unwrap_or("-"), 16),
-            source(provider),
+            provider.source.as_ref().map_or("-".to_owned(), place),
             Size(provider.size).to_string(),
             Size(provider.available).to_string(),
             if provider.published { "yes" } else { "no" }.to_owned(),

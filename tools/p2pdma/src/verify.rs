@@ -38,6 +38,8 @@ pub struct Options {
     pub clients: Vec<String>,
     /// Sizes of the transfers, in bytes.
     pub sizes: Vec<u64>,
+    /// This direction only; both if not given.
+    pub only: Option<Direction>,
     /// Disks whose content may be destroyed, named as clients are.
     pub scratch: Vec<String>,
     /// What should come out.
@@ -49,13 +51,35 @@ pub struct Options {
 }
 
 /// Which way data are moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// From the medium into peer-to-peer memory.
+    /// From the medium into peer-to-peer memory: the controller writes to its peer on the bus.
     Read,
-    /// From peer-to-peer memory to the medium.
+    /// From peer-to-peer memory to the medium: the controller reads from its peer on the bus.
     Write,
+}
+
+impl Direction {
+    /// What the controller, which is the bus master, does on the bus.
+    fn on_the_bus(self) -> &'static str {
+        match self {
+            Direction::Read => "peer-write",
+            Direction::Write => "peer-read",
+        }
+    }
+}
+
+/// A direction of a pair in which nothing was moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotTested {
+    provider: Bdf,
+    /// The bus master.
+    client: Bdf,
+    disk: String,
+    direction: Direction,
+    bus: &'static str,
+    why: &'static str,
 }
 
 /// How a transfer ended.
@@ -115,6 +139,8 @@ pub struct Transfer {
     client: Bdf,
     disk: String,
     direction: Direction,
+    /// What the client, which is the bus master, does to the provider.
+    bus: &'static str,
     size: u64,
     verdict: Verdict,
     as_expected: bool,
@@ -146,6 +172,8 @@ pub struct Summary {
 pub struct Report {
     seed: u16,
     transfers: Vec<Transfer>,
+    /// Directions in which nothing was moved.
+    not_tested: Vec<NotTested>,
     /// Pools that did not get all their memory back.
     leaks: Vec<String>,
     summary: Summary,
@@ -155,6 +183,11 @@ impl Report {
     /// Whether all came out as expected.
     pub fn as_expected(&self) -> bool {
         self.summary.unexpected == 0 && self.leaks.is_empty()
+    }
+
+    /// Whether there is something that was to be tested and was not.
+    pub fn is_inconclusive(&self) -> bool {
+        !self.not_tested.is_empty()
     }
 
     fn summarize(transfers: &[Transfer]) -> Summary {
@@ -529,7 +562,10 @@ impl Bench<'_> {
     }
 }
 
-/// Why a pair was refused, in the kernel's words if it still has them, and what can be done.
+/// Why a pair was refused, and what can be done.
+///
+/// What the bridges are set to now counts. The kernel's log tells of the time when the kernel judged
+/// the pair, which it does once: it is asked only where the settings cannot be read.
 fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (String, String) {
     let acs = |bridges: &str| {
         let why =
@@ -539,14 +575,19 @@ fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (String,
         );
         (why.to_owned(), what)
     };
-    if let Some(Reason::AcsRedirect { disable }) = log.reason(provider, client) {
-        return acs(&disable);
-    }
-    match route(machine, provider, client).via {
-        Via::HostBridge { acs_redirect, .. } if !acs_redirect.is_empty() => {
+    let via = route(machine, provider, client).via;
+    match (&via, log.reason(provider, client)) {
+        (Via::HostBridge { acs_redirect, .. }, _) if !acs_redirect.is_empty() => {
             let bridges: Vec<_> = acs_redirect.iter().map(Bdf::to_string).collect();
             acs(&bridges.join(";"))
         }
+        (Via::Bridge { .. } | Via::SameFunction, _) => (
+            "nothing between the two forbids it now; the kernel keeps what it found when it was \
+             first asked, before ACS settings were changed"
+                .to_owned(),
+            format!("unbind the provider {provider} from its driver and bind it again"),
+        ),
+        (Via::Unknown { .. }, Some(Reason::AcsRedirect { disable })) => acs(&disable),
         _ => (
             "the two meet in the host bridge only, which the kernel does not trust with it"
                 .to_owned(),
@@ -706,6 +747,7 @@ fn one_transfer(
         client: pair.client.bdf,
         disk: pair.disk.name.clone(),
         direction,
+        bus: direction.on_the_bus(),
         size,
         verdict: outcome.verdict,
         as_expected,
@@ -727,6 +769,7 @@ pub fn verify(
     let pairs = plan(machine, options)?;
     let mut voice = Voice { out, quiet };
     let mut transfers = Vec::new();
+    let mut not_tested = Vec::new();
 
     for (index, pair) in pairs.iter().enumerate() {
         let via = route(machine, pair.provider.bdf, pair.client.bdf).via;
@@ -734,10 +777,21 @@ pub fn verify(
             voice.say("")?;
         }
         voice.say(&heading(pair, &via))?;
+        let (directions, left): (Vec<_>, Vec<_>) = [Direction::Read, Direction::Write]
+            .into_iter()
+            .filter(|direction| options.only.is_none_or(|only| only == *direction))
+            .partition(|direction| *direction == Direction::Read || pair.scratch);
+        not_tested.extend(left.into_iter().map(|direction| NotTested {
+            provider: pair.provider.bdf,
+            client: pair.client.bdf,
+            disk: pair.disk.name.clone(),
+            direction,
+            bus: direction.on_the_bus(),
+            why: "it destroys what is on the disk, which --scratch does not name",
+        }));
         let mut said: Option<(String, Option<String>)> = None;
         for &size in &options.sizes {
-            let both = [Direction::Read, Direction::Write];
-            for &direction in &both[..if pair.scratch { 2 } else { 1 }] {
+            for &direction in &directions {
                 let transfer = one_transfer(machine, options, pair, size, direction)?;
                 // the same trouble is explained once for a pair
                 let mut line = transfer.clone();
@@ -777,12 +831,13 @@ pub fn verify(
         leaks: leaks.collect(),
         summary: Report::summarize(&transfers),
         transfers,
+        not_tested,
     };
-    conclude(&report, options, &mut voice)?;
+    conclude(&report, &mut voice)?;
     Ok(report)
 }
 
-fn conclude(report: &Report, options: &Options, voice: &mut Voice<impl Write>) -> io::Result<()> {
+fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
     let Summary {
         transfers,
         ok,
@@ -803,8 +858,22 @@ fn conclude(report: &Report, options: &Options, voice: &mut Voice<impl Write>) -
             "{position_unproven} read blank media, where data in a wrong place look right: --scratch proves the place"
         ))?;
     }
-    if options.scratch.is_empty() {
-        voice.say("Nothing was written to any medium: --scratch DEV verifies writes as well")?;
+    for left in &report.not_tested {
+        let (master, peer) = (left.client, left.provider);
+        let does = match left.direction {
+            Direction::Read => "writing to",
+            Direction::Write => "reading from",
+        };
+        voice.say(&hanging(
+            "Not tested: ",
+            &format!(
+                "{master} ({}) {does} {peer} on the bus: {}",
+                left.disk, left.why
+            ),
+        ))?;
+    }
+    if report.is_inconclusive() {
+        voice.say("Inconclusive: --scratch DEV tests both directions, --only read asks for one")?;
     }
     if wrong > 0 {
         voice.say(&format!("Seed of the data: {:#x}", report.seed))?;
@@ -842,6 +911,7 @@ mod tests {
             client: "04:00.0".parse().expect("an address"),
             disk: "nvme1n1".into(),
             direction: Direction::Read,
+            bus: "peer-write",
             size: 4096,
             verdict,
             as_expected: verdict == Verdict::Ok,
@@ -1028,6 +1098,23 @@ mod tests {
             what.contains("pci=disable_acs_redir=0000:02:01.0 "),
             "{what}"
         );
+    }
+
+    #[test]
+    fn old_lines_of_the_log_do_not_explain_what_was_changed_since() {
+        let bdf = |text: &str| text.parse::<Bdf>().expect("an address");
+        let log = Log::of(
+            "nvme 0000:04:00.0: ACS redirect is set between the client and provider (0000:05:00.0)\n\
+             nvme 0000:04:00.0: to disable ACS redirect for this path, add the kernel parameter: \
+             pci=disable_acs_redir=0000:02:01.0\n\
+             nvme 0000:04:00.0: cannot be used for peer-to-peer DMA as the client and provider \
+             (0000:05:00.0) do not share an upstream bridge or whitelisted host bridge\n",
+        );
+        for log in [log, Log::default()] {
+            let (why, what) = explain(&fake::switch().read(), &log, bdf("05:00.0"), bdf("04:00.0"));
+            assert!(why.contains("the kernel keeps what it found"), "{why}");
+            assert!(what.contains("bind it again"), "{what}");
+        }
     }
 
     #[test]

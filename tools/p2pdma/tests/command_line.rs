@@ -26,6 +26,11 @@ fn help_has_examples() {
         &["verify", "--help"],
         &["capture", "--help"],
         &["doctor", "--help"],
+        &["list", "--help"],
+        &["bind", "--help"],
+        &["unbind", "--help"],
+        &["publish", "--help"],
+        &["unpublish", "--help"],
         &["man", "--help"],
         &["completions", "--help"],
     ] {
@@ -51,6 +56,12 @@ fn what_makes_no_sense_is_said_once_and_does_not_run() {
         (
             &["check", "a", "b", "--from", "/nonexistent"],
             "cannot read /nonexistent",
+        ),
+        (&["bind", "05:00.0", "--bar", "9"], "9 is not in 0..=5"),
+        (&["bind"], "arguments were not provided"),
+        (
+            &["unbind", "ff:1f.7"],
+            "there is no PCI function 0000:ff:1f.7",
         ),
         (&["verify", "--size", "0"], "nothing would be moved"),
         (
