@@ -48,7 +48,10 @@ fn what_makes_no_sense_is_said_once_and_does_not_run() {
     for (args, said) in [
         (&["sho"][..], "a similar subcommand exists: 'show'"),
         (&["verify", "--size", "1000"], "not a multiple of 512"),
-        (&["check", "ff:1f.7"], "there is no PCI function 0000:ff:1f.7"),
+        (
+            &["check", "ff:1f.7"],
+            "there is no PCI function 0000:ff:1f.7",
+        ),
         (
             &["check", "--explain", "nothing"],
             "there is no check 'nothing'",
