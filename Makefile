@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 Q := $(if $(V),,@)
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nVariables:\n'
 	@sed -n 's/^## \([A-Z]*\)=/  \1=/p' $(MAKEFILE_LIST)
 
@@ -32,6 +32,9 @@ help: ## List what can be made
 ## SEED=<number>      fuzz: the same numbers as before
 ## ARTIFACTS=<URL>    lava-job: where LAVA fetches the kernel and the tests
 ## JSON=1             bench, fuzz: print JSON
+## DESTDIR=<dir>      install, modules_install: put it below that directory
+## PREFIX=/usr/local  install: where programs and manual pages go
+## MOK=<dir>          deb, modules_install: sign modules with MOK.priv and MOK.der in it
 ## V=1                show the commands
 FLAVOUR ?= stock
 
@@ -52,8 +55,33 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job $(LINTS)
-.PHONY: $(INSIDE) testbed
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb check-packages release modules-staged $(LINTS)
+.PHONY: $(INSIDE) testbed install install-files modules_install
+
+# The one list of what is installed, for `make install` and for packages. What is generated comes
+# from the program itself, or from DESCRIBE where it is not of this machine.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+PROGRAM ?= build/release/p2pdma
+DESCRIBE ?= $(PROGRAM)
+BASH_COMPLETIONS := $(PREFIX)/share/bash-completion/completions
+FISH_COMPLETIONS := $(PREFIX)/share/fish/vendor_completions.d
+ZSH_COMPLETIONS := $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+install-files:
+	$(Q)install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/p2pdma
+	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(BASH_COMPLETIONS) \
+		$(DESTDIR)$(FISH_COMPLETIONS) $(DESTDIR)$(ZSH_COMPLETIONS) \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(SYSCONFDIR)/default
+	$(Q)$(DESCRIBE) man $(DESTDIR)$(PREFIX)/share/man/man1
+	$(Q)$(DESCRIBE) completions bash >$(DESTDIR)$(BASH_COMPLETIONS)/p2pdma
+	$(Q)$(DESCRIBE) completions fish >$(DESTDIR)$(FISH_COMPLETIONS)/p2pdma.fish
+	$(Q)$(DESCRIBE) completions zsh >$(DESTDIR)$(ZSH_COMPLETIONS)/_p2pdma
+	$(Q)sed 's|@CONFIG@|$(SYSCONFDIR)/default/p2pdma|; s|@LIBEXEC@|$(PREFIX)/libexec/p2pdma|' \
+		packaging/p2pdma.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/p2pdma.service
+	$(Q)install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec/p2pdma packaging/p2pdma-boot
+	$(Q)test -e $(DESTDIR)$(SYSCONFDIR)/default/p2pdma || \
+		install -m 644 packaging/p2pdma.default $(DESTDIR)$(SYSCONFDIR)/default/p2pdma
+	$(Q)install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/p2pdma README.md Documentation/p2pdma/*.rst
 
 ifndef P2PDMA_TESTBED
 
@@ -62,6 +90,20 @@ $(INSIDE):
 
 lint lint-ci: WITH := --with ci$(if $(filter arm64,$(ARCH)),$(comma)arm64)
 comma := ,
+
+deb check-packages: WITH += --with deb
+
+# Built in the testbed, installed from outside of it.
+install: release ## Install the program (DESTDIR=<dir> PREFIX=<dir>)
+	$(Q)$(MAKE) install-files
+
+modules_install: modules-staged ## Install the modules for the kernel in use (DESTDIR=<dir>)
+	$(Q)cd build/staged && find lib -name '*.ko' | while read -r module; do \
+		install -D -m 644 "$$module" "$(DESTDIR)/$$module" || exit; done
+	$(Q)cd build/staged/lib/modules && for release in *; do \
+		test ! -e "$(DESTDIR)/lib/modules/$$release/modules.order" || \
+		PATH="$$PATH:/sbin:/usr/sbin" depmod $(DESTDIR:%=-b %) "$$release" || exit; done
+
 # The lock has the kernels of all architectures.
 update-lock: WITH := --with arm64
 
@@ -207,7 +249,7 @@ selftest: tools modules kselftest ## Check that the test runner finds what is wr
 lint: $(LINTS) ## Check the style of all sources
 
 lint-shell:
-	$(Q)git ls-files -z .ci/run tools/testbed/enter tools/testbed/root '*.sh' | xargs -0 shellcheck -s sh
+	$(Q)git ls-files -z .ci/run tools/testbed/enter tools/testbed/root packaging/disk packaging/p2pdma-boot packaging/debian/missing packaging/debian/missing-hook '*.sh' | xargs -0 shellcheck -s sh
 
 # The engines' own schemas: those of GitHub and GitLab come with check-jsonschema, LAVA's with LAVA.
 CI_LIST := tools/testbed/packages/ci.txt
@@ -257,6 +299,57 @@ check-series: tools modules kselftest ## Apply, build and run the patch series
 		--bin-dir build/series/kselftest/p2pdma --bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) \
 		--topology $(or $(TOPOLOGY),switch) --results build/series/results \
 		$(foreach t,pool odirect mmap bind nvmet_config,--test p2pdma_$t)
+
+release: testbed
+	$(Q)$(CARGO) build --locked --release --package p2pdma-tool
+	$(Q)install -D -t build/release $(CARGO_TARGET_DIR)/$(CARGO_BUILD_TARGET)/release/p2pdma
+
+# Those for tests are left out.
+modules-staged: kernel
+	$(Q)rm -rf build/staged
+	$(Q)$(WITH_KERNEL) export P2PDMA_WITHOUT_TESTS=y && for target in modules modules_install; do \
+		flock build/modules.lock $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) \
+		MO=$$OUT-install INSTALL_MOD_PATH=$(CURDIR)/build/staged INSTALL_MOD_DIR=updates/p2pdma \
+		DEPMOD=true $$target >&2 || exit; done
+	$(Q)$(WITH_KERNEL) test -z "$(MOK)" || for module in build/staged/lib/modules/*/updates/p2pdma/*.ko; do \
+		$$KERNEL_BUILD/scripts/sign-file sha256 $(MOK)/MOK.priv $(MOK)/MOK.der $$module || exit; done
+
+# Where it is built is part of what is built, so it is the same place for everybody: in /tmp, which
+# each run in the testbed has for itself.
+DEB_ARCH := $(patsubst x86_64,amd64,$(ARCH))
+DEB_LOG = $(CURDIR)/build/deb-$(DEB_ARCH).log
+DEB_OUT := build/deb/$(DEB_ARCH)
+deb: tools kernel ## Make Debian packages for the kernel in use
+	$(Q)test -z "$(GUEST)" || { echo "packages: for $(ARCH), make them on such a machine" >&2; false; }
+	$(Q)rm -rf /tmp/p2pdma $(DEB_OUT) && mkdir -p /tmp/p2pdma $(DEB_OUT)
+	$(Q)$(BIN)/p2pdma-packages source --kernel $(KERNEL_OUT)/kernel.json --out /tmp/p2pdma/source
+	@echo "packages: building, see $(DEB_LOG)" >&2
+	$(Q)cd /tmp/p2pdma/source && DESCRIBE=$(BIN)/p2pdma \
+		dpkg-buildpackage -b -us -uc -d -j$$(nproc) >$(DEB_LOG) 2>&1 || \
+		{ tail -n 40 $(DEB_LOG) && false; }
+	$(Q)mv /tmp/p2pdma/*.* $(DEB_OUT)
+	$(Q)cd $(DEB_OUT) && ls -s -h --block-size=K -- *.deb
+
+# A repository, a second one with a version after that to upgrade to, which is the same files under
+# another number, and the kernel's own sample of a module: that is all that the guest gets to see.
+REPOSITORY := build/repository
+check-packages: deb ## Install, use, upgrade and purge the packages in a virtual machine with Debian
+	$(Q)lintian --allow-root --tag-display-limit 0 --fail-on error,warning $(DEB_OUT)/*.changes
+	$(Q)rm -rf $(REPOSITORY) && mkdir -p $(REPOSITORY)/current $(REPOSITORY)/next $(REPOSITORY)/samples
+	$(Q)cp $(DEB_OUT)/*.deb $(REPOSITORY)/current
+	$(Q)for deb in $(DEB_OUT)/p2pdma_*.deb $(DEB_OUT)/p2pdma-modules-*.deb; do \
+		rm -rf /tmp/next && dpkg-deb -R $$deb /tmp/next && \
+		sed -i 's/^Version: .*/&+next/' /tmp/next/DEBIAN/control && \
+		dpkg-deb --root-owner-group -b /tmp/next $(REPOSITORY)/next >/dev/null || exit; done
+	$(Q)for dir in current next; do \
+		(cd $(REPOSITORY)/$$dir && apt-ftparchive packages . >Packages) || exit; done
+	$(Q)$(WITH_KERNEL) cp $$KERNEL_SOURCE/samples/rust/rust_minimal.rs $(REPOSITORY)/samples
+	$(Q)$(WITH_KERNEL) disk=$$(packaging/disk $$KERNEL_RELEASE) && \
+		version=$$(dpkg-deb -f $(DEB_OUT)/p2pdma_*.deb Version) && \
+		$(BIN)/p2pdma-packages check --plan packaging/check.toml --repository $(REPOSITORY) \
+		--disk $$disk/disk.img --image $$disk/vmlinuz --initrd $$disk/initrd.img \
+		--define ABI=$$KERNEL_RELEASE --define VERSION=$$version --define NEXT=$$version+next \
+		--results build/results/packages
 
 rust-analyzer: modules ## Write rust-project.json, for editors
 	$(Q)$(KERNEL_MAKE) rust-analyzer
