@@ -98,7 +98,7 @@ install: release ## Install the program (DESTDIR=<dir> PREFIX=<dir>)
 	$(Q)$(MAKE) install-files
 
 modules_install: modules-staged ## Install the modules for the kernel in use (DESTDIR=<dir>)
-	$(Q)cd build/staged && find lib -name '*.ko' | while read -r module; do \
+	$(Q)cd build/staged && find lib -name '*.ko*' | while read -r module; do \
 		install -D -m 644 "$$module" "$(DESTDIR)/$$module" || exit; done
 	$(Q)cd build/staged/lib/modules && for release in *; do \
 		test ! -e "$(DESTDIR)/lib/modules/$$release/modules.order" || \
