@@ -95,8 +95,8 @@ impl<T: Transport> Queue<T> {
     ///
     /// - [`ConnectError::Refused`] with what the core says.
     /// - [`EINVAL`] if a name is longer than [`NQN_SIZE`], or `size` is 0; if an I/O queue is not
-    ///   given an admin queue, and that of this port; if `client` is no PCI device, whose parent the
-    ///   core would look at, which may be gone.
+    ///   given an admin queue, and that of this port; if `client` is no PCI device, whose parent
+    ///   the core would look at, which may be gone.
     /// - [`ENODEV`] if the port is being removed.
     /// - [`ENOMEM`].
     pub fn connect(

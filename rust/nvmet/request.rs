@@ -175,11 +175,11 @@ impl<'q, T: Transport, S: State> Request<'q, T, S> {
         // SAFETY: The request is not in the core's hands.
         let (sg, nents) = unsafe { ((*req).sg, (*req).sg_cnt) };
 
+        // CAST: Not negative.
+        //
         // SAFETY: The core has made the list, of that many entries: of pages that it allocated with
         // `GFP_KERNEL`, or of a provider's pool. It stays while `self` is borrowed, and nobody else
         // accesses the memory: the request is not being executed.
-        //
-        // CAST: Not negative.
         unsafe { Data::from_raw(sg, nents as usize, self.provider()) }
     }
 }

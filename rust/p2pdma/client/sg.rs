@@ -546,8 +546,8 @@ impl<D: ProviderRef> Drop for Sgl<D> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariant the list was made by `pci_p2pmem_alloc_sgl()` for this
-        // device, or in the same way, is not freed, and not mapped. The pool is there as long as memory of it is
-        // allocated (see the lifetime argument in the crate's documentation).
+        // device, or in the same way, is not freed, and not mapped. The pool is there as long as
+        // memory of it is allocated (see the lifetime argument in the crate's documentation).
         unsafe { bindings::pci_p2pmem_free_sgl(raw::pci_dev(&*self.dev), self.table.sgl) };
     }
 }

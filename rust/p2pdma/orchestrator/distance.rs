@@ -170,8 +170,8 @@ impl From<FoundProvider> for ARef<pci::Device> {
 /// # Errors
 ///
 /// - [`EINVAL`] if there are no clients.
-/// - [`ENODEV`] if no published provider is in reach of all of them, or one is no PCI device. (The C
-///   function returns NULL for that, and where it has no memory.)
+/// - [`ENODEV`] if no published provider is in reach of all of them, or one is no PCI device. (The
+///   C function returns NULL for that, and where it has no memory.)
 #[doc(alias = "pci_p2pmem_find_many")]
 pub fn find_many(clients: &[&device::Device]) -> Result<FoundProvider> {
     let (clients, num) = as_raw(clients)?;

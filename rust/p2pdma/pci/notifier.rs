@@ -81,8 +81,8 @@ pub trait Listener: Send + Sync + 'static {
 /// notifier that the bus knows of, stops calling code of a module when the module goes: between the
 /// module's exit function and the release of its memory. So nothing is called that is not there any
 /// more; and if somebody else drops it after that, the listener's data are not released, as that is
-/// code of the module as well. What counts is the module that the `Listener` is compiled in: one that
-/// calls closures of other modules has to see to it that these stay.
+/// code of the module as well. What counts is the module that the `Listener` is compiled in: one
+/// that calls closures of other modules has to see to it that these stay.
 ///
 /// C: `bus_register_notifier()` on `pci_bus_type`.
 ///

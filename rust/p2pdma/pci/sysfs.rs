@@ -172,8 +172,8 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if the name of the group is one of the kernel's; or if that, or the name of an attribute, is
-///   none: empty, or with a slash in it; or if two attributes have the same.
+/// - [`EINVAL`] if the name of the group is one of the kernel's; or if that, or the name of an
+///   attribute, is none: empty, or with a slash in it; or if two attributes have the same.
 /// - [`ENOMEM`].
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]

@@ -198,11 +198,9 @@ impl<'bound> Provider<'bound> {
         }
 
         for range in ranges {
-            // SAFETY:
-            // - `pdev` is a valid `struct pci_dev`.
-            // - `Core` means a callback of its driver, under its lock: what is added is released by
-            //   the `devres_release_all()` that follows at the latest, and nobody else registers
-            //   memory of it meanwhile.
+            // SAFETY: `pdev` is a valid `struct pci_dev`. `Core` means a callback of its driver,
+            // under its lock: nobody else registers memory meanwhile, and what is added is released
+            // by the `devres_release_all()` that follows at the latest.
             let ret = unsafe {
                 bindings::pci_p2pdma_add_resource(
                     pdev,
@@ -285,8 +283,8 @@ impl<'bound> Provider<'bound> {
     /// What of the memory is in use.
     ///
     /// For providers that are about to go: all that is free is allocated for a moment, see
-    /// [`Pool::measure_free()`]. Where something is in use at all, looks at each page: takes time in
-    /// proportion to the size of the memory. May sleep.
+    /// [`Pool::measure_free()`]. Where something is in use at all, looks at each page: takes time
+    /// in proportion to the size of the memory. May sleep.
     ///
     /// # Errors
     ///

@@ -3,7 +3,9 @@
 //! User pages that are held, and room for them.
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h); see also
-//! [`Documentation/core-api/pin_user_pages.rst`](srctree/Documentation/core-api/pin_user_pages.rst).
+//! [`Documentation/core-api/pin_user_pages.rst`].
+//!
+//! [`Documentation/core-api/pin_user_pages.rst`]: srctree/Documentation/core-api/pin_user_pages.rst
 //!
 //! The array that the kernel writes the pages to belongs to the caller, as in C: [`Room`] is an
 //! array on the stack, or a [`PageArray`] that is allocated once and lent to call after call.

@@ -3,7 +3,9 @@
 //! User pages, pinned or referenced, peer-to-peer memory among them if asked for.
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h); see also
-//! [`Documentation/core-api/pin_user_pages.rst`](srctree/Documentation/core-api/pin_user_pages.rst).
+//! [`Documentation/core-api/pin_user_pages.rst`].
+//!
+//! [`Documentation/core-api/pin_user_pages.rst`]: srctree/Documentation/core-api/pin_user_pages.rst
 //!
 //! A page of peer-to-peer memory can vanish when its provider is unbound, so it may be pinned only
 //! for as long as an I/O lasts: `FOLL_PCI_P2PDMA` and `FOLL_LONGTERM` exclude each other. Here
@@ -211,11 +213,10 @@ pub fn pin_fast<T: Term, R: Room>(
 ) -> Result<UserPages<R, Pin>> {
     let pages = room_for(range, &mut room)?;
 
-    // SAFETY: There is room for `range.pages()` pages, and the current task has user memory, as
-    // there is a `CurrentMm`. What the user addresses are is checked by the function itself, which
-    // starts with the page that the first is in, and `flags` is a combination that
-    // it takes.
     // CAST: At most `MAX_PAGES`, as there is room for them.
+    //
+    // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
+    // function checks the addresses, from the page of the first on, and takes these `flags`.
     let got = unsafe {
         bindings::pin_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
     };
@@ -238,11 +239,10 @@ pub fn get_fast<R: Room>(
 ) -> Result<UserPages<R, Get>> {
     let pages = room_for(range, &mut room)?;
 
-    // SAFETY: There is room for `range.pages()` pages, and the current task has user memory, as
-    // there is a `CurrentMm`. What the user addresses are is checked by the function itself, which
-    // starts with the page that the first is in, and `flags` is a combination that
-    // it takes: not for a long term.
     // CAST: At most `MAX_PAGES`, as there is room for them.
+    //
+    // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
+    // function checks the addresses, from the page of the first on, and takes these `flags`: not for a long term.
     let got = unsafe {
         bindings::get_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
     };
@@ -274,11 +274,10 @@ pub fn get_fast_only<R: Room>(
 ) -> Result<UserPages<R, Get>> {
     let pages = room_for(range, &mut room)?;
 
-    // SAFETY: There is room for `range.pages()` pages, and the current task has user memory, as
-    // there is a `CurrentMm`. What the user addresses are is checked by the function itself, which
-    // starts with the page that the first is in, and `flags` is a combination that
-    // it takes: not for a long term.
     // CAST: At most `MAX_PAGES`, as there is room for them.
+    //
+    // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
+    // function checks the addresses, from the page of the first on, and takes these `flags`: not for a long term.
     let got = unsafe {
         bindings::get_user_pages_fast_only(range.addr, range.pages as c_int, flags.bits, pages)
     };
