@@ -76,7 +76,7 @@ Exit status: 0 the table was written, 2 there are no verdicts in the results.";
 const EXEC_EXAMPLES: &str = "\
 Examples:
   vmtest exec -k kernel.json -t switch -- p2pdma show --json | jq
-  vmtest exec -k kernel.json -t root-ports-intel --timeout 60 -- p2pdma verify
+  vmtest exec -k kernel.json -t root-ports-intel --timeout 60 -- p2pdma verify --only read
 
 The program comes from the program directories. Exit status: 0 if its own is, 1 if not or if the kernel
 warned, 2 could not run.";

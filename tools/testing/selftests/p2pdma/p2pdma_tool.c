@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The user's tool: what p2pdma list, bind, unbind, publish and unpublish do to a
+ * real kernel, and what they refuse.
+ *
+ * The program p2pdma has to be beside this one. Loading the driver again needs
+ * its file: P2PDMA_PROVIDER_KO.
+ */
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define TH_LOG_STREAM stdout
+#include "kselftest_harness.h"
+#include "p2pdma_util.h"
+
+static char tool[PATH_MAX];
+static char module_option[PATH_MAX + 16];
+
+/* Run p2pdma: its exit status, and all that it says. */
+static int run(char *said, size_t len, const char * const *args)
+{
+	char *argv[16] = { tool };
+	size_t used = 0;
+	int status, fds[2];
+	ssize_t got;
+	pid_t pid;
+
+	for (size_t i = 0; args[i] && i < ARRAY_SIZE(argv) - 2; i++)
+		argv[i + 1] = (char *)args[i];
+	if (pipe2(fds, O_CLOEXEC))
+		return -1;
+	pid = fork();
+	if (pid < 0)
+		return -1;
+	if (!pid) {
+		dup2(fds[1], STDOUT_FILENO);
+		dup2(fds[1], STDERR_FILENO);
+		execv(tool, argv);
+		_exit(127);
+	}
+	close(fds[1]);
+	while ((got = read(fds[0], said + used, len - 1 - used)) > 0)
+		used += got;
+	said[used] = '\0';
+	close(fds[0]);
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
+#define RUN(...) run(self->said, sizeof(self->said),			\
+		     (const char * const[]){ __VA_ARGS__, NULL })
+
+/* Whether a text is in what the tool said; shows what is there instead. */
+static bool has_said(const char *said, const char *text)
+{
+	if (strstr(said, text))
+		return true;
+	printf("# '%s' is not in: %s\n", text, said);
+	return false;
+}
+
+static bool has_driver(const char *bdf, const char *driver)
+{
+	char link[64];
+
+	return !p2p_driver_link(bdf, link, sizeof(link)) && !strcmp(link, driver);
+}
+
+static const struct p2p_provider *of_driver(const char *driver)
+{
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		if (!strcmp(p2p.provider[i].driver, driver))
+			return &p2p.provider[i];
+	}
+	return NULL;
+}
+
+FIXTURE(tool) {
+	char said[65536];
+};
+
+FIXTURE_SETUP(tool)
+{
+}
+
+FIXTURE_TEARDOWN(tool)
+{
+}
+
+TEST_F(tool, list)
+{
+	ASSERT_EQ(0, RUN("list", "--json"))
+		TH_LOG("%s", self->said);
+	for (unsigned int i = 0; i < p2p.nr_providers; i++)
+		EXPECT_TRUE(has_said(self->said, p2p.provider[i].bdf));
+}
+
+/* The memory of a controller changes hands, and comes back. */
+TEST_F(tool, bind_and_unbind)
+{
+	const struct p2p_provider *cmb = of_driver("nvme");
+	char node[64];
+	void *map;
+	int fd;
+
+	if (!cmb)
+		SKIP(return, "no NVMe controller provides memory here");
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		if (!strcmp(p2p.client[i].bdf, cmb->bdf))
+			snprintf(node, sizeof(node), "%s", p2p.client[i].path);
+	}
+
+	/* who has the disk open keeps it */
+	fd = open(node, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, RUN("bind", cmb->bdf));
+	EXPECT_TRUE(has_said(self->said, "is open in process"));
+	EXPECT_TRUE(has_driver(cmb->bdf, "nvme"));
+	close(fd);
+
+	EXPECT_EQ(0, RUN("bind", cmb->bdf, "--dry-run"));
+	EXPECT_TRUE(has_said(self->said, "driver_override"));
+	EXPECT_TRUE(has_driver(cmb->bdf, "nvme"));
+
+	ASSERT_EQ(0, RUN("bind", cmb->bdf))
+		TH_LOG("%s", self->said);
+	EXPECT_TRUE(has_said(self->said, "bound: "));
+	EXPECT_TRUE(has_driver(cmb->bdf, "p2pdma_provider"));
+	EXPECT_EQ(0, RUN("bind", cmb->bdf));
+	EXPECT_TRUE(has_said(self->said, "bound already"));
+
+	EXPECT_EQ(0, RUN("unpublish", cmb->bdf));
+	EXPECT_EQ(0, p2p_attr_number(cmb->bdf, "p2pmem/published"));
+	EXPECT_EQ(0, RUN("publish", cmb->bdf));
+	EXPECT_EQ(1, p2p_attr_number(cmb->bdf, "p2pmem/published"));
+
+	/* who has memory keeps the provider */
+	fd = p2p_open_pool(cmb, O_RDWR);
+	map = fd < 0 ? MAP_FAILED : p2p_map(fd, 65536);
+	EXPECT_NE(MAP_FAILED, map);
+	EXPECT_EQ(0, RUN("list"));
+	EXPECT_TRUE(has_said(self->said, "has mapped 64 KiB"));
+	EXPECT_EQ(1, RUN("unbind", cmb->bdf));
+	EXPECT_TRUE(has_said(self->said, "has mapped 64 KiB"));
+	EXPECT_TRUE(has_driver(cmb->bdf, "p2pdma_provider"));
+	if (map != MAP_FAILED)
+		munmap(map, 65536);
+	close(fd);
+
+	EXPECT_EQ(0, RUN("unbind", cmb->bdf))
+		TH_LOG("%s", self->said);
+	EXPECT_TRUE(has_driver(cmb->bdf, "nvme"));
+	EXPECT_EQ(2, RUN("unbind", cmb->bdf));
+	EXPECT_TRUE(has_said(self->said, "nothing to undo"));
+}
+
+/* A controller without such memory is refused by the driver, and goes back. */
+TEST_F(tool, refused_by_the_driver)
+{
+	const struct p2p_client *client = NULL;
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		if (!p2p_is_provider(p2p.client[i].bdf))
+			client = &p2p.client[i];
+	}
+	if (!client)
+		SKIP(return, "all NVMe controllers provide memory here");
+	EXPECT_EQ(1, RUN("bind", client->bdf));
+	EXPECT_TRUE(has_said(self->said, "no memory buffer"));
+	EXPECT_TRUE(has_said(self->said, "nvme has it again"));
+	EXPECT_TRUE(has_driver(client->bdf, "nvme"));
+}
+
+/* Parameters take a module that is loaded for them. */
+TEST_F(tool, parameters)
+{
+	const struct p2p_provider *own = of_driver("p2pdma_provider");
+
+	if (!own)
+		SKIP(return, "p2pdma_provider has no device here");
+	if (!*module_option)
+		SKIP(return, "P2PDMA_PROVIDER_KO does not name the module's file");
+	EXPECT_EQ(1, RUN("bind", own->bdf, "--size", "2M"));
+	EXPECT_TRUE(has_said(self->said, "bound to p2pdma_provider already"));
+
+	ASSERT_EQ(0, RUN("unbind", own->bdf))
+		TH_LOG("%s", self->said);
+	ASSERT_EQ(0, RUN("bind", own->bdf, "--offset", "2M", "--size", "2M", "--publish", "no",
+			 module_option))
+		TH_LOG("%s", self->said);
+	EXPECT_EQ(2 << 20, p2p_pool_size(own));
+	EXPECT_EQ(0, p2p_attr_number(own->bdf, "p2pmem/published"));
+
+	EXPECT_EQ(0, RUN("unbind", own->bdf));
+	ASSERT_EQ(0, RUN("bind", own->bdf, module_option))
+		TH_LOG("%s", self->said);
+	EXPECT_EQ(own->size, p2p_pool_size(own));
+	EXPECT_EQ(1, p2p_attr_number(own->bdf, "p2pmem/published"));
+}
+
+TEST_F(tool, nonsense)
+{
+	EXPECT_EQ(2, RUN("bind", "ff:1f.7"));
+	EXPECT_TRUE(has_said(self->said, "there is no PCI function"));
+	EXPECT_EQ(2, RUN("publish", "00:00.0"));
+	EXPECT_TRUE(has_said(self->said, "no driver"));
+}
+
+int main(int argc, char **argv)
+{
+	const char *module = getenv("P2PDMA_PROVIDER_KO");
+	char own[PATH_MAX] = "";
+
+	if (p2p_help(argc, argv,
+		     "Runs p2pdma list, bind, unbind, publish and unpublish, and looks at what the\n"
+		     "kernel made of it. The program p2pdma is looked for beside this one;\n"
+		     "P2PDMA_PROVIDER_KO names the file of the driver's module."))
+		return test_harness_run(argc, argv);
+	if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)
+		ksft_exit_fail_msg("/proc/self/exe: %s\n", strerror(errno));
+	if ((size_t)snprintf(tool, sizeof(tool), "%s/p2pdma", dirname(own)) >= sizeof(tool))
+		ksft_exit_fail_msg("the path is too long\n");
+	if (access(tool, X_OK))
+		ksft_exit_skip("%s: the program p2pdma is not there\n", tool);
+	if (module)
+		snprintf(module_option, sizeof(module_option), "--module=%s", module);
+	p2p_discover();
+	return test_harness_run(argc, argv);
+}
