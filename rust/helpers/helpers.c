@@ -220,36 +220,36 @@ EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_bus_address);
  * in entries that the mapping which is refused has not come to yet; and nothing
  * clears SG_DMA_SWIOTLB.
  */
-void p2pdma_helper_sg_forget_dma(struct scatterlist *sgl, unsigned int nents)
+static void forget_dma(struct sg_table *table)
 {
-	struct scatterlist *sg;
-	unsigned int i;
+	struct scatterlist *sg = table->sgl;
 
-	for_each_sg(sgl, sg, nents, i) {
+	for (unsigned int left = table->orig_nents; ; sg = sg_next(sg)) {
 		sg_dma_address(sg) = 0;
 		sg_dma_len(sg) = 0;
 #ifdef CONFIG_NEED_SG_DMA_FLAGS
 		sg->dma_flags = 0;
 #endif
+		if (!--left)
+			break;
 	}
-}
-EXPORT_SYMBOL_GPL(p2pdma_helper_sg_forget_dma);
-
-/* The last address that DMA of @dev gets at, as dma_capable() works it out. */
-static u64 dma_last(struct device *dev)
-{
-	return min_not_zero(*dev->dma_mask, dev->bus_dma_limit);
+	table->nents = table->orig_nents;
 }
 
-static bool dma_reaches(u64 last, dma_addr_t addr, unsigned int len)
-{
-	return addr <= last && len - 1 <= last - addr;
-}
+/* What DMA of a device gets at. */
+struct dma_reach {
+	u64 last;	/* address, as dma_capable() works it out */
+	u64 boundary;	/* that no segment crosses, less 1, as 4 GiB */
+};
 
-/* Whether a segment crosses what segments for @dev must not cross, as 4 GiB. */
-static bool dma_crosses(struct device *dev, dma_addr_t addr, unsigned int len)
+static int dma_reaches(const struct dma_reach *reach, dma_addr_t addr,
+		       unsigned int len)
 {
-	return (addr ^ (addr + len - 1)) & ~(dma_addr_t)dma_get_seg_boundary(dev);
+	dma_addr_t end = addr + len - 1;
+
+	if (end < addr || end > reach->last)
+		return -ERANGE;
+	return (addr ^ end) & ~reach->boundary ? -EINVAL : 0;
 }
 
 /*
@@ -257,56 +257,91 @@ static bool dma_crosses(struct device *dev, dma_addr_t addr, unsigned int len)
  * for DMA operations that do not know it, for DMA that goes through swiotlb (of
  * untrusted devices, or by force), and beyond what the DMA mask covers.
  */
-int p2pdma_helper_check_map(struct device *dev, struct scatterlist *sgl,
-			    unsigned int nents)
+static int check_map(struct device *dev, const struct sg_table *table,
+		     const struct dma_reach *reach)
 {
-	unsigned int i, max = dma_get_max_seg_size(dev);
+	unsigned int max = dma_get_max_seg_size(dev);
+	struct scatterlist *sg = table->sgl;
 	bool direct = !use_dma_iommu(dev);
-	u64 last = dma_last(dev);
-	struct scatterlist *sg;
-	dma_addr_t addr;
+	int ret;
 
 	if (!dma_pci_p2pdma_supported(dev) || is_swiotlb_force_bounce(dev) ||
 	    (dev_is_pci(dev) && to_pci_dev(dev)->untrusted))
 		return -EOPNOTSUPP;
 
-	for_each_sg(sgl, sg, nents, i) {
+	for (unsigned int left = table->orig_nents; ; sg = sg_next(sg)) {
 		if (sg->length > max)
 			return -EINVAL;
-		if (!direct)
-			continue;
-		addr = phys_to_dma(dev, sg_phys(sg));
-		if (!dma_reaches(last, addr, sg->length))
-			return -ERANGE;
-		if (dma_crosses(dev, addr, sg->length))
-			return -EINVAL;
+		if (direct) {
+			ret = dma_reaches(reach, phys_to_dma(dev, sg_phys(sg)),
+					  sg->length);
+			if (ret)
+				return ret;
+		}
+		if (!--left)
+			return 0;
 	}
-	return 0;
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_check_map);
 
-/* The same, as far as it can be told of a mapping only when it is there. */
-int p2pdma_helper_check_mapped(struct device *dev, struct scatterlist *sgl,
-			       unsigned int nents)
+/*
+ * The same, as far as it can be told of a mapping only when it is there. All of
+ * a list is memory of one provider, and so mapped in one way.
+ */
+static int check_mapped(const struct sg_table *table,
+			const struct dma_reach *reach)
 {
-	u64 last = dma_last(dev);
-	struct scatterlist *sg;
-	unsigned int i;
+	struct scatterlist *sg = table->sgl;
+	int ret;
 
-	if (sg_dma_is_swiotlb(sgl))
+	if (sg_dma_is_swiotlb(sg))
 		return -EOPNOTSUPP;
+	if (!sg_dma_is_bus_address(sg))
+		return 0;
 
-	for_each_sg(sgl, sg, nents, i) {
-		if (!sg_dma_is_bus_address(sg))
-			continue;
-		if (!dma_reaches(last, sg_dma_address(sg), sg_dma_len(sg)))
-			return -ERANGE;
-		if (dma_crosses(dev, sg_dma_address(sg), sg_dma_len(sg)))
-			return -EINVAL;
+	for (unsigned int left = table->nents; ; sg = sg_next(sg)) {
+		ret = dma_reaches(reach, sg_dma_address(sg), sg_dma_len(sg));
+		if (ret || !--left)
+			return ret;
 	}
-	return 0;
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_check_mapped);
+
+/*
+ * Maps a list, which has entries, of memory of one provider for a PCI device; or
+ * leaves nothing in its entries.
+ */
+int p2pdma_helper_map_sgtable(struct device *dev, struct sg_table *table,
+			      enum dma_data_direction dir)
+{
+	struct dma_reach reach = {
+		.last = min_not_zero(*dev->dma_mask, dev->bus_dma_limit),
+		.boundary = dma_get_seg_boundary(dev),
+	};
+	int ret;
+
+	ret = check_map(dev, table, &reach);
+	if (ret)
+		return ret;
+
+	ret = dma_map_sgtable(dev, table, dir, 0);
+	if (!ret) {
+		ret = check_mapped(table, &reach);
+		if (!ret)
+			return 0;
+		dma_unmap_sgtable(dev, table, dir, 0);
+	}
+	forget_dma(table);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_map_sgtable);
+
+/* Ends such a mapping, of which nothing is left in the entries. */
+void p2pdma_helper_unmap_sgtable(struct device *dev, struct sg_table *table,
+				 enum dma_data_direction dir)
+{
+	dma_unmap_sgtable(dev, table, dir, 0);
+	forget_dma(table);
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_unmap_sgtable);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys)
 {

@@ -64,11 +64,10 @@ void p2pdma_helper_cancel_at_exit(struct p2pdma_last_act *act);
 void p2pdma_helper_library_get(void);
 void p2pdma_helper_library_put(void);
 
-void p2pdma_helper_sg_forget_dma(struct scatterlist *sgl, unsigned int nents);
-int p2pdma_helper_check_map(struct device *dev, struct scatterlist *sgl,
-			    unsigned int nents);
-int p2pdma_helper_check_mapped(struct device *dev, struct scatterlist *sgl,
-			       unsigned int nents);
+int p2pdma_helper_map_sgtable(struct device *dev, struct sg_table *table,
+			      enum dma_data_direction dir);
+void p2pdma_helper_unmap_sgtable(struct device *dev, struct sg_table *table,
+				 enum dma_data_direction dir);
 
 struct page *p2pdma_helper_phys_to_page(phys_addr_t phys);
 bool p2pdma_helper_is_p2pdma_page(const struct page *page);

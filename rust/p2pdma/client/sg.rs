@@ -50,7 +50,6 @@ use kernel::{
     },
     devres::Devres,
     dma::DataDirection,
-    error::to_result,
     page::{
         BorrowedPage,
         PAGE_SIZE, //
@@ -319,6 +318,7 @@ impl<D: ProviderRef> Sgl<D> {
     ///
     /// [`Report::Verbose`]: crate::orchestrator::distance::Report::Verbose
     #[doc(alias = "dma_map_sgtable")]
+    #[inline]
     pub fn map<'a>(self, client: Client<'a>, dir: DataDirection) -> Result<MappedSgl<'a, D>> {
         self.try_map(client, dir)
             .map_err(|not_mapped| not_mapped.error)
@@ -329,79 +329,43 @@ impl<D: ProviderRef> Sgl<D> {
     /// # Errors
     ///
     /// As [`Self::map()`].
+    #[inline]
     pub fn try_map<'a>(
         mut self,
         client: Client<'a>,
         dir: DataDirection,
     ) -> Result<MappedSgl<'a, D>, NotMapped<D>> {
-        let dev = client.bound();
+        let client = client.bound();
 
-        if let Err(error) = self.check(client, dir) {
-            return Err(NotMapped { error, table: self });
+        if matches!(dir, DataDirection::None) {
+            return Err(NotMapped {
+                error: EINVAL,
+                table: self,
+            });
         }
 
         // SAFETY:
-        // - `raw::device()` returns a valid `struct device`, which is bound to a driver, and has a
-        //   DMA mask, as every PCI device: without one nothing would be mapped, and no error said.
-        // - `self.table` is a valid list by the type invariant, and not mapped.
-        let mapped = to_result(unsafe {
-            bindings::dma_map_sgtable(raw::device(dev), &mut self.table, dir.into(), 0)
-        });
-        if let Err(error) = mapped {
-            self.forget_dma();
-            return Err(NotMapped { error, table: self });
-        }
-
-        // INVARIANT: Mapped just now.
-        let mapped = MappedSgl {
-            table: ManuallyDrop::new(self),
-            client: dev,
-            dir,
+        // - `raw::device()` returns a valid `struct device`, which is bound to a driver; it is that
+        //   of a PCI device (the only kind of a `Client`), and so has a DMA mask.
+        // - `self.table` is a valid list by the type invariant, of one provider's memory, with
+        //   entries, and not mapped.
+        let ret = unsafe {
+            helpers::p2pdma_helper_map_sgtable(raw::device(client), &mut self.table, dir.into())
         };
-        match mapped.table.check_mapped(client) {
-            Ok(()) => Ok(mapped),
-            Err(error) => Err(NotMapped {
-                error,
-                table: mapped.unmap(),
+
+        match ret {
+            // INVARIANT: Mapped just now.
+            0 => Ok(MappedSgl {
+                table: ManuallyDrop::new(self),
+                client,
+                dir,
+            }),
+            // The helper has left nothing in the entries.
+            errno => Err(NotMapped {
+                error: Error::from_errno(errno),
+                table: self,
             }),
         }
-    }
-
-    /// What `dma_map_sgtable()` does not refuse, though it cannot do it: see the errors of
-    /// [`Self::map()`].
-    fn check(&self, client: Client<'_>, dir: DataDirection) -> Result {
-        if matches!(dir, DataDirection::None) {
-            return Err(EINVAL);
-        }
-
-        // SAFETY: `raw::device()` returns a valid `struct device`, of a PCI device, which has a DMA
-        // mask. The list is valid, with that many entries.
-        to_result(unsafe {
-            helpers::p2pdma_helper_check_map(
-                raw::device(client.bound()),
-                self.table.sgl,
-                self.table.orig_nents,
-            )
-        })
-    }
-
-    /// What can be told of a mapping only when it is there.
-    fn check_mapped(&self, client: Client<'_>) -> Result {
-        // SAFETY: As in `check()`; that many entries are mapped.
-        to_result(unsafe {
-            helpers::p2pdma_helper_check_mapped(
-                raw::device(client.bound()),
-                self.table.sgl,
-                self.table.nents,
-            )
-        })
-    }
-
-    /// Removes what a mapping, or the attempt, has left in the entries.
-    fn forget_dma(&mut self) {
-        // SAFETY: The list is valid, with that many entries, and not mapped.
-        unsafe { helpers::p2pdma_helper_sg_forget_dma(self.table.sgl, self.table.orig_nents) };
-        self.table.nents = self.table.orig_nents;
     }
 }
 
@@ -628,30 +592,23 @@ impl<D: ProviderRef> MappedSgl<'_, D> {
     ///
     /// C: `dma_unmap_sgtable()`. May sleep.
     #[doc(alias = "dma_unmap_sgtable")]
+    #[inline]
     pub fn unmap(self) -> Sgl<D> {
         let mut this = ManuallyDrop::new(self);
-
-        // SAFETY: It is mapped, by the type invariant. `this` is not dropped, so this is not done
-        // once more.
-        unsafe { this.end() };
         // SAFETY: `this` is not dropped, and goes out of scope here: nobody takes it out again.
         let mut table = unsafe { ManuallyDrop::take(&mut this.table) };
 
-        table.forget_dma();
+        // SAFETY: By the type invariant the table is mapped, for this client and in this direction.
+        // `this` is not dropped, so this is not done once more. The client is bound, as when it was
+        // mapped. The helper leaves nothing in the entries, as an `Sgl` that is not mapped has it.
+        unsafe {
+            helpers::p2pdma_helper_unmap_sgtable(
+                raw::device(this.client),
+                &mut table.table,
+                this.dir.into(),
+            )
+        };
         table
-    }
-
-    /// Ends the mapping.
-    ///
-    /// # Safety
-    ///
-    /// The table must be mapped, and `self` must only be dropped, or taken apart, after that.
-    unsafe fn end(&mut self) {
-        let table = &mut self.table.table;
-
-        // SAFETY: By the safety requirement the table is mapped; by the type invariant for this
-        // client and in this direction. The client is bound, as when it was mapped.
-        unsafe { bindings::dma_unmap_sgtable(raw::device(self.client), table, self.dir.into(), 0) };
     }
 }
 
@@ -668,9 +625,14 @@ impl<D: ProviderRef> Deref for MappedSgl<'_, D> {
 }
 
 impl<D: ProviderRef> Drop for MappedSgl<'_, D> {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: Whoever ended the mapping before forgot `self`, so it is mapped.
-        unsafe { self.end() };
+        let table = &mut self.table.table;
+
+        // SAFETY: Whoever ended the mapping before forgot `self`, so it is mapped; by the type
+        // invariant for this client and in this direction. The client is bound, as when it was
+        // mapped.
+        unsafe { bindings::dma_unmap_sgtable(raw::device(self.client), table, self.dir.into(), 0) };
         // SAFETY: `self` is being dropped, so the field is neither dropped nor used once more.
         unsafe { ManuallyDrop::drop(&mut self.table) };
     }

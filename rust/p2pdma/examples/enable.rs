@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-use kernel::{device::Device, pci, prelude::*, sync::aref::ARef};
+use kernel::{pci, prelude::*, sync::aref::ARef};
 use p2pdma::orchestrator::{
     distance::{
         self,
@@ -11,7 +11,7 @@ use p2pdma::orchestrator::{
 
 /// The provider for I/O of `client`, by what the user stored in a configfs attribute; none if they
 /// do not want peer-to-peer DMA.
-pub fn choose(stored: &CStr, client: &Device) -> Result<Option<ARef<pci::Device>>> {
+pub fn choose(stored: &CStr, client: &pci::Device) -> Result<Option<ARef<pci::Device>>> {
     match Enable::parse(stored)? {
         Enable::Off => Ok(None),
         Enable::Auto => Ok(Some(distance::find(client)?.into())),

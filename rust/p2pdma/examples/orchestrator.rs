@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-use kernel::{device::Device, dma::DataDirection, prelude::*};
+use kernel::{dma::DataDirection, pci, prelude::*};
 use p2pdma::{
     client::sg::EntryExt,
     orchestrator::distance,
@@ -8,9 +8,9 @@ use p2pdma::{
 };
 
 /// Lets `client` write 64 KiB into the memory of the provider that is nearest to it.
-pub fn transfer(client: &Device) -> Result {
+pub fn transfer(client: &pci::Device) -> Result {
     let found = distance::find(client)?;
-    let provider: &Device = found.device().as_ref();
+    let (provider, client) = (found.device().as_ref(), client.as_ref());
 
     // Neither of them may be unbound meanwhile. They may be the same: an NVMe controller with a
     // memory buffer is nearest to itself.

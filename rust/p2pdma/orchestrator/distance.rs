@@ -34,7 +34,7 @@ pub enum Reach {
     /// better.
     Ports(u32),
     /// At least one of them cannot: the path crosses a host bridge that is not known to forward
-    /// peer-to-peer traffic, or the client is no PCI device.
+    /// peer-to-peer traffic.
     NotSupported,
 }
 
@@ -49,39 +49,59 @@ pub enum Report {
     Verbose,
 }
 
+/// A PCI device as one of the clients of [`distance_many()`] and [`find_many()`], which take an
+/// array of these.
+///
+/// C: an element of `struct device **clients`. There it may be any device, and counts as the PCI
+/// device above it, which may be gone when it is; to map for it is refused.
+///
+/// # Invariants
+///
+/// The device is a PCI device.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct ClientDevice<'a>(&'a device::Device);
+
+impl<'a> From<&'a pci::Device> for ClientDevice<'a> {
+    #[inline]
+    fn from(dev: &'a pci::Device) -> Self {
+        // INVARIANT: By its type.
+        Self(dev.as_ref())
+    }
+}
+
+impl<'a> TryFrom<&'a device::Device> for ClientDevice<'a> {
+    type Error = Error;
+
+    /// [`EINVAL`] if it is no PCI device.
+    #[inline]
+    fn try_from(dev: &'a device::Device) -> Result<Self> {
+        <&pci::Device>::try_from(dev).map(Self::from)
+    }
+}
+
 /// `clients` as the C functions take them: pointer and number.
 ///
-/// The pointer is not const there, but what it points to is only read. All are PCI devices: for
-/// others the C functions look at their parents, which may be gone if the device is.
+/// The pointer is not const there, but what it points to is only read.
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if there are none.
-/// - [`ENODEV`] if one of them is no PCI device.
+/// [`EINVAL`] if there are none.
 #[inline]
-fn as_raw(clients: &[&device::Device]) -> Result<(*mut *mut bindings::device, c_int)> {
+fn as_raw(clients: &[ClientDevice<'_>]) -> Result<(*mut *mut bindings::device, c_int)> {
     if clients.is_empty() {
         return Err(EINVAL);
     }
-    if clients
-        .iter()
-        .any(|client| <&pci::Device>::try_from(*client).is_err())
-    {
-        return Err(ENODEV);
-    }
 
     Ok((
-        // CAST: `device::Device` is a transparent wrapper of `struct device`, so a slice of
-        // references is an array of pointers.
+        // CAST: `ClientDevice` is a transparent wrapper of a reference to `device::Device`, which
+        // is one of `struct device`, so a slice of them is an array of pointers.
         clients.as_ptr().cast_mut().cast(),
         clients.len().try_into()?,
     ))
 }
 
 /// Distance between `provider` and `clients`, added up.
-///
-/// A client that is no PCI device cannot reach any provider: a DMA mapping is refused for it. (For
-/// the C function it counts as the PCI device above it, which may be gone when it is.)
 ///
 /// C: `pci_p2pdma_distance_many()`. Does not sleep; not for interrupts, which the lock of the
 /// provider's map types is not safe against.
@@ -94,17 +114,14 @@ fn as_raw(clients: &[&device::Device]) -> Result<(*mut *mut bindings::device, c_
 #[inline]
 pub fn distance_many(
     provider: &pci::Device,
-    clients: &[&device::Device],
+    clients: &[ClientDevice<'_>],
     report: Report,
 ) -> Result<Reach> {
-    let (clients, num) = match as_raw(clients) {
-        Err(error) if error == ENODEV => return Ok(Reach::NotSupported),
-        clients => clients?,
-    };
+    let (clients, num) = as_raw(clients)?;
     // SAFETY:
     // - `raw::pci_dev()` returns a valid `struct pci_dev`.
-    // - `clients` points to `num` valid pointers to the `struct device` of PCI devices, borrowed
-    //   for the call, and what these refer to stays as long as they do.
+    // - `clients` points to `num` valid pointers to the `struct device` of PCI devices (by the type
+    //   invariant), borrowed for the call, and what these refer to stays as long as they do.
     let distance = unsafe {
         bindings::pci_p2pdma_distance_many(
             raw::pci_dev(provider),
@@ -122,9 +139,9 @@ pub fn distance_many(
 /// C: `pci_p2pdma_distance()`. Context as for [`distance_many()`].
 #[doc(alias = "pci_p2pdma_distance")]
 #[inline]
-pub fn distance(provider: &pci::Device, client: &device::Device, report: Report) -> Reach {
+pub fn distance(provider: &pci::Device, client: &pci::Device, report: Report) -> Reach {
     // There is a client.
-    distance_many(provider, &[client], report).unwrap_or(Reach::NotSupported)
+    distance_many(provider, &[client.into()], report).unwrap_or(Reach::NotSupported)
 }
 
 /// A published provider that was found for some clients, with a counted reference to it.
@@ -170,13 +187,13 @@ impl From<FoundProvider> for ARef<pci::Device> {
 /// # Errors
 ///
 /// - [`EINVAL`] if there are no clients.
-/// - [`ENODEV`] if no published provider is in reach of all of them, or one is no PCI device. (The
-///   C function returns NULL for that, and where it has no memory.)
+/// - [`ENODEV`] if no published provider is in reach of all of them. (The C function returns NULL
+///   for that, and where it has no memory.)
 #[doc(alias = "pci_p2pmem_find_many")]
-pub fn find_many(clients: &[&device::Device]) -> Result<FoundProvider> {
+pub fn find_many(clients: &[ClientDevice<'_>]) -> Result<FoundProvider> {
     let (clients, num) = as_raw(clients)?;
-    // SAFETY: `clients` points to `num` valid pointers to the `struct device` of PCI devices,
-    // borrowed for the call, and what these refer to stays as long as they do.
+    // SAFETY: `clients` points to `num` valid pointers to the `struct device` of PCI devices (by
+    // the type invariant), borrowed for the call, and what these refer to stays as long as they do.
     let pdev = unsafe { bindings::pci_p2pmem_find_many(clients, num) };
     let pdev = NonNull::new(pdev).ok_or(ENODEV)?;
 
@@ -192,6 +209,6 @@ pub fn find_many(clients: &[&device::Device]) -> Result<FoundProvider> {
 ///
 /// C: `pci_p2pmem_find()`. Context and errors as for [`find_many()`].
 #[doc(alias = "pci_p2pmem_find")]
-pub fn find(client: &device::Device) -> Result<FoundProvider> {
-    find_many(&[client])
+pub fn find(client: &pci::Device) -> Result<FoundProvider> {
+    find_many(&[client.into()])
 }

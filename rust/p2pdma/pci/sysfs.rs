@@ -330,3 +330,34 @@ unsafe extern "C" fn store<T: Attributes>(
         Ok(count as isize)
     })
 }
+
+#[kernel::macros::kunit_tests(rust_p2pdma_sysfs)]
+mod tests {
+    use super::*;
+
+    /// One class for all attributes makes any two of them look like one that waits for itself.
+    #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+    #[test]
+    fn each_attribute_has_a_lockdep_class() -> Result {
+        let mut slots = KVec::new();
+
+        for index in 0..2 {
+            slots.push(
+                Slot::<()> {
+                    attr: bindings::device_attribute::default(),
+                    index,
+                    data: core::ptr::null(),
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        let slots = Slots::new(slots);
+
+        for slot in &slots.0 {
+            // Then `skey` counts, which is part of the attribute.
+            assert!(slot.attr.attr.key.is_null());
+            assert_eq!(slot.attr.attr.ignore_lockdep(), false);
+        }
+        Ok(())
+    }
+}

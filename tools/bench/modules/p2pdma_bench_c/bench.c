@@ -30,7 +30,7 @@
 #define BENCH_BAR 2
 #define NUM_CLIENTS 4
 
-static int bench_alloc(struct pci_dev *pdev)
+static noinline int bench_alloc(struct pci_dev *pdev)
 {
 	void *addr;
 
@@ -41,7 +41,7 @@ static int bench_alloc(struct pci_dev *pdev)
 	return 0;
 }
 
-static int bench_alloc_sgl(struct pci_dev *pdev)
+static noinline int bench_alloc_sgl(struct pci_dev *pdev)
 {
 	struct scatterlist *sgl;
 	unsigned int nents;
@@ -53,12 +53,12 @@ static int bench_alloc_sgl(struct pci_dev *pdev)
 	return 0;
 }
 
-static int bench_distance(struct pci_dev *pdev)
+static noinline int bench_distance(struct pci_dev *pdev)
 {
 	return pci_p2pdma_distance(pdev, &pdev->dev, false) < 0 ? -EREMOTEIO : 0;
 }
 
-static int bench_distance_many(struct pci_dev *pdev)
+static noinline int bench_distance_many(struct pci_dev *pdev)
 {
 	struct device *clients[NUM_CLIENTS];
 	int i;
@@ -70,8 +70,9 @@ static int bench_distance_many(struct pci_dev *pdev)
 	return 0;
 }
 
-static ssize_t bench_run(struct device *dev, char *buf,
-			 int (*f)(struct pci_dev *pdev))
+/* Inlined, so that nothing is called through a pointer. */
+static __always_inline ssize_t bench_run(struct device *dev, char *buf,
+					 int (*f)(struct pci_dev *pdev))
 {
 	struct pci_dev *pdev = to_pci_dev(dev);
 	ktime_t start = ktime_get();

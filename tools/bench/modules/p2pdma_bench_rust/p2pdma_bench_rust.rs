@@ -41,6 +41,7 @@ use p2pdma::{
     compat::IdInfo,
     orchestrator::distance::{
         self,
+        ClientDevice,
         Reach,
         Report, //
     },
@@ -92,28 +93,32 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
+    #[inline(never)]
     fn alloc(&self) -> Result {
         drop(self.pool.alloc(SZ_64K)?);
         Ok(())
     }
 
+    #[inline(never)]
     fn alloc_sgl(&self) -> Result {
         // CAST: 64 KiB.
         drop(self.pool.alloc_sgl(SZ_64K as u32)?);
         Ok(())
     }
 
+    #[inline(never)]
     fn distance(&self) -> Result {
-        match distance::distance(self.dev, self.dev.as_ref(), Report::Quiet) {
+        match distance::distance(self.dev, self.dev, Report::Quiet) {
             Reach::Ports(_) => Ok(()),
             Reach::NotSupported => Err(EIO),
         }
     }
 
+    #[inline(never)]
     fn distance_many(&self) -> Result {
-        let client = self.dev.as_ref();
+        let client = ClientDevice::from(self.dev);
 
-        match distance::distance_many(self.dev, &[client, client, client, client], Report::Quiet)? {
+        match distance::distance_many(self.dev, &[client; 4], Report::Quiet)? {
             Reach::Ports(_) => Ok(()),
             Reach::NotSupported => Err(EIO),
         }
@@ -147,28 +152,28 @@ impl Calls<'_> {
         Ok(start.elapsed().as_nanos())
     }
 
-    /// Nanoseconds that [`ITERATIONS`] of the call that `index` stands for take.
-    fn measure(&self, index: usize) -> Result<i64> {
-        match index {
-            MAP => return self.map(),
-            BIO_1 => return self.bio(1),
-            BIO_16 => return self.bio(16),
-            _ => (),
-        }
-
-        let calls: [fn(&Self) -> Result; 4] = [
-            Self::alloc,
-            Self::alloc_sgl,
-            Self::distance,
-            Self::distance_many,
-        ];
-        let call = calls.get(index).ok_or(EINVAL)?;
+    /// Nanoseconds that [`ITERATIONS`] of `call` take.
+    fn repeat(&self, call: impl Fn(&Self) -> Result) -> Result<i64> {
         let start = Instant::<Monotonic>::now();
 
         for _ in 0..ITERATIONS {
             call(self)?;
         }
         Ok(start.elapsed().as_nanos())
+    }
+
+    /// The same, of the call that `index` stands for. None is called through a pointer, as in C.
+    fn measure(&self, index: usize) -> Result<i64> {
+        match index {
+            ALLOC => self.repeat(Self::alloc),
+            ALLOC_SGL => self.repeat(Self::alloc_sgl),
+            DISTANCE => self.repeat(Self::distance),
+            DISTANCE_MANY => self.repeat(Self::distance_many),
+            MAP => self.map(),
+            BIO_1 => self.bio(1),
+            BIO_16 => self.bio(16),
+            _ => Err(EINVAL),
+        }
     }
 }
 
@@ -329,6 +334,10 @@ impl Attributes for Bench {
 }
 
 /// Places in [`Bench::ATTRIBUTES`].
+const ALLOC: usize = 0;
+const ALLOC_SGL: usize = 1;
+const DISTANCE: usize = 2;
+const DISTANCE_MANY: usize = 3;
 const MAP: usize = 4;
 const BIO_1: usize = 5;
 const BIO_16: usize = 6;

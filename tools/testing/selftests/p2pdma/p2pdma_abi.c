@@ -640,6 +640,7 @@ TEST_F(device, pool)
 TEST_F(device, clients)
 {
 	uint64_t one = h_function(provider), many[64] = { 0 };
+	uint64_t no_pci_device[] = { one, P2PDMA_TEST_SELF };
 
 	for (size_t i = 0; i < ARRAY_SIZE(many); i++)
 		many[i] = one;
@@ -657,6 +658,10 @@ TEST_F(device, clients)
 		       .clients = h_pointer(&one), .nr_clients = 1);
 	EXPECT_REFUSED(ENODEV, distance, .provider = P2PDMA_TEST_SELF,
 		       .clients = h_pointer(&one), .nr_clients = 1);
+	EXPECT_REFUSED(EINVAL, distance, .provider = one,
+		       .clients = h_pointer(no_pci_device), .nr_clients = 2);
+	EXPECT_REFUSED(EINVAL, find, .clients = h_pointer(no_pci_device),
+		       .nr_clients = 2);
 	EXPECT_REFUSED(EINVAL, find, .clients = h_pointer(&one),
 		       .nr_clients = 0);
 	EXPECT_REFUSED(E2BIG, find, .clients = h_pointer(many),

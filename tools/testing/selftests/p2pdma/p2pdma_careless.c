@@ -3,7 +3,8 @@
  * A module that leaks all that the library lets it leak, is removed, and must
  * not be missed: p2pdma_careless has made watches of drivers that go, and
  * mappings of each provider's memory, and has forgotten them. While it is there
- * its watches make, drop and leak others when they are called.
+ * its watches make, drop and leak others when they are called. And a module
+ * whose listener is kept by another one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +15,13 @@
 #include "p2pdma_util.h"
 
 #define MODULE		"p2pdma_careless"
+#define LENDER		"p2pdma_lender"
+#define KEEPER		"p2pdma_keeper"
 
 static ssize_t page;
 
-/* How often the kernel's log says that the module was told. */
-static int told(void)
+/* How often the kernel's log says this. */
+static int said(const char *what)
 {
 	static char record[8192];
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -34,11 +37,17 @@ static int told(void)
 		if (n <= 0)
 			break;
 		record[n] = '\0';
-		if (strstr(record, "careless: a driver goes"))
+		if (strstr(record, what))
 			count++;
 	}
 	close(fd);
 	return count;
+}
+
+/* How often it says that the module was told. */
+static int told(void)
+{
+	return said("careless: a driver goes");
 }
 
 FIXTURE(provider) {
@@ -180,6 +189,50 @@ TEST(transport)
 	ASSERT_EQ(0, load(path, "")) {
 		TH_LOG("%s", strerror(errno));
 	}
+}
+
+static const struct p2p_provider *first_provider(void)
+{
+	for (unsigned int i = 0; i < p2p.nr_providers; i++)
+		if (!strcmp(p2p.provider[i].driver, "p2pdma_provider"))
+			return &p2p.provider[i];
+	return NULL;
+}
+
+/*
+ * A listener that another module keeps is silent as soon as its own module is
+ * gone; and its data are not released by code that is gone, when the one that
+ * keeps it is removed.
+ */
+TEST(kept_by_another)
+{
+	const struct p2p_provider *p = first_provider();
+	int before;
+
+	if (!p)
+		SKIP(return, "no device is bound to p2pdma_provider");
+	if (access("/sys/module/" LENDER, F_OK) ||
+	    access("/sys/module/" KEEPER, F_OK))
+		SKIP(return, "modules " LENDER " and " KEEPER " are not loaded");
+
+	before = said("lender: a driver goes");
+	ASSERT_EQ(0, p2p_unbind(p));
+	ASSERT_EQ(0, p2p_bind(p));
+	EXPECT_EQ(before + 1, said("lender: a driver goes"));
+
+	ASSERT_EQ(0, syscall(SYS_delete_module, LENDER, O_NONBLOCK)) {
+		TH_LOG("%s", strerror(errno));
+	}
+	ASSERT_EQ(0, p2p_unbind(p));
+	ASSERT_EQ(0, p2p_bind(p));
+	EXPECT_EQ(before + 1, said("lender: a driver goes"));
+
+	ASSERT_EQ(0, syscall(SYS_delete_module, KEEPER, O_NONBLOCK)) {
+		TH_LOG("%s", strerror(errno));
+	}
+	EXPECT_EQ(0, said("lender: released"));
+	ASSERT_EQ(0, p2p_unbind(p));
+	ASSERT_EQ(0, p2p_bind(p));
 }
 
 int main(int argc, char **argv)

@@ -20,6 +20,7 @@ static const char * const suites[] = {
 	"rust_p2pdma_address",
 	"rust_p2pdma_cmb",
 	"rust_p2pdma_range",
+	"rust_p2pdma_sysfs",
 	"rust_p2pdma_user",
 };
 

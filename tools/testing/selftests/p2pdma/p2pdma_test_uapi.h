@@ -572,7 +572,7 @@ enum p2pdma_test_distance_flags {
 	P2PDMA_TEST_DISTANCE_VERBOSE = 1 << 0,
 };
 
-/* A client that is no PCI device: the test device itself. */
+/* The test device itself, which is no PCI device and so refused as a client. */
 #define P2PDMA_TEST_SELF	0xfffffffffffffffeULL
 
 #define P2PDMA_TEST_MAX_CLIENTS	32
@@ -583,7 +583,7 @@ enum p2pdma_test_distance_flags {
  * @size: size of this structure
  * @flags: P2PDMA_TEST_DISTANCE_VERBOSE
  * @provider: a PCI function, whether it provides memory or not
- * @clients: pointer to an array of __u64: PCI functions, or %P2PDMA_TEST_SELF
+ * @clients: pointer to an array of __u64: PCI functions
  * @nr_clients: number of its elements, 1 to %P2PDMA_TEST_MAX_CLIENTS
  * @reserved: 0
  * @ret: the distance, or -1
@@ -605,7 +605,7 @@ struct p2pdma_test_distance {
  * struct p2pdma_test_find - pci_p2pmem_find_many(): %P2PDMA_TEST_IOC_FIND
  * @size: size of this structure
  * @flags: 0
- * @clients: pointer to an array of __u64: PCI functions, or %P2PDMA_TEST_SELF
+ * @clients: pointer to an array of __u64: PCI functions
  * @nr_clients: number of its elements, 1 to %P2PDMA_TEST_MAX_CLIENTS
  * @reserved: 0
  * @provider: set to what was found, or %P2PDMA_TEST_NO_FUNCTION, also if the

@@ -15,7 +15,6 @@ use crate::{
     }, //
 };
 use kernel::{
-    device::Device,
     io::Io,
     iov::{
         IovIterDest,
@@ -48,6 +47,7 @@ use p2pdma::{
     orchestrator::{
         distance::{
             self,
+            ClientDevice,
             Reach,
             Report, //
         },
@@ -168,7 +168,7 @@ impl Machine<'_> {
             Op::Distance => distance(step),
             Op::Find => {
                 let dev = function(step.n)?;
-                let found = distance::find(dev.as_ref())?;
+                let found = distance::find(&dev)?;
                 let found: ARef<pci::Device> = found.into();
 
                 // Published when it was found, and maybe gone since.
@@ -421,14 +421,14 @@ fn distance(step: Step) -> Result {
         Report::Quiet
     };
     let mut devices = KVec::new();
-    let mut clients: KVec<&Device> = KVec::new();
+    let mut clients: KVec<ClientDevice<'_>> = KVec::new();
 
     for dev in devices::all().take(usize::from(step.c) % 4) {
         devices.push(dev, GFP_KERNEL)?;
     }
-    clients.push(provider.as_ref(), GFP_KERNEL)?;
+    clients.push((&*provider).into(), GFP_KERNEL)?;
     for dev in &devices {
-        clients.push((**dev).as_ref(), GFP_KERNEL)?;
+        clients.push((&**dev).into(), GFP_KERNEL)?;
     }
     match distance::distance_many(&provider, &clients, report)? {
         Reach::Ports(_) => Ok(()),

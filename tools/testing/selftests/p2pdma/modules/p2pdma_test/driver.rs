@@ -173,7 +173,7 @@ impl pci::Driver for TestDriver {
         verdict.expect(free == Ok(rest), fmt!("free: {free:?}"));
         let device: &pci::Device = pdev;
         let published =
-            distance::find(pdev.as_ref()).is_ok_and(|found| core::ptr::eq(found.device(), device));
+            distance::find(device).is_ok_and(|found| core::ptr::eq(found.device(), device));
         verdict.expect(!published, fmt!("published"));
 
         if verdict.failed {

@@ -20,6 +20,7 @@ use kernel::{
 use p2pdma::orchestrator::{
     distance::{
         self,
+        ClientDevice,
         Reach,
         Report, //
     },
@@ -48,12 +49,15 @@ fn find_clients(session: &Session, clients: u64, nr: u32) -> Result<KVVec<ARef<D
 /// Calls `f` with borrows of all devices.
 fn with_borrowed<T>(
     devices: &[ARef<Device>],
-    f: impl FnOnce(&[&Device]) -> Result<T>,
+    f: impl FnOnce(&[ClientDevice<'_>]) -> Result<T>,
 ) -> Result<T> {
     let mut borrowed = KVVec::with_capacity(devices.len(), GFP_KERNEL)?;
 
     for device in devices {
-        borrowed.push(&**device, GFP_KERNEL)?;
+        let client = ClientDevice::try_from(&**device)
+            .inspect_err(|_| refuse!((), "a client is no PCI device"))?;
+
+        borrowed.push(client, GFP_KERNEL)?;
     }
     f(&borrowed)
 }

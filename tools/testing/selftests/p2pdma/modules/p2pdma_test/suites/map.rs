@@ -101,7 +101,7 @@ fn each_client(
 /// A mapping is refused where there is no distance, and only there.
 fn types(test: &mut Test<'_>) -> Result {
     each_client(test, |test, dev, client| {
-        let reach = distance::distance(test.provider(), client.device(), Report::Quiet);
+        let reach = distance::distance(test.provider(), dev, Report::Quiet);
         let map_type = MapType::probe(test.pool(), client)?;
 
         expect!(

@@ -21,6 +21,7 @@ use p2pdma::{
     orchestrator::{
         distance::{
             self,
+            ClientDevice,
             Reach,
             Report, //
         },
@@ -36,6 +37,10 @@ pub(super) const SUITE: Suite = Suite {
     name: "orchestrate",
     about: "distances, finding a provider, what the user enables",
     cases: &[
+        Case {
+            name: "devices_end",
+            run: devices_end,
+        },
         Case {
             name: "distance_to_itself",
             run: distance_to_itself,
@@ -59,13 +64,25 @@ pub(super) const SUITE: Suite = Suite {
     ],
 };
 
+/// Whoever asks for one more device after the last gets none: the C function would start over.
+fn devices_end(test: &mut Test<'_>) -> Result {
+    let mut all = devices::all();
+    let count = all.by_ref().count();
+
+    expect!(test, count > 0, "no devices");
+    for _ in 0..3 {
+        expect!(test, all.next().is_none(), "starts over after {count}");
+    }
+    Ok(())
+}
+
 fn distance_to_itself(test: &mut Test<'_>) -> Result {
     let provider = test.provider();
 
     expect_eq!(
         test,
         Reach::Ports(0),
-        distance::distance(provider, provider.as_ref(), Report::Quiet)
+        distance::distance(provider, provider, Report::Quiet)
     );
     expect_eq!(
         test,
@@ -80,8 +97,8 @@ fn distance_is_symmetric(test: &mut Test<'_>) -> Result {
     let provider = test.provider();
 
     for other in devices::all() {
-        let there = distance::distance(provider, (*other).as_ref(), Report::Quiet);
-        let back = distance::distance(&other, provider.as_ref(), Report::Quiet);
+        let there = distance::distance(provider, &other, Report::Quiet);
+        let back = distance::distance(&other, provider, Report::Quiet);
 
         expect!(
             test,
@@ -104,8 +121,8 @@ fn distance_adds_up(test: &mut Test<'_>) -> Result {
         others.push(other, GFP_KERNEL)?;
     }
     for other in &others {
-        clients.push((**other).as_ref(), GFP_KERNEL)?;
-        sum = match distance::distance(provider, (**other).as_ref(), Report::Quiet) {
+        clients.push(ClientDevice::from(&**other), GFP_KERNEL)?;
+        sum = match distance::distance(provider, other, Report::Quiet) {
             Reach::Ports(ports) => sum.map(|sum| sum + ports),
             Reach::NotSupported => None,
         };
@@ -132,7 +149,7 @@ fn is_published(provider: &pci::Device) -> Result<bool> {
 /// What is published is the nearest to itself; what is not is not found.
 fn find(test: &mut Test<'_>) -> Result {
     let provider = test.provider();
-    let found = distance::find(provider.as_ref()).ok();
+    let found = distance::find(provider).ok();
     let itself = found
         .as_ref()
         .is_some_and(|found| core::ptr::eq(found.device(), provider));
