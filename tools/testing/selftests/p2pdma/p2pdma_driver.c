@@ -5,6 +5,7 @@
  * was as it should be. What was not is in the kernel log. Another of that
  * module is never bound: its probe() fails when its memory is in use.
  */
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -17,8 +18,10 @@
 #define DRIVER		"p2pdma_test"
 #define FAILING		"p2pdma_test_fails"
 #define RAW		"p2pdma_raw"
+#define BARE		"p2pdma_raw_bare"
 #define PROVIDER	"p2pdma_provider"
 #define CYCLES		20
+#define SYS_PCI		"/sys/bus/pci/devices"
 
 static ssize_t page;
 
@@ -89,13 +92,31 @@ static void expect_bound(struct __test_metadata *_metadata, int kmsg,
 	}
 }
 
+/* The bitmaps of all pools that there are: a lost pool stays here. */
+static int count_pools(void)
+{
+	FILE *file = fopen("/proc/vmallocinfo", "r");
+	char line[512];
+	int n = 0;
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file))
+		n += !!strstr(line, "gen_pool_add_owner");
+	fclose(file);
+	return n;
+}
+
 TEST_F(driver, probe)
 {
 	const struct p2p_provider *p = variant->provider;
+	int pools = count_pools();
 	char driver[64];
 
+	ASSERT_LE(0, pools);
 	for (int i = 0; i < CYCLES; i++) {
 		expect_bound(_metadata, self->kmsg, p->bdf);
+		ASSERT_EQ(pools + 1, count_pools());
 		ASSERT_EQ(0, p2p_driver_link(p->bdf, driver, sizeof(driver)));
 		ASSERT_STREQ(DRIVER, driver);
 		ASSERT_EQ(p->size, p2p_pool_size(p));
@@ -103,6 +124,7 @@ TEST_F(driver, probe)
 		ASSERT_EQ(0, p2p_attr_number(p->bdf, "p2pmem/published"));
 		ASSERT_EQ(0, p2p_driver_write(DRIVER, "unbind", p->bdf));
 		ASSERT_FALSE(p2p_is_provider(p->bdf));
+		ASSERT_EQ(pools, count_pools());
 	}
 }
 
@@ -131,21 +153,204 @@ TEST_F(driver, mapped)
 	close(fd);
 }
 
+/* Reads of attributes while their provider goes. */
+struct readings {
+	const char *bdf;
+	ssize_t size;
+	atomic_int bound;	/* readings so far, and those of what was gone */
+	atomic_int gone;
+	atomic_bool wrong;
+	char last[32];
+};
+
+/* A number that is read over and over again, until there is nothing to be read. */
+static void read_on(struct readings *r, const char *attr, bool (*right)(ssize_t, ssize_t))
+{
+	char path[PATH_MAX], text[32];
+	ssize_t n, value;
+	int fd;
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/p2pmem/%s", r->bdf, attr);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0) {
+		n = pread(fd, text, sizeof(text) - 1, 0);
+		if (n <= 0)
+			break;
+		text[n] = '\0';
+		value = atoll(text);
+		if (!right(value, r->size)) {
+			snprintf(r->last, sizeof(r->last), "%s", text);
+			atomic_store(&r->wrong, true);
+			break;
+		}
+		atomic_fetch_add(value ? &r->bound : &r->gone, 1);
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool all_or_nothing(ssize_t value, ssize_t size)
+{
+	return !value || value == size;
+}
+
+static bool at_most(ssize_t value, ssize_t size)
+{
+	return !(value % page) && value <= size;
+}
+
+static bool never(ssize_t value, ssize_t size)
+{
+	(void)size;
+	return !value;
+}
+
+static void *read_size(void *arg)
+{
+	read_on(arg, "size", all_or_nothing);
+	return NULL;
+}
+
+static void *read_available(void *arg)
+{
+	read_on(arg, "available", at_most);
+	return NULL;
+}
+
+static void *read_published(void *arg)
+{
+	read_on(arg, "published", never);
+	return NULL;
+}
+
+/*
+ * The attributes are there a moment longer than what they tell of: nobody is told
+ * of memory that is not there, and nothing was published.
+ */
+TEST_F(driver, read_while_unbound)
+{
+	static void *(* const read[])(void *) = {
+		read_size, read_available, read_published,
+	};
+	const struct p2p_provider *p = variant->provider;
+
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(read); i++) {
+		struct readings r = { .bdf = p->bdf, .size = p->size };
+		pthread_t thread;
+
+		expect_bound(_metadata, self->kmsg, p->bdf);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, read[i % ARRAY_SIZE(read)], &r));
+		for (int j = 0; j < 500 * p2p_patience() && !atomic_load(&r.bound) &&
+		     !atomic_load(&r.gone); j++)
+			usleep(10000);
+		EXPECT_EQ(0, p2p_driver_write(DRIVER, "unbind", p->bdf));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		EXPECT_LT(0, r.bound + r.gone);
+		EXPECT_FALSE(atomic_load(&r.wrong))
+			TH_LOG("read %s", r.last);
+		ksft_print_msg("%d readings, and %d of nothing\n", r.bound, r.gone);
+	}
+}
+
+/* What the kernel says between two lines of the module's. */
+struct told {
+	const char *text;
+	bool provider;			/* whether that is named, in brackets */
+	int verbosely, least, most;	/* how often if asked so, and quietly */
+};
+
+/*
+ * Whoever asks verbosely is told what is wrong with each client, and whoever does not
+ * is told nothing: but for a host bridge that is not in the list, where ACS redirects.
+ */
+static const struct told told[] = {
+	{ "cannot be used for peer-to-peer DMA as it is not a PCI device", false, 1, 0, 0 },
+	{ "ACS redirect is set between the client and provider", true, 2, 0, 0 },
+	{ "to disable ACS redirect for this path", false, 2, 0, 0 },
+	{ "do not share an upstream bridge or whitelisted host bridge", true, 3, 0, 0 },
+	{ "Host bridge not in P2PDMA whitelist", false, 2, 1, 2 },
+};
+
+static void expect_told(struct __test_metadata *_metadata, int kmsg, const char *bdf)
+{
+	enum { OTHERS, VERBOSELY, QUIETLY, DONE } part = OTHERS;
+	int count[DONE][ARRAY_SIZE(told)] = {};
+	bool trusted = false, asked[DONE] = {};
+	char text[1024], provider[32];
+
+	snprintf(provider, sizeof(provider), "(%s)", bdf);
+	while (kmsg_next(kmsg, text, sizeof(text))) {
+		if (strstr(text, "raw: asking verbosely"))
+			part = VERBOSELY;
+		else if (strstr(text, "raw: asking quietly"))
+			part = QUIETLY;
+		else if (strstr(text, "raw: asked"))
+			part = OTHERS;
+		trusted |= !!strstr(text, "raw: this machine trusts");
+		asked[part] = true;
+		for (size_t i = 0; i < ARRAY_SIZE(told); i++)
+			count[part][i] += strstr(text, told[i].text) &&
+				(!told[i].provider || strstr(text, provider));
+	}
+	if (trusted) {
+		ksft_print_msg("every host bridge is trusted here: no refusal to see\n");
+		return;
+	}
+	EXPECT_TRUE(asked[VERBOSELY] && asked[QUIETLY])
+		TH_LOG("%s: nothing is in the log", bdf);
+	for (size_t i = 0; i < ARRAY_SIZE(told); i++) {
+		EXPECT_EQ(told[i].verbosely, count[VERBOSELY][i])
+			TH_LOG("asked verbosely: %s", told[i].text);
+		EXPECT_LE(told[i].least, count[QUIETLY][i])
+			TH_LOG("asked quietly: %s", told[i].text);
+		EXPECT_GE(told[i].most, count[QUIETLY][i])
+			TH_LOG("asked quietly: %s", told[i].text);
+	}
+}
+
 /*
  * What the library refuses before the kernel could: the driver of another module,
  * which calls the kernel itself, is bound if that was as it should be. It has the
- * last two parts of the BAR then.
+ * last two parts of the BAR then, and keeps a page until it is unbound, when it asks
+ * for another one.
  */
 TEST_F(driver, arguments)
 {
 	const struct p2p_provider *p = variant->provider;
 	const ssize_t part = 2 << 20;
+	char text[1024];
+	int refused = 0, got = 0;
 
 	ASSERT_EQ(0, p2p_set_override(p->bdf, RAW));
-	EXPECT_EQ(0, p2p_driver_write(RAW, "bind", p->bdf))
+	kmsg_skip(self->kmsg);
+	ASSERT_EQ(0, p2p_driver_write(RAW, "bind", p->bdf))
 		TH_LOG("%s: see the kernel log", strerror(errno));
+	expect_told(_metadata, self->kmsg, p->bdf);
 	EXPECT_EQ(2 * part, p2p_pool_size(p));
-	EXPECT_EQ(2 * part, p2p_available(p));
+	EXPECT_EQ(2 * part - page, p2p_available(p));
+
+	kmsg_skip(self->kmsg);
+	EXPECT_EQ(0, p2p_driver_write(RAW, "unbind", p->bdf));
+	while (kmsg_next(self->kmsg, text, sizeof(text))) {
+		refused += !!strstr(text, "raw: no memory while it goes");
+		got += !!strstr(text, "raw: got memory while it goes");
+	}
+	EXPECT_EQ(1, refused);
+	EXPECT_EQ(0, got);
+}
+
+/* Providers without a pool: what drivers have that export their BARs by dma-buf. */
+TEST_F(driver, without_pool)
+{
+	const struct p2p_provider *p = variant->provider;
+
+	ASSERT_EQ(0, p2p_set_override(p->bdf, BARE));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, p2p_driver_write(BARE, "bind", p->bdf))
+			TH_LOG("%s: see the kernel log", strerror(errno));
+		EXPECT_FALSE(p2p_is_provider(p->bdf));
+		EXPECT_EQ(0, p2p_driver_write(BARE, "unbind", p->bdf));
+	}
 }
 
 /* An attempt to bind the driver that fails. */

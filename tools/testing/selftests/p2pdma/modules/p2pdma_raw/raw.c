@@ -7,13 +7,18 @@
  * be accepted was; its memory is then the end of that BAR.
  */
 
+#include <linux/delay.h>
 #include <linux/device/faux.h>
+#include <linux/dma-mapping.h>
+#include <linux/memremap.h>
 #include <linux/module.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/platform_device.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/workqueue.h>
 
 #define BAR	2
 #define PART	SZ_2M	/* that is provided, and that memory is aligned to */
@@ -211,6 +216,155 @@ static int check_memory(struct pci_dev *pdev)
 	return 0;
 }
 
+/* Memory is mapped for PCI devices, and for no others. */
+static int check_map(struct pci_dev *pdev)
+{
+	struct platform_device *client;
+	struct sg_table table = {};
+	int error;
+
+	client = platform_device_register_simple("p2pdma_raw", PLATFORM_DEVID_NONE,
+						 NULL, 0);
+	if (IS_ERR(client))
+		return PTR_ERR(client);
+	table.sgl = pci_p2pmem_alloc_sgl(pdev, &table.nents, PAGE_SIZE);
+	table.orig_nents = table.nents;
+	if (table.sgl) {
+		error = dma_coerce_mask_and_coherent(&client->dev, DMA_BIT_MASK(64)) ?:
+			dma_map_sgtable(&client->dev, &table, DMA_BIDIRECTIONAL, 0);
+		pci_p2pmem_free_sgl(pdev, table.sgl);
+		error = error == -EREMOTEIO ? 0 :
+			wrong(pdev, "mapping for what is no PCI device", error);
+	} else {
+		error = -ENOMEM;
+	}
+	platform_device_unregister(client);
+	return error;
+}
+
+/* Whether every host bridge of this machine is trusted: so is each with Zen. */
+static bool trusts_all(void)
+{
+#ifdef CONFIG_X86
+	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD && boot_cpu_data.x86 >= 0x17;
+#else
+	return false;
+#endif
+}
+
+/*
+ * A port has an ACS Control register with every bit that there is: no port of
+ * QEMU's has egress control. The device itself is the port, whose Interrupt Line
+ * register stands for it: its bits can all be set, and mean nothing to a machine.
+ */
+#define CTRL	PCI_INTERRUPT_LINE
+
+static u16 fake_port(struct pci_dev *pdev, u8 bits)
+{
+	u16 old = pdev->acs_cap;
+
+	pci_write_config_byte(pdev, CTRL, bits);
+	pdev->acs_cap = CTRL - PCI_ACS_CTRL;
+	return old;
+}
+
+/* The distance to itself, by way of a port that redirects. */
+static int redirected(struct pci_dev *pdev, u8 bits)
+{
+	struct device *client = &pdev->dev;
+	u16 old = fake_port(pdev, bits);
+	int dist = pci_p2pdma_distance_many(pdev, &client, 1, false);
+
+	pdev->acs_cap = old;
+	return dist;
+}
+
+/* Each bit of ACS by itself: three of them redirect. */
+static int check_acs(struct pci_dev *pdev)
+{
+	for (int bit = 0; bit < 8; bit++) {
+		bool redirects = BIT(bit) & (PCI_ACS_RR | PCI_ACS_CR | PCI_ACS_EC);
+		int dist = redirected(pdev, BIT(bit));
+
+		if (dist != (redirects ? -1 : 0))
+			return wrong(pdev, "distance with a bit of ACS", BIT(bit));
+	}
+	return 0;
+}
+
+/* What is redirected is trusted to host bridges that the kernel has a list of. */
+static int check_list(struct pci_dev *pdev, struct pci_dev *root)
+{
+	static const struct {
+		u16 vendor, device;
+		bool trusted;
+	} bridges[] = {
+		{ PCI_VENDOR_ID_INTEL, 0x3c00, true },
+		{ PCI_VENDOR_ID_INTEL, 0x2f01, true },
+		{ PCI_VENDOR_ID_INTEL, 0x2033, true },
+		{ PCI_VENDOR_ID_INTEL, 0x2034, false },
+		{ PCI_VENDOR_ID_GOOGLE, 0x0001, true },
+		{ PCI_VENDOR_ID_GOOGLE, 0x2033, true },
+		{ PCI_VENDOR_ID_REDHAT, 0x2033, false },
+	};
+	const u16 vendor = root->vendor, device = root->device;
+
+	for (int i = 0; i < ARRAY_SIZE(bridges); i++) {
+		int dist;
+
+		root->vendor = bridges[i].vendor;
+		root->device = bridges[i].device;
+		dist = redirected(pdev, PCI_ACS_RR);
+		root->vendor = vendor;
+		root->device = device;
+		if (dist != (bridges[i].trusted ? 0 : -1))
+			return wrong(pdev, "host bridge of the list, by its place", i);
+	}
+	return 0;
+}
+
+/*
+ * Asks for whom there is no path, in the three ways that there are. What the kernel
+ * says of it is between two lines in its log, for who has bound the device to compare.
+ */
+static void ask(struct pci_dev *pdev, struct pci_dev *root, struct device *stranger,
+		bool verbose)
+{
+	struct device *itself[] = { &pdev->dev, &pdev->dev };
+	struct device *other = &root->dev;
+	u16 old;
+
+	pci_info(pdev, "raw: asking %s\n", verbose ? "verbosely" : "quietly");
+	pci_p2pdma_distance_many(pdev, &stranger, 1, verbose);
+	old = fake_port(pdev, PCI_ACS_RR);
+	pci_p2pdma_distance_many(pdev, itself, ARRAY_SIZE(itself), verbose);
+	pdev->acs_cap = old;
+	pci_p2pdma_distance_many(pdev, &other, 1, verbose);
+	if (!verbose)
+		pci_dev_put(pci_p2pmem_find_many(&stranger, 1));
+	pci_info(pdev, "raw: asked\n");
+}
+
+/* All that depends on ports that redirect, and host bridges. */
+static int check_paths(struct pci_dev *pdev, struct device *stranger)
+{
+	struct pci_bus *bus = pci_find_host_bridge(pdev->bus)->bus;
+	struct pci_dev *root = list_first_entry(&bus->devices, struct pci_dev, bus_list);
+	int error;
+	u8 line;
+
+	if (trusts_all()) {
+		pci_info(pdev, "raw: this machine trusts every host bridge\n");
+		return 0;
+	}
+	pci_read_config_byte(pdev, CTRL, &line);
+	error = check_acs(pdev) ?: check_list(pdev, root);
+	ask(pdev, root, stranger, true);
+	ask(pdev, root, stranger, false);
+	pci_write_config_byte(pdev, CTRL, line);
+	return error;
+}
+
 /* The references to all PCI devices, and to two others. */
 static long references(struct device *one, struct device *other)
 {
@@ -244,6 +398,7 @@ static int check_calls(struct pci_dev *pdev)
 	}
 	if (!error && change)
 		error = wrong(pdev, "references that are not balanced", change);
+	error = error ?: check_map(pdev) ?: check_paths(pdev, &stranger->dev);
 out:
 	if (stranger)
 		faux_device_destroy(stranger);
@@ -251,6 +406,76 @@ out:
 		faux_device_destroy(child);
 	pci_p2pmem_publish(pdev, false);
 	return error;
+}
+
+/**
+ * struct going - a piece of memory that is kept until its provider goes
+ * @pdev: the provider
+ * @memory: a page of it
+ * @work: what waits until then
+ */
+struct going {
+	struct pci_dev *pdev;
+	void *memory;
+	struct work_struct work;
+};
+
+/* The kernel waits for what is kept now: it must not hand out any more of it. */
+static void going_work(struct work_struct *work)
+{
+	struct going *going = container_of(work, struct going, work);
+	struct percpu_ref *ref = &page_pgmap(virt_to_page(going->memory))->ref;
+	void *memory;
+
+	for (int i = 0; i < 1500 && !percpu_ref_is_dying(ref); i++)
+		msleep(20);
+	if (percpu_ref_is_dying(ref)) {
+		memory = pci_alloc_p2pmem(going->pdev, PAGE_SIZE);
+		pci_info(going->pdev, "raw: %s memory while it goes\n",
+			 memory ? "got" : "no");
+	}
+	pci_free_p2pmem(going->pdev, going->memory, PAGE_SIZE);
+}
+
+static void going_start(void *data)
+{
+	struct going *going = data;
+
+	schedule_work(&going->work);
+}
+
+static void going_end(void *data)
+{
+	struct going *going = data;
+
+	flush_work(&going->work);
+}
+
+static struct going *going_new(struct pci_dev *pdev)
+{
+	struct going *going = devm_kzalloc(&pdev->dev, sizeof(*going), GFP_KERNEL);
+
+	if (!going)
+		return NULL;
+	going->pdev = pdev;
+	INIT_WORK(&going->work, going_work);
+	/* the module must not go before it has ended */
+	return devm_add_action_or_reset(&pdev->dev, going_end, going) ? NULL : going;
+}
+
+/* Keeps a page of the last range, which is the first one to go. */
+static int going_keep(struct going *going)
+{
+	const struct range *range;
+
+	going->memory = pci_alloc_p2pmem(going->pdev, PAGE_SIZE);
+	if (!going->memory)
+		return wrong(going->pdev, "no page", 0);
+	range = &page_pgmap(virt_to_page(going->memory))->range;
+	if (range->end == pci_resource_end(going->pdev, BAR))
+		return devm_add_action_or_reset(&going->pdev->dev, going_start, going);
+	pci_free_p2pmem(going->pdev, going->memory, PAGE_SIZE);
+	return wrong(going->pdev, "a page of another range", range->end);
 }
 
 static int raw_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -267,6 +492,7 @@ static int raw_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	const struct refusal unmappable = {
 		"BARs that must not be mapped", BAR, -EOPNOTSUPP, PART, 0,
 	};
+	struct going *going;
 	int error;
 
 	if (len < 2 * PART)
@@ -291,6 +517,9 @@ static int raw_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (error)
 		return error;
 
+	going = going_new(pdev);
+	if (!going)
+		return -ENOMEM;
 	/* up to the last byte, whether the size is said or not */
 	error = pci_p2pdma_add_resource(pdev, BAR, PART, len - 2 * PART);
 	if (error)
@@ -298,14 +527,52 @@ static int raw_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	error = pci_p2pdma_add_resource(pdev, BAR, 0, len - PART);
 	if (error)
 		return dev_err_probe(&pdev->dev, error, "not the rest\n");
-	return check_calls(pdev);
+	return check_calls(pdev) ?: going_keep(going);
 }
 
 static struct pci_driver raw_driver = {
 	.name = "p2pdma_raw",
 	.probe = raw_probe,
 };
-module_pci_driver(raw_driver);
+
+/* Another, which has providers, but no pool: as drivers that export their BARs have. */
+static int raw_bare_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	int error;
+
+	/* the kernel warns: nobody has asked for them yet */
+	if (pcim_p2pdma_provider(pdev, BAR))
+		return wrong(pdev, "provider of BAR", BAR);
+	error = pcim_p2pdma_init(pdev);
+	if (error)
+		return error;
+	return pcim_p2pdma_provider(pdev, BAR) ? 0 : wrong(pdev, "no provider of BAR", BAR);
+}
+
+static struct pci_driver raw_bare_driver = {
+	.name = "p2pdma_raw_bare",
+	.probe = raw_bare_probe,
+};
+
+static int __init raw_init(void)
+{
+	int error = pci_register_driver(&raw_driver);
+
+	if (error)
+		return error;
+	error = pci_register_driver(&raw_bare_driver);
+	if (error)
+		pci_unregister_driver(&raw_driver);
+	return error;
+}
+module_init(raw_init);
+
+static void __exit raw_exit(void)
+{
+	pci_unregister_driver(&raw_bare_driver);
+	pci_unregister_driver(&raw_driver);
+}
+module_exit(raw_exit);
 
 MODULE_DESCRIPTION("Tests what the kernel checks itself, past the library");
 MODULE_LICENSE("GPL");
