@@ -26,6 +26,7 @@ help: ## List what can be made
 ## JOBS=<number>      check, mutants: guests to run side by side
 ## SHARD=<i>/<n>      check, mutants: a part of them only, see Documentation/p2pdma/vmtest.rst
 ## MINUTES=<number>   mutants: end after so many; the next run goes on from there
+## FILE=<path>        mutants: only those of this file, e.g. drivers/pci/p2pdma.c
 ## REPEAT=<number>    check: run them so often, and name what is flaky
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
 ## CALLS=100000       fuzz: how many steps, and calls
@@ -202,7 +203,7 @@ mutants: tools ## Change the kernel in many ways, and look whether the tests not
 	$(Q)$(MAKE) modules kselftest FLAVOUR=hostbridge PATCH=build/mutants/mutants.patch KDIR= KERNEL= LLVM=
 	$(Q). build/kernel/mutants/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE && \
 		$(MUTANTS) run --kernel build/kernel/mutants $(SHARD:%=--shard %) $(JOBS:%=--jobs %) \
-			$(MINUTES:%=--minutes %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
+			$(MINUTES:%=--minutes %) $(FILE:%=--file %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
 			--bin-dir $(BIN) || test $$? = 1
 	$(Q)$(MUTANTS) report $(JSON:%=--json)
 

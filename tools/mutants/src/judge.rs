@@ -2,6 +2,7 @@
 
 //! Boots a kernel as one of its mutants, and looks whether a test fails.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -149,13 +150,13 @@ impl<'a> Judge<'a> {
         Ok((baseline * PATIENCE).max(baseline + PATIENCE_AT_LEAST))
     }
 
-    /// Judges a mutant.
-    pub fn judge(&self, name: &str, number: u32) -> Result<Judgement> {
+    /// Judges a mutant, knowing what became of others.
+    pub fn judge(&self, name: &str, number: u32, others: &[Judgement]) -> Result<Judgement> {
         let start = Instant::now();
         let mut flaky = Vec::new();
         let mut verdict = Verdict::Survived;
         let mut by = Vec::new();
-        for index in 0..self.stages.len() {
+        for index in order(self.stages, name, others) {
             match self.confirmed(index, number, &mut flaky)? {
                 Ending::Passed => continue,
                 Ending::Failed(failures) => {
@@ -243,6 +244,34 @@ impl<'a> Judge<'a> {
             },
         }
     }
+}
+
+/// The stages for a mutant: first those that have killed most of the same function, the others in
+/// their own order.
+fn order(stages: &[Stage], name: &str, others: &[Judgement]) -> Vec<usize> {
+    let function = function_of(name);
+    let same = others
+        .iter()
+        .filter(|other| other.verdict == Verdict::Killed && function_of(&other.name) == function);
+    let mut kills = vec![0_usize; stages.len()];
+    for first in same.filter_map(|other| other.by.first()) {
+        let mut parts = first.split('/');
+        let (topology, test) = (parts.next(), parts.next());
+        let by = stages.iter().position(|stage| {
+            Some(&*stage.topology) == topology && stage.tests.iter().any(|one| Some(&**one) == test)
+        });
+        if let Some(by) = by {
+            kills[by] += 1;
+        }
+    }
+    let mut order: Vec<usize> = (0..stages.len()).collect();
+    order.sort_by_key(|&index| Reverse(kills[index]));
+    order
+}
+
+/// The function that a mutant changes.
+pub fn function_of(name: &str) -> &str {
+    name.split(':').next().unwrap_or(name)
 }
 
 /// Whether a failure may be no mutant's fault: a single case, or a guest that was lost, as emulated
@@ -346,6 +375,31 @@ mod tests {
             {"name": "kernel_log", "status": "fail"}]}]}"#;
         fs::write(&path, text).expect("written");
         assert_eq!(failures(&path).expect("read"), ["t/b/d", "t/kernel_log"]);
+    }
+
+    #[test]
+    fn what_has_killed_others_of_a_function_comes_first() {
+        let stage = |topology: &str, test: &str| Stage {
+            topology: topology.into(),
+            tests: vec![test.into()],
+        };
+        let stages = [stage("t", "a"), stage("t", "b"), stage("u", "b")];
+        let killed = |name: &str, by: &str| Judgement {
+            name: name.into(),
+            verdict: Verdict::Killed,
+            by: vec![by.into()],
+            seconds: 1.0,
+            flaky: Vec::new(),
+        };
+        let others = [
+            killed("f: x", "u/b/case"),
+            killed("f: y", "u/b/case"),
+            killed("f: z", "t/b/case"),
+            killed("f: gone", "t/old/case"),
+            killed("g: x", "t/a/case"),
+        ];
+        assert_eq!(order(&stages, "f: new", &others), [2, 1, 0]);
+        assert_eq!(order(&stages, "h: new", &others), [0, 1, 2]);
     }
 
     #[test]

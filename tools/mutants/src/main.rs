@@ -26,14 +26,15 @@ use p2pdma_common::Manifest;
 use serde::de::DeserializeOwned;
 
 use assertions::Noticed;
-use judge::{Judge, Judgement, Stages, Verdict};
+use judge::{function_of, Judge, Judgement, Stages, Verdict};
 use list::{Mutant, Targets};
-use report::{Equivalents, Report};
+use report::{Known, Report};
 
 const EXAMPLES: &str = "\
 Examples:
   make mutants                               all of it: derive, compile, run, report
   make mutants SHARD=2/3                     a third of the mutants
+  make mutants FILE=drivers/pci/p2pdma.c     those of one file
   p2pdma-mutants derive -k kernel.json       write build/mutants/mutants.json and mutants.patch
   p2pdma-mutants run -k kernel.json --only 'pci_bridge_has_acs_redir'
   p2pdma-mutants run -k kernel.json --again survived
@@ -107,6 +108,9 @@ struct RunArgs {
     /// Only mutants whose names have this; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
+    /// Only those of this file; may be repeated
+    #[arg(long, value_name = "PATH")]
+    file: Vec<PathBuf>,
     /// Only the I-th of N parts
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     shard: Option<(usize, usize)>,
@@ -170,6 +174,16 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("data")
         .join(name)
+}
+
+/// What is known of mutants without running them.
+fn read_known(mutants: &[Mutant]) -> Result<Known> {
+    let known = Known {
+        equivalent: read_toml(&data("equivalent.toml"))?,
+        elsewhere: read_toml(&data("elsewhere.toml"))?,
+    };
+    known.check(mutants)?;
+    Ok(known)
 }
 
 /// The files in the directory of the results.
@@ -250,9 +264,8 @@ fn run(cli: &Cli) -> Result<bool> {
             kernel,
         } => {
             let (mutants, judgements) = (files.mutants()?, files.judgements()?);
-            let equivalents: Equivalents = read_toml(&data("equivalent.toml"))?;
-            equivalents.check(&mutants)?;
-            let report = Report::new(&mutants, &judgements, &equivalents);
+            let known = read_known(&mutants)?;
+            let report = Report::new(&mutants, &judgements, &known);
             if let Some(date) = record {
                 let noticed = Noticed {
                     date: date.clone(),
@@ -342,10 +355,10 @@ impl RunArgs {
         let kernel = read_kernel(&self.kernel)?;
         let stages: Stages =
             read_toml(&self.stages.clone().unwrap_or_else(|| data("stages.toml")))?;
-        let equivalents: Equivalents = read_toml(&data("equivalent.toml"))?;
-        equivalents.check(&mutants)?;
+        let reasons = read_known(&mutants)?;
+        let judgements = files.judgements()?;
         let queue = Queue {
-            mutants: self.select(&mutants, &files.judgements()?, &equivalents),
+            mutants: self.select(&mutants, &judgements, &reasons),
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         };
@@ -369,7 +382,7 @@ impl RunArgs {
             .create(true)
             .append(true)
             .open(files.results());
-        let results = Mutex::new(results.context("cannot write results")?);
+        let results = Mutex::new((results.context("cannot write results")?, judgements));
         let work = || -> Result<bool> {
             let mut all = true;
             while let Some((index, mutant)) = queue.next() {
@@ -379,12 +392,13 @@ impl RunArgs {
                 {
                     return Ok(all);
                 }
-                let judgement = judge.judge(&mutant.name, mutant.number)?;
+                let known = || results.lock().unwrap_or_else(|error| error.into_inner());
+                let others = known().1.clone();
+                let judgement = judge.judge(&mutant.name, mutant.number, &others)?;
                 all &= judgement.verdict != Verdict::Survived;
                 let mut line = serde_json::to_string(&judgement)?;
                 line.push('\n');
-                let mut file = results.lock().unwrap_or_else(|error| error.into_inner());
-                file.write_all(line.as_bytes())?;
+                known().0.write_all(line.as_bytes())?;
                 eprintln!(
                     "mutants: {} of {}: {:?} after {:.0} s: {}{}",
                     index + 1,
@@ -397,6 +411,7 @@ impl RunArgs {
                         .first()
                         .map_or(String::new(), |by| format!(": {by}"))
                 );
+                known().1.push(judgement);
             }
             Ok(all)
         };
@@ -425,7 +440,7 @@ impl RunArgs {
         &self,
         mutants: &'a [Mutant],
         judgements: &[Judgement],
-        equivalents: &Equivalents,
+        reasons: &Known,
     ) -> Vec<&'a Mutant> {
         let again = self.again.as_deref();
         let keep = |judgement: &&Judgement| match again {
@@ -443,7 +458,7 @@ impl RunArgs {
         let mut turn = 0;
         let mut function = "";
         for mutant in mutants.iter().filter(|mutant| mutant.error.is_none()) {
-            let (own, _) = mutant.name.split_once(':').unwrap_or((&mutant.name, ""));
+            let own = function_of(&mutant.name);
             turn = if own == function { turn + 1 } else { 0 };
             function = own;
             selected.push((turn, mutant));
@@ -456,7 +471,8 @@ impl RunArgs {
             .map(|(_, (_, mutant))| mutant)
             .filter(|mutant| {
                 !done.contains(&*mutant.name)
-                    && (again == Some("all") || equivalents.reason(&mutant.name).is_none())
+                    && (again == Some("all") || !reasons.has(&mutant.name))
+                    && (self.file.is_empty() || self.file.contains(&mutant.file))
                     && (self.only.is_empty()
                         || self.only.iter().any(|text| mutant.name.contains(&**text)))
             })

@@ -8,42 +8,56 @@ use std::fmt::Write as _;
 use anyhow::{bail, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::derive::Operator;
 use crate::judge::{Judgement, Verdict};
 use crate::list::Mutant;
 
-/// Mutants that no test can see, with the reason.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Equivalents {
-    #[serde(default)]
-    mutant: Vec<Equivalent>,
+/// Mutants that are not run, each with the reason.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Those that change nothing that a test could see.
+    pub equivalent: Reasons,
+    /// Those that only other machines or kernels could tell.
+    pub elsewhere: Reasons,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Equivalent {
-    names: Vec<String>,
-    reason: String,
-}
-
-impl Equivalents {
-    /// Why a mutant changes nothing that a test could see, if it does not.
-    pub fn reason(&self, name: &str) -> Option<&str> {
-        let found = self
-            .mutant
-            .iter()
-            .find(|one| one.names.iter().any(|known| known == name));
-        found.map(|one| &*one.reason)
+impl Known {
+    /// Whether there is a reason not to run a mutant.
+    pub fn has(&self, name: &str) -> bool {
+        self.equivalent.of(name).is_some() || self.elsewhere.of(name).is_some()
     }
 
     /// Refuses names that no mutant has: the source has changed.
     pub fn check(&self, mutants: &[Mutant]) -> Result<()> {
-        for name in self.mutant.iter().flat_map(|one| &one.names) {
+        let all = [&self.equivalent, &self.elsewhere].into_iter();
+        for name in all.flat_map(|one| one.mutant.iter().flat_map(|one| &one.names)) {
             if !mutants.iter().any(|mutant| mutant.name == *name) {
-                bail!("equivalent.toml: there is no mutant called \"{name}\"");
+                bail!("equivalent.toml or elsewhere.toml: there is no mutant called \"{name}\"");
             }
         }
         Ok(())
+    }
+}
+
+/// Names with reasons.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reasons {
+    #[serde(default)]
+    mutant: Vec<Reason>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reason {
+    names: Vec<String>,
+    reason: String,
+}
+
+impl Reasons {
+    fn of(&self, name: &str) -> Option<&str> {
+        let has = |one: &&Reason| one.names.iter().any(|known| known == name);
+        self.mutant.iter().find(has).map(|one| &*one.reason)
     }
 }
 
@@ -56,6 +70,7 @@ enum End<'a> {
     Survived { seconds: f64 },
     DoesNotBuild { error: &'a str },
     Equivalent { reason: &'a str },
+    Elsewhere { reason: &'a str },
     NotRun,
 }
 
@@ -80,6 +95,7 @@ pub struct Counts {
     survived: usize,
     does_not_build: usize,
     equivalent: usize,
+    elsewhere: usize,
     not_run: usize,
 }
 
@@ -92,6 +108,7 @@ impl Counts {
             End::Survived { .. } => self.survived += 1,
             End::DoesNotBuild { .. } => self.does_not_build += 1,
             End::Equivalent { .. } => self.equivalent += 1,
+            End::Elsewhere { .. } => self.elsewhere += 1,
             End::NotRun => self.not_run += 1,
         }
     }
@@ -112,6 +129,7 @@ impl Counts {
 pub struct Report<'a> {
     total: Counts,
     files: BTreeMap<String, Counts>,
+    kinds: BTreeMap<Operator, Counts>,
     /// Seconds until the verdict, at the median of those that were killed.
     median_seconds: f64,
     /// How many were killed by which test first.
@@ -123,11 +141,7 @@ pub struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// Puts together what is known. A mutant's last judgement counts.
-    pub fn new(
-        mutants: &'a [Mutant],
-        judgements: &'a [Judgement],
-        equivalents: &'a Equivalents,
-    ) -> Self {
+    pub fn new(mutants: &'a [Mutant], judgements: &'a [Judgement], known: &'a Known) -> Self {
         let last: BTreeMap<&str, &Judgement> = judgements
             .iter()
             .map(|judgement| (&*judgement.name, judgement))
@@ -135,6 +149,7 @@ impl<'a> Report<'a> {
         let mut report = Self {
             total: Counts::default(),
             files: BTreeMap::new(),
+            kinds: BTreeMap::new(),
             median_seconds: 0.0,
             tests: BTreeMap::new(),
             wrongly_equivalent: Vec::new(),
@@ -143,11 +158,12 @@ impl<'a> Report<'a> {
         let mut times = Vec::new();
         for mutant in mutants {
             let judgement = last.get(&*mutant.name);
-            let reason = equivalents.reason(&mutant.name);
-            let end = match (&mutant.error, judgement, reason) {
+            let equivalent = known.equivalent.of(&mutant.name);
+            let elsewhere = known.elsewhere.of(&mutant.name);
+            let end = match (&mutant.error, judgement, equivalent) {
                 (Some(error), _, _) => End::DoesNotBuild { error },
-                (None, Some(judgement), reason) if judgement.verdict != Verdict::Survived => {
-                    if reason.is_some() {
+                (None, Some(judgement), _) if judgement.verdict != Verdict::Survived => {
+                    if equivalent.is_some() {
                         report.wrongly_equivalent.push(&mutant.name);
                     }
                     times.push(judgement.seconds);
@@ -163,14 +179,18 @@ impl<'a> Report<'a> {
                     }
                 }
                 (None, _, Some(reason)) => End::Equivalent { reason },
-                (None, Some(judgement), None) => End::Survived {
-                    seconds: judgement.seconds,
+                (None, judgement, None) => match (elsewhere, judgement) {
+                    (Some(reason), _) => End::Elsewhere { reason },
+                    (None, Some(judgement)) => End::Survived {
+                        seconds: judgement.seconds,
+                    },
+                    (None, None) => End::NotRun,
                 },
-                (None, None, None) => End::NotRun,
             };
             report.total.add(&end);
             let file = mutant.file.display().to_string();
             report.files.entry(file.clone()).or_default().add(&end);
+            report.kinds.entry(mutant.operator).or_default().add(&end);
             report.mutants.push(Row {
                 name: &mutant.name,
                 file,
@@ -213,34 +233,11 @@ impl<'a> Report<'a> {
         for name in &self.wrongly_equivalent {
             let _ = writeln!(text, "killed, though equivalent.toml has it: {name}");
         }
-        let _ = writeln!(
-            text,
-            "{:<34} {:>7} {:>6} {:>4} {:>8} {:>10} {:>9} {:>7} {:>8}",
-            "file",
-            "mutants",
-            "killed",
-            "hung",
-            "survived",
-            "equivalent",
-            "not built",
-            "not run",
-            "noticed"
-        );
         let total = ("all".to_owned(), self.total.clone());
-        for (name, counts) in self.files.clone().into_iter().chain([total]) {
-            let _ = writeln!(
-                text,
-                "{name:<34} {:>7} {:>6} {:>4} {:>8} {:>10} {:>9} {:>7} {:>6.1} %",
-                counts.mutants,
-                counts.killed,
-                counts.hung,
-                counts.survived,
-                counts.equivalent,
-                counts.does_not_build,
-                counts.not_run,
-                counts.share()
-            );
-        }
+        text += &table("file", self.files.clone().into_iter().chain([total]));
+        let kinds = self.kinds.iter();
+        let kinds = kinds.map(|(kind, counts)| (kind.name().to_owned(), counts.clone()));
+        text += &format!("\n{}", table("kind", kinds));
         let _ = writeln!(text, "\nnoticed first by");
         for (test, count) in &self.tests {
             let _ = writeln!(text, "  {test:<30} {count:>5}");
@@ -254,10 +251,41 @@ impl<'a> Report<'a> {
     }
 }
 
+/// A table of counts.
+fn table(title: &str, rows: impl Iterator<Item = (String, Counts)>) -> String {
+    let mut text = format!(
+        "{title:<28} {:>7} {:>6} {:>4} {:>8} {:>10} {:>9} {:>9} {:>7} {:>8}\n",
+        "mutants",
+        "killed",
+        "hung",
+        "survived",
+        "equivalent",
+        "elsewhere",
+        "not built",
+        "not run",
+        "noticed"
+    );
+    for (name, counts) in rows {
+        let _ = writeln!(
+            text,
+            "{name:<28} {:>7} {:>6} {:>4} {:>8} {:>10} {:>9} {:>9} {:>7} {:>6.1} %",
+            counts.mutants,
+            counts.killed,
+            counts.hung,
+            counts.survived,
+            counts.equivalent,
+            counts.elsewhere,
+            counts.does_not_build,
+            counts.not_run,
+            counts.share()
+        );
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::derive::Operator;
 
     fn mutant(name: &str, error: Option<&str>) -> Mutant {
         Mutant {
@@ -281,9 +309,26 @@ mod tests {
         }
     }
 
+    fn reasons(names: &[&str]) -> Reasons {
+        let one = Reason {
+            names: names.iter().map(|&name| name.into()).collect(),
+            reason: "nobody looks".into(),
+        };
+        Reasons { mutant: vec![one] }
+    }
+
     #[test]
     fn each_end_is_counted() {
-        let mutants: Vec<Mutant> = ["killed", "hung", "survived", "equivalent", "wrong", "new"]
+        let names = [
+            "killed",
+            "hung",
+            "survived",
+            "equivalent",
+            "wrong",
+            "elsewhere",
+            "new",
+        ];
+        let mutants: Vec<Mutant> = names
             .iter()
             .map(|name| mutant(name, None))
             .chain([mutant("broken", Some("no such thing"))])
@@ -296,21 +341,23 @@ mod tests {
             judgement("equivalent", Verdict::Survived, 70.0),
             judgement("wrong", Verdict::Killed, 3.0),
         ];
-        let equivalents: Equivalents = toml::from_str(
-            "[[mutant]]\nnames = [\"equivalent\", \"wrong\"]\nreason = \"nobody looks\"\n",
-        )
-        .expect("valid");
-        let report = Report::new(&mutants, &judgements, &equivalents);
+        let known = Known {
+            equivalent: reasons(&["equivalent", "wrong"]),
+            elsewhere: reasons(&["elsewhere", "killed"]),
+        };
+        let report = Report::new(&mutants, &judgements, &known);
         let expected = Counts {
-            mutants: 7,
+            mutants: 8,
             killed: 2,
             hung: 1,
             survived: 1,
             does_not_build: 1,
             equivalent: 1,
+            elsewhere: 1,
             not_run: 1,
         };
         assert_eq!(report.total, expected);
+        assert_eq!(report.kinds[&Operator::CallDropped], expected);
         assert_eq!(report.wrongly_equivalent, ["wrong"]);
         assert!(!report.is_good());
         assert!((report.median_seconds - 3.0).abs() < 0.01);
@@ -321,12 +368,13 @@ mod tests {
     }
 
     #[test]
-    fn equivalents_must_be_there() {
-        let equivalents: Equivalents =
-            toml::from_str("[[mutant]]\nnames = [\"gone\"]\nreason = \"x\"\n").expect("valid");
-        let error = equivalents
-            .check(&[mutant("there", None)])
-            .expect_err("refused");
+    fn what_is_known_must_be_there() {
+        let known = Known {
+            equivalent: Reasons::default(),
+            elsewhere: reasons(&["gone"]),
+        };
+        let error = known.check(&[mutant("there", None)]).expect_err("refused");
         assert!(error.to_string().contains("\"gone\""), "{error}");
+        assert!(known.has("gone") && !known.has("there"));
     }
 }
