@@ -27,7 +27,7 @@ use crate::pages::{Costs, PageRow};
 const ITERATIONS: u64 = 200;
 
 /// The attributes that the drivers have, and what they measure.
-const CALLS: [(&str, &str); 7] = [
+const CALLS: [(&str, &str); 8] = [
     ("alloc", "alloc + free, 64 KiB"),
     ("alloc_sgl", "alloc_sgl + free_sgl, 64 KiB"),
     ("distance", "distance, 1 client"),
@@ -35,6 +35,7 @@ const CALLS: [(&str, &str); 7] = [
     ("map", "map + unmap, 64 KiB"),
     ("bio_1", "bio of 1 page"),
     ("bio_16", "bio of 16 pages, one segment"),
+    ("bio_segments", "bio of 16 pages, 16 segments"),
 ];
 
 /// Measure the library's calls against the same calls in C.

@@ -29,6 +29,7 @@
 #define PAGE_ITERATIONS 20
 #define BENCH_BAR 2
 #define NUM_CLIENTS 4
+#define SEGMENTS 16
 
 static noinline int bench_alloc(struct pci_dev *pdev)
 {
@@ -223,6 +224,75 @@ static ssize_t bio_16_show(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RO(bio_16);
 
+/* A bio of several segments. */
+static noinline int bench_make_bio_of_segments(struct block_device *bdev, u64 pos,
+					       const struct bio_vec *segments,
+					       unsigned short nr)
+{
+	struct bio *bio;
+	int i, ret = 0;
+
+	if (pos & (bdev_logical_block_size(bdev) - 1))
+		return -EINVAL;
+	if (!blk_queue_pci_p2pdma(bdev_get_queue(bdev)))
+		return -EREMOTEIO;
+
+	bio = bio_kmalloc(nr, GFP_KERNEL);
+	if (!bio)
+		return -ENOMEM;
+	bio_init_inline(bio, bdev, nr, REQ_OP_READ);
+	bio->bi_iter.bi_sector = pos >> SECTOR_SHIFT;
+	for (i = 0; i < nr && !ret; i++)
+		ret = bio_add_page(bio, segments[i].bv_page, segments[i].bv_len,
+				   segments[i].bv_offset) ? 0 : -ENOSPC;
+
+	bio_uninit(bio);
+	kfree(bio);
+	return ret;
+}
+
+/* Every other page of the memory, so that none are merged. */
+static ssize_t bio_segments_show(struct device *dev, struct device_attribute *attr,
+				 char *buf)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+	struct bio_vec segments[SEGMENTS];
+	struct block_device *bdev;
+	struct scatterlist *sgl;
+	unsigned int nents;
+	struct file *file;
+	ktime_t start;
+	int i, ret = 0;
+	s64 time;
+
+	file = fget(user_disk);
+	if (!file)
+		return -EBADF;
+	if (!S_ISBLK(file_inode(file)->i_mode)) {
+		fput(file);
+		return -ENOTBLK;
+	}
+	sgl = pci_p2pmem_alloc_sgl(pdev, &nents, 2 * SEGMENTS * PAGE_SIZE);
+	if (!sgl) {
+		fput(file);
+		return -ENOMEM;
+	}
+
+	bdev = file_bdev(file);
+	for (i = 0; i < SEGMENTS; i++)
+		bvec_set_page(&segments[i], sg_page(sgl) + 2 * i, PAGE_SIZE, 0);
+	start = ktime_get();
+	for (i = 0; i < ITERATIONS && !ret; i++)
+		ret = bench_make_bio_of_segments(bdev, i * PAGE_SIZE, segments,
+						 SEGMENTS);
+	time = ktime_to_ns(ktime_sub(ktime_get(), start));
+
+	pci_p2pmem_free_sgl(pdev, sgl);
+	fput(file);
+	return ret ?: sysfs_emit(buf, "%lld\n", time);
+}
+static DEVICE_ATTR_RO(bio_segments);
+
 static ssize_t disk_show(struct device *dev, struct device_attribute *attr,
 			 char *buf)
 {
@@ -352,6 +422,7 @@ static struct attribute *bench_attrs[] = {
 	&dev_attr_map.attr,
 	&dev_attr_bio_1.attr,
 	&dev_attr_bio_16.attr,
+	&dev_attr_bio_segments.attr,
 	&dev_attr_disk.attr,
 	&dev_attr_pin.attr,
 	&dev_attr_extract.attr,

@@ -81,6 +81,7 @@ use p2pdma::{
 const ITERATIONS: u32 = 200;
 const PAGE_ITERATIONS: u32 = 20;
 const BENCH_BAR: u8 = 2;
+const SEGMENTS: u32 = 16;
 // CAST: 4 KiB.
 const PAGE_BYTES: u32 = PAGE_SIZE as u32;
 
@@ -152,6 +153,27 @@ impl Calls<'_> {
         Ok(start.elapsed().as_nanos())
     }
 
+    /// The same, of every other page of the memory, so that none are merged.
+    fn bio_of_segments(&self) -> Result<i64> {
+        let disk = Disk::from_fd(self.disk)?;
+        let target = disk.target(Op::Read)?;
+        let table = self.pool.alloc_sgl(2 * SEGMENTS * PAGE_BYTES)?;
+        let mut segments = KVec::new();
+
+        for i in 0..SEGMENTS {
+            let segment = block::Segment::of_table(&table, 0, 2 * i * PAGE_BYTES, PAGE_BYTES)?;
+
+            segments.push(segment, GFP_KERNEL)?;
+        }
+
+        let start = Instant::<Monotonic>::now();
+
+        for i in 0..ITERATIONS {
+            make_bio_of_segments(target, u64::from(i * PAGE_BYTES), &segments)?;
+        }
+        Ok(start.elapsed().as_nanos())
+    }
+
     /// Nanoseconds that [`ITERATIONS`] of `call` take.
     fn repeat(&self, call: impl Fn(&Self) -> Result) -> Result<i64> {
         let start = Instant::<Monotonic>::now();
@@ -172,6 +194,7 @@ impl Calls<'_> {
             MAP => self.map(),
             BIO_1 => self.bio(1),
             BIO_16 => self.bio(16),
+            BIO_SEGMENTS => self.bio_of_segments(),
             _ => Err(EINVAL),
         }
     }
@@ -181,6 +204,22 @@ impl Calls<'_> {
 #[inline(never)]
 fn make_bio(target: Target<'_>, pos: u64, memory: &block::Segment<'_>) -> Result {
     Bio::new(target, pos, 1)?.add(memory)?;
+    Ok(())
+}
+
+/// A bio of several.
+#[inline(never)]
+fn make_bio_of_segments(
+    target: Target<'_>,
+    pos: u64,
+    segments: &[block::Segment<'_>],
+) -> Result {
+    // CAST: 16.
+    let mut bio = Bio::new(target, pos, segments.len() as u16)?;
+
+    for segment in segments {
+        bio.add(segment)?;
+    }
     Ok(())
 }
 
@@ -295,6 +334,7 @@ impl Attributes for Bench {
         Attribute::ro(c"map"),
         Attribute::ro(c"bio_1"),
         Attribute::ro(c"bio_16"),
+        Attribute::ro(c"bio_segments"),
         Attribute::ro(c"pin"),
         Attribute::ro(c"extract"),
         Attribute::rw(c"range"),
@@ -341,10 +381,11 @@ const DISTANCE_MANY: usize = 3;
 const MAP: usize = 4;
 const BIO_1: usize = 5;
 const BIO_16: usize = 6;
-const PIN: usize = 7;
-const EXTRACT: usize = 8;
-const RANGE: usize = 9;
-const DISK: usize = 10;
+const BIO_SEGMENTS: usize = 7;
+const PIN: usize = 8;
+const EXTRACT: usize = 9;
+const RANGE: usize = 10;
+const DISK: usize = 11;
 
 struct BenchDriver;
 
