@@ -209,11 +209,7 @@ fn make_bio(target: Target<'_>, pos: u64, memory: &block::Segment<'_>) -> Result
 
 /// A bio of several.
 #[inline(never)]
-fn make_bio_of_segments(
-    target: Target<'_>,
-    pos: u64,
-    segments: &[block::Segment<'_>],
-) -> Result {
+fn make_bio_of_segments(target: Target<'_>, pos: u64, segments: &[block::Segment<'_>]) -> Result {
     // CAST: 16.
     let mut bio = Bio::new(target, pos, segments.len() as u16)?;
 
