@@ -375,15 +375,6 @@ static bool within_32_bits(const char *bdf)
 	return within;
 }
 
-/* Whether an IOMMU may translate for a device. */
-static bool has_iommu(const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYS_PCI "/%s/iommu_group", bdf);
-	return !access(path, F_OK);
-}
-
 /*
  * For a client that takes 64 KiB in a piece, and 32 bits of address, as those
  * whose driver does not say. An IOMMU makes several pieces of the list then, of
@@ -421,7 +412,7 @@ TEST_F(provider, map_in_pieces)
 			continue;
 		}
 		/* an address of 32 bits, by translation only */
-		EXPECT_TRUE(within || has_iommu(client->bdf));
+		EXPECT_TRUE(within || p2p_has_iommu(client->bdf));
 		for (unsigned int j = 0; j < args.nr_entries; j++)
 			EXPECT_LE(dma[j].dma_address + dma[j].dma_length - 1,
 				  (uint64_t)UINT32_MAX);
@@ -452,79 +443,6 @@ TEST_F(provider, distance_of_many)
 			TH_LOG("%u clients", nr);
 		}
 	}
-}
-
-/* ---- clients as no virtual machine has them ---------------------------- */
-
-#define ODD_CLIENT	"/sys/module/p2pdma_odd_client/parameters/"
-
-FIXTURE(odd_client) {
-	int dev;
-	char parameter[64];
-};
-
-FIXTURE_VARIANT(odd_client) {
-	const struct p2p_provider *provider;
-	const char *oddity;
-};
-
-FIXTURE_SETUP(odd_client)
-{
-	if (!variant)
-		SKIP(return, "no device is bound to p2pdma_provider");
-	snprintf(self->parameter, sizeof(self->parameter), ODD_CLIENT "%s",
-		 variant->oddity);
-	if (access(self->parameter, F_OK))
-		SKIP(return, "module p2pdma_odd_client is not loaded");
-	self->dev = h_open();
-	ASSERT_LE(0, self->dev);
-}
-
-FIXTURE_TEARDOWN(odd_client)
-{
-	if (!variant || self->dev <= 0)
-		return;
-	p2p_sysfs_write(self->parameter, "\n");
-	close(self->dev);
-	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
-}
-
-/* Maps a page of the provider for itself: 0, or a negative errno. */
-static int64_t map_for_itself(struct __test_metadata *_metadata, int dev,
-			      const struct p2p_provider *provider)
-{
-	struct p2pdma_test_dma dma[4];
-	struct p2pdma_test_map args = {
-		.client = h_function(provider->bdf),
-		.entries = h_pointer(dma),
-		.nr_entries = ARRAY_SIZE(dma),
-	};
-	int64_t id = h_memory(dev, provider->bdf, page, 1);
-
-	EXPECT_LT(0, id);
-	args.id = id;
-	EXPECT_EQ(0, h_map(dev, &args));
-	EXPECT_EQ(0, h_drop(dev, id));
-	return args.ret;
-}
-
-/*
- * What DMA operations that are not the kernel's own would map as any other
- * memory, and bounce buffers be filled with by the CPU.
- */
-TEST_F(odd_client, map)
-{
-	const struct p2p_provider *p = variant->provider;
-	int64_t before = map_for_itself(_metadata, self->dev, p);
-	int ret = p2p_sysfs_write(self->parameter, p->bdf);
-
-	if (ret && errno == EOPNOTSUPP)
-		SKIP(return, "needs CONFIG_ARCH_HAS_DMA_OPS=y");
-	ASSERT_EQ(0, ret)
-		TH_LOG("%s", strerror(errno));
-	EXPECT_EQ(-EOPNOTSUPP, map_for_itself(_metadata, self->dev, p));
-	EXPECT_EQ(0, p2p_sysfs_write(self->parameter, "\n"));
-	EXPECT_EQ(before, map_for_itself(_metadata, self->dev, p));
 }
 
 static bool is_published(const struct p2p_provider *provider)
@@ -888,19 +806,11 @@ int main(int argc, char **argv)
 
 		FIXTURE_VARIANT(provider) provider = { p };
 		FIXTURE_VARIANT(change) change = { p };
-		FIXTURE_VARIANT(odd_client) foreign = { p, "foreign" };
-		FIXTURE_VARIANT(odd_client) untrusted = { p, "untrusted" };
 
 		P2P_VARIANT_ADD(provider, provider, "%s@%s", p->kind, p->bdf);
-		/* an NVMe driver does DMA of its own meanwhile */
-		if (!strcmp(p->driver, "p2pdma_provider")) {
+		if (!strcmp(p->driver, "p2pdma_provider"))
 			P2P_VARIANT_ADD(change, change, "%s@%s", p->kind,
 					p->bdf);
-			P2P_VARIANT_ADD(odd_client, foreign, "foreign.%s@%s",
-					p->kind, p->bdf);
-			P2P_VARIANT_ADD(odd_client, untrusted, "untrusted.%s@%s",
-					p->kind, p->bdf);
-		}
 
 		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
 			const struct p2p_client *c = &p2p.client[j];

@@ -156,6 +156,15 @@ double p2p_patience(void)
 	return p2p_timeout_scale() * factor("P2PDMA_LOAD");
 }
 
+/* Whether an IOMMU may translate for a device. */
+bool p2p_has_iommu(const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/iommu_group", bdf);
+	return !access(path, F_OK);
+}
+
 /* Write a value to a sysfs file: 0, or -1 with errno set. */
 int p2p_sysfs_write(const char *path, const char *value)
 {

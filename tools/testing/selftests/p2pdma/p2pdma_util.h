@@ -118,6 +118,7 @@ double p2p_timeout_scale(void);
 double p2p_patience(void);
 
 /* sysfs */
+bool p2p_has_iommu(const char *bdf);
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_sysfs_write_limited(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);

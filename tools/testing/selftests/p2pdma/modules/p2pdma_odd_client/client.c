@@ -8,14 +8,25 @@
  *	echo 0000:05:00.0 >/sys/module/p2pdma_odd_client/parameters/foreign
  *	echo >/sys/module/p2pdma_odd_client/parameters/foreign
  *
- * Its driver must not do DMA meanwhile.
+ * Its driver must not do DMA meanwhile. What the kernel makes of such a client, past
+ * the library, is asked for with a third one, the provider first:
+ *
+ *	echo 0000:03:00.0 0000:05:00.0 >/sys/module/p2pdma_odd_client/parameters/map
+ *
+ * and read from it: what dma_map_sgtable() returned for a page of the provider;
+ * whether SG_DMA_SWIOTLB was still set when that was unmapped; and whether the list,
+ * which was mapped for the provider itself before, is another than it was.
  */
 
+#include <linux/cleanup.h>
+#include <linux/device.h>
 #include <linux/dma-map-ops.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/scatterlist.h>
 
 /* What becomes of a client, and which one it is. */
 struct oddity {
@@ -85,9 +96,21 @@ static void end(struct oddity *oddity)
 	oddity->client = NULL;
 }
 
-static int set_client(const char *value, const struct kernel_param *kp)
+/* The function at an address, which has to be put, or an error. */
+static struct pci_dev *find(const char *address)
 {
 	unsigned int domain, bus, slot, function;
+	struct pci_dev *pdev;
+
+	if (sscanf(address, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4 ||
+	    bus > 0xff || slot > 0x1f || function > 7)
+		return ERR_PTR(-EINVAL);
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
+	return pdev ?: ERR_PTR(-ENODEV);
+}
+
+static int set_client(const char *value, const struct kernel_param *kp)
+{
 	struct oddity *oddity = kp->arg;
 	struct pci_dev *pdev;
 	int error;
@@ -99,12 +122,9 @@ static int set_client(const char *value, const struct kernel_param *kp)
 	}
 	if (oddity->client)
 		return -EBUSY;
-	if (sscanf(value, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4 ||
-	    bus > 0xff || slot > 0x1f || function > 7)
-		return -EINVAL;
-	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
-	if (!pdev)
-		return -ENODEV;
+	pdev = find(value);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
 	error = oddity->set(pdev);
 	if (error) {
 		pci_dev_put(pdev);
@@ -132,6 +152,81 @@ module_param_cb(foreign, &client_ops, &foreign, 0600);
 MODULE_PARM_DESC(foreign, "PCI function with DMA operations of its own");
 module_param_cb(untrusted, &client_ops, &untrusted, 0600);
 MODULE_PARM_DESC(untrusted, "PCI function that is not trusted");
+
+/* What came of the last mapping. */
+static int mapped;
+static bool marked, spoiled;
+
+static int map_page(struct pci_dev *provider, struct pci_dev *client)
+{
+	struct sg_table table;
+	unsigned int offset, length;
+
+	/* neither is unbound meanwhile, and the provider has a pool */
+	guard(device)(&client->dev);
+	if (!device_is_bound(&client->dev))
+		return -ENODEV;
+	table.sgl = pci_p2pmem_alloc_sgl(provider, &table.orig_nents, PAGE_SIZE);
+	if (!table.sgl)
+		return -ENOMEM;
+	table.nents = table.orig_nents;
+	offset = table.sgl->offset;
+	length = table.sgl->length;
+	if (!dma_map_sgtable(&provider->dev, &table, DMA_BIDIRECTIONAL, 0))
+		dma_unmap_sgtable(&provider->dev, &table, DMA_BIDIRECTIONAL, 0);
+	mapped = dma_map_sgtable(&client->dev, &table, DMA_BIDIRECTIONAL, 0);
+	if (!mapped)
+		dma_unmap_sgtable(&client->dev, &table, DMA_BIDIRECTIONAL, 0);
+	marked = sg_dma_is_swiotlb(table.sgl);
+	spoiled = table.sgl->offset != offset || table.sgl->length != length;
+	/* what pci_p2pmem_free_sgl() would give back otherwise is not the page */
+	table.sgl->offset = offset;
+	table.sgl->length = length;
+	pci_p2pmem_free_sgl(provider, table.sgl);
+	return 0;
+}
+
+static int set_map(const char *value, const struct kernel_param *kp)
+{
+	struct pci_dev *provider, *client;
+	const char *second = strchr(value, ' ');
+	int error;
+
+	guard(mutex)(&lock);
+	if (!second)
+		return -EINVAL;
+	provider = find(value);
+	if (IS_ERR(provider))
+		return PTR_ERR(provider);
+	client = find(second + 1);
+	if (IS_ERR(client)) {
+		pci_dev_put(provider);
+		return PTR_ERR(client);
+	}
+	if (provider == client)
+		error = -EINVAL;
+	else
+		scoped_guard(device, &provider->dev)
+			error = rcu_access_pointer(provider->p2pdma) ?
+				map_page(provider, client) : -ENODEV;
+	pci_dev_put(client);
+	pci_dev_put(provider);
+	return error;
+}
+
+static int get_map(char *buffer, const struct kernel_param *kp)
+{
+	guard(mutex)(&lock);
+	return sysfs_emit(buffer, "%d %d %d\n", mapped, marked, spoiled);
+}
+
+static const struct kernel_param_ops map_ops = {
+	.set = set_map,
+	.get = get_map,
+};
+
+module_param_cb(map, &map_ops, NULL, 0600);
+MODULE_PARM_DESC(map, "provider and client of a mapping, and what came of it");
 
 static int __init odd_client_init(void)
 {
