@@ -2,8 +2,8 @@
 
 //! `p2pdma bind | unbind | publish | unpublish`: makes a provider of a device, and gives it back.
 //!
-//! A device is bound by `driver_override`, after its driver has been taken away from it. What it was
-//! bound to before is kept in a file below `/run/p2pdma`, so that it can go back.
+//! A device is bound by `driver_override`, after its driver has been taken away from it. What it
+//! was bound to before is kept in a file below `/run/p2pdma`, so that it can go back.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -270,8 +270,8 @@ impl<'a, K: Kernel> Binder<'a, K> {
             return Ok(());
         }
         Err(refused(format!(
-            "{bdf} is in use, and was left alone\n  {}\n  end that first; --force takes it away all \
-             the same, and data can be lost",
+            "{bdf} is in use, and was left alone\n  {}\n  end that first; --force takes it away \
+             all the same, and data can be lost",
             uses.join("\n  ")
         )))
     }
@@ -325,8 +325,8 @@ impl<'a, K: Kernel> Binder<'a, K> {
                 };
                 return Err(refused(format!(
                     "the module {DRIVER} takes parameters only when it is loaded: it was with {}, \
-                     not {}, and is in use for {}\n  unbind these first, and bind all that need the \
-                     same",
+                     not {}, and is in use for {}\n  unbind these first, and bind all that need \
+                     the same",
                     words(&has),
                     words(&asked),
                     crate::text::list(&bound)
@@ -839,7 +839,8 @@ mod tests {
         world.fake.block(
             "nvme1n1",
             &format!(
-                "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/0000:02:01.0/{NVME}/nvme/nvme1/nvme1n1"
+                "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/0000:02:01.0/{NVME}/nvme/nvme1/\
+                 nvme1n1"
             ),
         );
         world.fake.write(

@@ -107,8 +107,8 @@ fn command_lines_without_effect() {
     ));
 }
 
-/// Root ports of AMD with ACS, and a translating IOMMU: allowed for the kernel, dropped for software
-/// that uses raw addresses.
+/// Root ports of AMD with ACS, and a translating IOMMU: allowed for the kernel, dropped for
+/// software that uses raw addresses.
 #[test]
 fn acs_bits_and_domains() {
     let fake = root_ports(Some(0x001d));

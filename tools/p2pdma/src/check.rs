@@ -205,9 +205,9 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
     ),
     (
         "payload",
-        "A function sends packets of at most MPS bytes, and takes no larger ones: a receiver with a \
-         smaller MPS treats them as malformed. The kernel keeps each device at what the port above \
-         it has, which need not fit between two root ports; pci=pcie_bus_peer2peer sets 128 bytes \
+        "A function sends packets of at most MPS bytes, and takes no larger ones: a receiver with \
+         a smaller MPS treats them as malformed. The kernel keeps each device at what the port \
+         above it has, which need not fit between two root ports; pci=pcie_bus_peer2peer sets 128 bytes \
          everywhere. MRRS is how much a function asks for at once.",
     ),
     (
@@ -218,8 +218,8 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
     (
         "sriov",
         "A virtual function shares the link and often the memory of its physical function. Whether \
-         it has a BAR that can be provided is up to the device. All functions of a device are below \
-         one port, so that they can reach each other if its ACS lets them.",
+         it has a BAR that can be provided is up to the device. All functions of a device are \
+         below one port, so that they can reach each other if its ACS lets them.",
     ),
     (
         "cxl",
@@ -1549,11 +1549,11 @@ mod tests {
             "0000:05:00.0 - 0000:04:00.0: supported, with bus addresses\n  \
              ok      path         both are below 0000:01:00.0; distance 4\n  \
              ok      acs          no port in the path redirects\n  \
-             note    link         at most 3.93 GB/s each way, by the link of 0000:05:00.0:\n                       \
-             8 GT/s x4; 0000:05:00.0 itself can do 16 GT/s x16 (31.50\n                       \
-             GB/s)\n  \
-             ok      payload      MPS 256 and 256, MRRS 512 and 512 bytes (provider and\n                       \
-             client)\n"
+             note    link         at most 3.93 GB/s each way, by the link of 0000:05:00.0:\n  \
+             \x20                    8 GT/s x4; 0000:05:00.0 itself can do 16 GT/s x16 (31.50\n  \
+             \x20                    GB/s)\n  \
+             ok      payload      MPS 256 and 256, MRRS 512 and 512 bytes (provider and\n  \
+             \x20                    client)\n"
         );
     }
 

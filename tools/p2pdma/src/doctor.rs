@@ -627,9 +627,19 @@ mod tests {
     fn tells_allowed_from_refused() {
         let acs = |client: &str| {
             [
-                format!("nvme {client}: ACS redirect is set between the client and provider (0000:01:00.0)"),
-                format!("nvme {client}: to disable ACS redirect for this path, add the kernel parameter: pci=disable_acs_redir=0000:00:01.0;0000:00:02.0"),
-                format!("nvme {client}: cannot be used for peer-to-peer DMA as the client and provider (0000:01:00.0) do not share an upstream bridge or whitelisted host bridge"),
+                format!(
+                    "nvme {client}: ACS redirect is set between the client and provider \
+                     (0000:01:00.0)"
+                ),
+                format!(
+                    "nvme {client}: to disable ACS redirect for this path, add the kernel \
+                     parameter: pci=disable_acs_redir=0000:00:01.0;0000:00:02.0"
+                ),
+                format!(
+                    "nvme {client}: cannot be used for peer-to-peer DMA as the client and \
+                     provider (0000:01:00.0) do not share an upstream bridge or whitelisted \
+                     host bridge"
+                ),
             ]
         };
         let (a, b) = (acs("0000:02:00.0"), acs("10000:02:00.0"));
@@ -684,20 +694,33 @@ mod tests {
         let added =
             "p2pdma_provider 0000:05:00.0: added peer-to-peer DMA memory 0xf0000000-0xf3ffffff";
         for line in [
-            "DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0xf0001000 [fault reason 0x05] PTE Write access is not set",
-            "DMAR: [DMA Write] Request device [04:00.0] fault addr f0001000 [fault reason 05] PTE Write access is not set",
-            "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:04:00.0 domain=0x000a address=0xf0001000 flags=0x0020]",
-            "nvme 0000:04:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000a address=0xf0001000 flags=0x0020]",
+            "DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0xf0001000 \
+             [fault reason 0x05] PTE Write access is not set",
+            "DMAR: [DMA Write] Request device [04:00.0] fault addr f0001000 [fault reason 05] PTE \
+             Write access is not set",
+            "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:04:00.0 domain=0x000a \
+             address=0xf0001000 flags=0x0020]",
+            "nvme 0000:04:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000a \
+             address=0xf0001000 flags=0x0020]",
         ] {
             let found = of(&[added, line, line]);
             let fault = &found.findings[0];
-            assert_eq!((fault.id, fault.device), ("iommu-p2p-fault", Some(bdf("04:00.0"))), "{line}");
-            assert_eq!((fault.peer, fault.count), (Some(bdf("05:00.0")), 2), "{line}");
+            assert_eq!(
+                (fault.id, fault.device),
+                ("iommu-p2p-fault", Some(bdf("04:00.0"))),
+                "{line}"
+            );
+            assert_eq!(
+                (fault.peer, fault.count),
+                (Some(bdf("05:00.0")), 2),
+                "{line}"
+            );
             assert!(fault.meaning.contains("stopped a write"), "{line}");
             let found = of(&[line]);
             assert_eq!(found.findings[0].id, "iommu-fault", "{line}");
         }
-        let smmu = "arm-smmu-v3 arm-smmu-v3.0.auto: event: F_TRANSLATION client: 0000:04:00.0 sid: 0x400 ssid: 0x0 iova: 0xf0000040 ipa: 0x0";
+        let smmu = "arm-smmu-v3 arm-smmu-v3.0.auto: event: F_TRANSLATION client: 0000:04:00.0 \
+                    sid: 0x400 ssid: 0x0 iova: 0xf0000040 ipa: 0x0";
         let found = of(&[added, smmu]);
         assert_eq!(found.findings[0].peer, Some(bdf("05:00.0")));
         assert!(found.findings[0].meaning.contains("an access"));
@@ -707,8 +730,16 @@ mod tests {
     #[test]
     fn tells_below_from_beyond() {
         for (line, side) in [
-            ("Hotplug memory [0x58500000-0x58900000] exceeds maximum addressable range [0x80000000-0x40007fffffff]", "below"),
-            ("Hotplug memory [0x800000000000-0x800003ffffff] exceeds maximum addressable range [0x0-0x3fffffffffff]", "beyond"),
+            (
+                "Hotplug memory [0x58500000-0x58900000] exceeds maximum addressable range \
+                 [0x80000000-0x40007fffffff]",
+                "below",
+            ),
+            (
+                "Hotplug memory [0x800000000000-0x800003ffffff] exceeds maximum addressable range \
+                 [0x0-0x3fffffffffff]",
+                "beyond",
+            ),
         ] {
             let found = of(&[line]);
             assert_eq!(found.findings[0].id, "linear-map");
@@ -758,7 +789,8 @@ mod tests {
             "nvme nvme0: pci function 0000:01:00.0",
             "nvme 0000:01:00.0: added peer-to-peer DMA memory 0xf0000000-0xf3ffffff",
             "DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0xf0001000 [fault",
-            "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:04:00.0 domain=0xa address=0xf000 flags=0x0]",
+            "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:04:00.0 domain=0xa address=0xf000 \
+             flags=0x0]",
             "Hotplug memory [0x58500000-0x58900000] exceeds maximum addressable range [0x8-0x40]",
             "Kernel command line: pci=config_acs=0x@1:1.0,2:2.0",
         ]

@@ -27,7 +27,8 @@ pub struct Row<'a> {
     available: u64,
     published: bool,
     numa_node: Option<u32>,
-    users: PoolUsers,
+    /// None on another machine, where that cannot be looked at.
+    users: Option<PoolUsers>,
 }
 
 /// What `--json` prints.
@@ -37,9 +38,10 @@ pub struct List<'a> {
     providers: Vec<Row<'a>>,
 }
 
-/// Lists the providers of a machine whose files are below a directory.
-pub fn list<'a>(machine: &'a Machine, root: &Path) -> List<'a> {
-    let files = Files::below(root);
+/// Lists the providers of a machine. If its files are below a directory, users are looked for
+/// there.
+pub fn list<'a>(machine: &'a Machine, root: Option<&Path>) -> List<'a> {
+    let files = root.map(Files::below);
     let row = |provider: &'a Provider| Row {
         bdf: provider.bdf,
         driver: provider.driver.as_deref(),
@@ -48,7 +50,7 @@ pub fn list<'a>(machine: &'a Machine, root: &Path) -> List<'a> {
         available: provider.available,
         published: provider.published,
         numa_node: provider.numa_node,
-        users: files.pool_users(provider),
+        users: files.as_ref().map(|files| files.pool_users(provider)),
     };
     List {
         schema: SCHEMA,
@@ -78,7 +80,7 @@ pub fn text(list: &List<'_>, mut out: impl Write) -> io::Result<()> {
     let header = ["device", "driver", "memory", "size", "free", "published"];
     writeln!(out, "{}", table(&header, rows.collect(), &[3, 4]))?;
     for row in &list.providers {
-        let users = row.users.lines();
+        let users = row.users.as_ref().map(PoolUsers::lines).unwrap_or_default();
         if !users.is_empty() {
             writeln!(out, "\nUsers of {}", row.bdf)?;
         }
@@ -97,7 +99,7 @@ mod tests {
     fn shown(fake: &Fake) -> String {
         let machine = fake.read();
         let mut out = Vec::new();
-        text(&list(&machine, fake.root.path()), &mut out).expect("output");
+        text(&list(&machine, Some(fake.root.path())), &mut out).expect("output");
         String::from_utf8(out).expect("UTF-8")
     }
 
@@ -107,7 +109,8 @@ mod tests {
         fake.write("proc/80/comm", "app\n");
         fake.write(
             "proc/80/maps",
-            "7f0000000000-7f0000001000 rw-s 00000000 00:15 12 /sys/x/0000:05:00.0/p2pmem/allocate\n",
+            "7f0000000000-7f0000001000 rw-s 00000000 00:15 12 \
+             /sys/x/0000:05:00.0/p2pmem/allocate\n",
         );
         fake.pool("sys/bus/pci/devices/0000:05:00.0", (64 << 20) - 4096);
         let expected = "  device        driver           memory          size      free  published
@@ -128,7 +131,7 @@ Users of 0000:05:00.0
         let fake = fake::switch();
         let machine = fake.read();
         let value =
-            serde_json::to_value(list(&machine, fake.root.path())).expect("it can be written");
+            serde_json::to_value(list(&machine, Some(fake.root.path()))).expect("it can be written");
         assert_eq!(value["schema"], 1);
         let provider = &value["providers"][0];
         assert_eq!(provider["bdf"], "0000:03:00.0");
@@ -142,6 +145,22 @@ Users of 0000:05:00.0
             provider["users"]["processes"],
             serde_json::Value::Array(Vec::new())
         );
+    }
+
+    /// What a capture has of a machine.
+    #[test]
+    fn knows_no_users_of_another_machine() {
+        let fake = fake::switch();
+        let machine = fake.read();
+        let listed = list(&machine, None);
+        let value = serde_json::to_value(&listed).expect("it can be written");
+        assert_eq!(value["providers"][0]["size"], 64 << 20);
+        assert_eq!(value["providers"][0]["users"], serde_json::Value::Null);
+        let mut out = Vec::new();
+        text(&listed, &mut out).expect("output");
+        let out = String::from_utf8(out).expect("UTF-8");
+        assert!(out.contains("0000:05:00.0  p2pdma_provider  BAR 2"), "{out}");
+        assert!(!out.contains("Users of"), "{out}");
     }
 
     #[test]

@@ -466,7 +466,8 @@ impl Reader {
         Some(is_zen)
     }
 
-    /// Where the memory lies: p2pdma_provider says it, and the nvme driver shows the CMB's register.
+    /// Where the memory lies: p2pdma_provider says it, and the nvme driver shows the CMB's
+    /// register.
     fn source(&self, path: &str) -> Option<Source> {
         let own_dir = format!("{path}/p2pdma_provider");
         let own = self.attributes(&own_dir);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bdf;
+mod bench;
 mod bind;
 mod block;
 mod capture;
@@ -39,6 +40,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -68,6 +70,7 @@ Examples:
   p2pdma list                            providers, what of them is free, and who uses it
   p2pdma verify                          read with every pair, and compare
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
+  p2pdma bench                           how fast, against ordinary memory
 
 Exit status: 0 all as expected, 1 something is wrong, 2 could not run.";
 
@@ -113,8 +116,27 @@ Examples:
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
   p2pdma verify --expect 'cmb>*=not-supported' --expect '*>*=bus-addr'
 
-Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 one direction was not tested,
-or could not run.";
+Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 one direction was not
+tested, or could not run.";
+
+const BENCH_EXAMPLES: &str = "\
+Three kinds of memory take turns: peer-to-peer memory (P2P), ordinary memory (host), and ordinary
+memory from and to which the processor copies peer-to-peer memory (bounce). After each turn, up to
+1 MiB of what was moved is compared. Without --scratch nothing is written to any disk; disks that
+are in use, or hold a file system or anything else that is known, are refused.
+
+Which path the data took is taken from the kernel's trace of DMA mappings (this takes tracefs), from
+the physical addresses of the buffers, and from the counters of the disks.
+
+Examples:
+  p2pdma bench                           read, from all disks, with all providers
+  p2pdma bench --provider 03:00.0 --client nvme1n1 --size 4K --engine io-uring --depth 32
+  p2pdma bench --scratch /dev/nvme1n1    write as well, destroying what is on that disk
+  p2pdma bench --op copy --client nvme0n1 --scratch nvme1n1
+  p2pdma bench --json >results.json
+  p2pdma bench --results results.json --report report.html
+
+Exit status: 0 measured, 1 something refused, wrong, failed or not as expected, 2 could not run.";
 
 const CAPTURE_EXAMPLES: &str = "\
 It takes root, or ACS settings are missing. Serial numbers, what is made of them, and all of the
@@ -140,6 +162,7 @@ Who has mapped memory is known of all processes to root only.
 
 Examples:
   p2pdma list
+  p2pdma list --from machine.tar.gz      without who uses it, which is not captured
   p2pdma list --json | jq '.providers[] | select(.published) | .bdf'";
 
 const BIND_EXAMPLES: &str = "\
@@ -205,6 +228,9 @@ enum Command {
     /// Move data between NVMe namespaces and peer-to-peer memory, and compare.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Measure how fast data move to and from peer-to-peer memory, against ordinary memory.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// List providers of peer-to-peer memory, what of it is free, and who uses it.
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
@@ -310,7 +336,12 @@ struct VerifyArgs {
     #[arg(long = "client", value_name = "DEV")]
     clients: Vec<String>,
     /// Move this much at once, such as 4K or 1M; can be repeated.
-    #[arg(long = "size", value_name = "SIZE", default_values = ["4K", "64K", "1M"], value_parser = size::parse)]
+    #[arg(
+        long = "size",
+        value_name = "SIZE",
+        default_values = ["4K", "64K", "1M"],
+        value_parser = size::parse
+    )]
     sizes: Vec<u64>,
     /// Move data in this direction only [default: both]
     #[arg(long, value_name = "DIRECTION")]
@@ -345,12 +376,97 @@ struct VerifyArgs {
     #[arg(long)]
     json: bool,
     /// Flip a bit after each transfer, to show that it is noticed.
-    #[arg(long, hide = true, env = "P2PDMA_TEST_CORRUPT", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(
+        long,
+        hide = true,
+        env = "P2PDMA_TEST_CORRUPT",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    test_corrupt: bool,
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// Use this provider only, a PCI address; can be repeated.
+    #[arg(long = "provider", value_name = "BDF")]
+    providers: Vec<Bdf>,
+    /// Use this disk only, by name, controller, serial number or PCI address; can be repeated.
+    #[arg(long = "client", value_name = "DEV")]
+    clients: Vec<String>,
+    /// DESTROY the content of this disk, to write to it as well; can be repeated.
+    #[arg(long, visible_alias = "destroy", value_name = "DEV")]
+    scratch: Vec<String>,
+    /// Do this only; can be repeated [default: read, and write with --scratch]
+    #[arg(long = "op", value_name = "OPERATION")]
+    operations: Vec<bench::Operation>,
+    /// Hand transfers to the kernel like this; can be repeated.
+    #[arg(long = "engine", value_name = "ENGINE", default_values = ["sync", "io-uring"])]
+    engines: Vec<bench::Engine>,
+    /// Use this memory; can be repeated.
+    #[arg(long = "path", value_name = "PATH", default_values = ["p2p", "host", "bounce"])]
+    paths: Vec<bench::Path>,
+    /// Move this much at once; can be repeated.
+    #[arg(
+        long = "size",
+        value_name = "SIZE",
+        default_values = ["4K", "64K", "1M"],
+        value_parser = size::parse
+    )]
+    sizes: Vec<u64>,
+    /// So many transfers are on their way at once with io_uring.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
+    depth: u16,
+    /// Measure each kind of memory in each case for so long.
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = parse_seconds)]
+    time: Duration,
+    /// Measure so many transfers instead.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        conflicts_with = "time",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    ios: Option<u64>,
+    /// Take turns so often in that time.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    rounds: u32,
+    /// Use so much of each disk, from 1 MiB on.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
+    span: u64,
+    /// Use its blocks in this order.
+    #[arg(long, value_name = "ORDER", default_value = "random")]
+    access: bench::Access,
+    /// Repeat the data and the order of an earlier run.
+    #[arg(long, value_name = "NUMBER", value_parser = parse_seed)]
+    seed: Option<u16>,
+    /// Show these results of --json again, and measure nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["providers", "clients", "scratch"])]
+    results: Option<PathBuf>,
+    /// Write a report with plots: HTML, or one picture if the name ends in .svg.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Print JSON, when all is done.
+    #[arg(long)]
+    json: bool,
+    /// Flip a bit before data are compared, to show that it is noticed.
+    #[arg(long, hide = true)]
     test_corrupt: bool,
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
+    #[command(flatten)]
+    from: FromArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -449,6 +565,14 @@ fn parse_seed(text: &str) -> Result<u16, String> {
     parsed.map_err(|_| "not a number from 0 to 0xffff".to_owned())
 }
 
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    seconds
+        .filter(|seconds| (0.001..=86400.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "not a number of seconds from 0.001 to 86400".to_owned())
+}
+
 fn draw_seed() -> Result<u16> {
     let mut seed = [0; 2];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
@@ -468,8 +592,9 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
 }
 
 fn list(args: &ListArgs) -> Result<ExitCode> {
-    let machine = source::read(None)?;
-    let list = list::list(&machine, Path::new("/"));
+    let machine = source::read(args.from.path())?;
+    let root = args.from.path().is_none().then_some(Path::new("/"));
+    let list = list::list(&machine, root);
     let mut out = anstream::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &list)?;
@@ -712,6 +837,71 @@ fn verify(args: VerifyArgs) -> Result<ExitCode> {
     })
 }
 
+fn bench(args: BenchArgs) -> Result<ExitCode> {
+    // what cannot be written in the end is better known at the beginning
+    let file = args.report.as_deref().map(|path| {
+        let file = File::create(path);
+        file.with_context(|| format!("cannot write {}", path.display()))
+    });
+    let file = file.transpose()?;
+    let mut printer = bench::Printer::new(anstream::stdout());
+    let report = if let Some(path) = &args.results {
+        let cannot = || format!("cannot read {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(cannot)?;
+        let report = bench::Report::parse(&text).with_context(cannot)?;
+        if !args.json {
+            bench::text(&report, anstream::stdout())?;
+        }
+        report
+    } else {
+        let options = bench::Options {
+            providers: args.providers,
+            clients: args.clients,
+            scratch: args.scratch,
+            operations: args.operations,
+            engines: args.engines,
+            paths: args.paths,
+            sizes: args.sizes,
+            depth: usize::from(args.depth),
+            budget: match args.ios {
+                Some(ios) => bench::Budget::Ios(ios),
+                None => bench::Budget::Time(args.time),
+            },
+            rounds: args.rounds,
+            span: args.span,
+            access: args.access,
+            seed: args.seed.map_or_else(draw_seed, Ok)?,
+            corrupt: args.test_corrupt,
+        };
+        let machine = source::read(None)?;
+        let report = bench::bench(&machine, &options, |case| {
+            if !args.json {
+                printer.case(case)?;
+            }
+            Ok(())
+        })?;
+        if !args.json {
+            printer.conclude(&report)?;
+        }
+        report
+    };
+    if args.json {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    }
+    if let (Some(mut file), Some(path)) = (file, &args.report) {
+        let text = bench::drawn(&report, path)?;
+        file.write_all(text.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(UNEXPECTED)
+    })
+}
+
 /// Whether the reader of the output has gone away, as `head` does.
 fn reader_is_gone(error: &anyhow::Error) -> bool {
     error
@@ -731,6 +921,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Topo(args) => topo(&args),
         Command::Verify(args) => verify(args),
+        Command::Bench(args) => bench(args),
         Command::Capture(args) => write_capture(&args),
         Command::Doctor(args) => doctor(&args),
         Command::Man(args) => manual::pages(Cli::command(), &args.dir).map(|()| ExitCode::SUCCESS),
@@ -755,6 +946,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn reads_seconds() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "0", "-1", "nan", "inf", "1e9"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,21 +7,20 @@
 //! which asks for the same.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
+use p2pdma_syscalls::{read_at, write_at};
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{
-    FileOffset, MmapRegion, ReadVolatile, VolatileMemory, VolatileMemoryError, WriteVolatile,
-};
+use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileMemoryError};
 
 use crate::pattern::{Pattern, What, WORD};
 
 /// A mapping.
 #[derive(Debug)]
 pub struct Memory {
-    region: MmapRegion,
+    region: Arc<MmapRegion>,
 }
 
 fn map_error(error: MmapRegionError) -> io::Error {
@@ -42,14 +41,18 @@ impl Memory {
     /// Ordinary memory.
     pub fn ordinary(len: usize) -> io::Result<Self> {
         let region = MmapRegion::new(len).map_err(map_error)?;
-        Ok(Memory { region })
+        Ok(Memory {
+            region: Arc::new(region),
+        })
     }
 
     /// Peer-to-peer memory, taken from the pool whose `p2pmem/allocate` this is.
     pub fn from_pool(allocate: File, len: usize) -> io::Result<Self> {
         let start = FileOffset::new(allocate, 0);
         let region = MmapRegion::from_file(start, len).map_err(map_error)?;
-        Ok(Memory { region })
+        Ok(Memory {
+            region: Arc::new(region),
+        })
     }
 
     /// Length in bytes.
@@ -92,30 +95,36 @@ impl Memory {
             .collect()
     }
 
+    /// What is mapped.
+    pub fn region(&self) -> &Arc<MmapRegion> {
+        &self.region
+    }
+
     /// One read from a file into a part of it: the number of bytes read.
-    pub fn read_from(
-        &self,
-        mut file: &File,
-        pos: u64,
-        offset: usize,
-        len: usize,
-    ) -> io::Result<usize> {
-        file.seek(SeekFrom::Start(pos))?;
-        let mut slice = self.region.get_slice(offset, len).map_err(io_error)?;
-        file.as_fd().read_volatile(&mut slice).map_err(io_error)
+    pub fn read_from(&self, file: &File, pos: u64, offset: usize, len: usize) -> io::Result<usize> {
+        read_at(file, pos, &self.region, offset, len)
     }
 
     /// One write from a part of it to a file: the number of bytes written.
-    pub fn write_to(
-        &self,
-        mut file: &File,
-        pos: u64,
-        offset: usize,
-        len: usize,
-    ) -> io::Result<usize> {
-        file.seek(SeekFrom::Start(pos))?;
-        let slice = self.region.get_slice(offset, len).map_err(io_error)?;
-        file.as_fd().write_volatile(&slice).map_err(io_error)
+    pub fn write_to(&self, file: &File, pos: u64, offset: usize, len: usize) -> io::Result<usize> {
+        write_at(file, pos, &self.region, offset, len)
+    }
+
+    /// Copies a part of it, a word at a time, to the same offset of other memory. Both are whole
+    /// words.
+    pub fn copy_to(&self, other: &Memory, offset: usize, len: usize) -> io::Result<()> {
+        const CHUNK: usize = 512;
+        let mut chunk = [0_u64; CHUNK];
+        let mut at = offset;
+        while at < offset + len {
+            let words = CHUNK.min((offset + len - at) / WORD);
+            let from = self.region.get_array_ref::<u64>(at, words);
+            let to = other.region.get_array_ref::<u64>(at, words);
+            from.map_err(io_error)?.copy_to(&mut chunk[..words]);
+            to.map_err(io_error)?.copy_from(&chunk[..words]);
+            at += words * WORD;
+        }
+        Ok(())
     }
 
     /// Flips a bit, to show that the comparison finds it.
@@ -167,6 +176,21 @@ mod tests {
                 .expect("the end"),
             0
         );
+    }
+
+    #[test]
+    fn copies() {
+        let (from, to) = (Memory::ordinary(16384), Memory::ordinary(16384));
+        let (from, to) = (from.expect("memory"), to.expect("memory"));
+        from.fill(0, 16384, PATTERN, What::Data, 0).expect("a fill");
+        from.copy_to(&to, 4096, 8200).expect("a copy");
+        let words = to.words(4096, 8200).expect("words");
+        assert_eq!(PATTERN.check(words.into_iter(), What::Data, 4096), Ok(()));
+        for (start, len) in [(0, 4096), (12296, 4088)] {
+            let words = to.words(start, len).expect("words");
+            assert!(words.iter().all(|word| *word == 0), "{start}");
+        }
+        assert!(from.copy_to(&to, 16384, 8).is_err());
     }
 
     #[test]

@@ -82,6 +82,15 @@ impl Pattern {
         Pattern { seed }
     }
 
+    /// Another pattern, for a part of a run: that of no other part, up to 65536 of them.
+    pub fn of_slice(self, number: usize) -> Self {
+        // an odd factor is a bijection of the numbers from 0 to 65535
+        let step = (number as u16).wrapping_add(1).wrapping_mul(0x9e37);
+        Pattern {
+            seed: self.seed.wrapping_add(step),
+        }
+    }
+
     /// The word that belongs at a position.
     pub fn word(self, what: What, at: u64) -> u64 {
         mix((u64::from(self.seed) << 48) | ((what as u64) << AT_BITS) | (at & AT_MASK))
@@ -277,7 +286,8 @@ mod tests {
         assert_eq!(mismatch.wrong, 1);
         assert_eq!(
             mismatch.to_string(),
-            "1 of 3 words are wrong, the first at byte 8: 0x0000000000000009 instead of 0x0000000000000002"
+            "1 of 3 words are wrong, the first at byte 8: 0x0000000000000009 instead of \
+             0x0000000000000002"
         );
         let stale = PATTERN.word(What::Preset, 8);
         let mismatch = compare([1, stale, 3]).expect_err("a difference");

@@ -3,8 +3,8 @@
 //! Who uses a PCI function, and who uses the peer-to-peer memory that it provides.
 //!
 //! Whoever takes a device away from its driver has to know the first, whoever takes a provider away
-//! the second. All of it is read from sysfs, procfs and configfs below a directory, which is `/` but
-//! in tests. Without root, other users' processes cannot be looked at.
+//! the second. All of it is read from sysfs, procfs and configfs below a directory, which is `/`
+//! but in tests. Without root, other users' processes cannot be looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

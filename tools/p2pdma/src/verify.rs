@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use rustix::fs::{Mode, OFlags};
@@ -124,7 +124,7 @@ impl Outcome {
 }
 
 /// An error without Rust's number behind it.
-fn plain(error: &io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
         Some((text, _)) => text.to_owned(),
@@ -217,8 +217,18 @@ struct Pair<'a> {
     scratch: bool,
 }
 
+impl Pair<'_> {
+    /// How the disk is opened; for writing, only if nobody else uses it.
+    fn flags(&self) -> OFlags {
+        match self.scratch {
+            true => OFlags::RDWR | OFlags::EXCL,
+            false => OFlags::RDONLY,
+        }
+    }
+}
+
 /// Whether a name that a user gave means this disk.
-fn names(name: &str, client: &Client, disk: &Namespace) -> bool {
+pub fn names(name: &str, client: &Client, disk: &Namespace) -> bool {
     let bare = name.strip_prefix("/dev/").unwrap_or(name);
     bare == disk.name
         || bare == client.controller
@@ -290,16 +300,10 @@ fn plan<'a>(machine: &'a Machine, options: &Options) -> Result<Vec<Pair<'a>>> {
     Ok(pairs)
 }
 
-/// Opens a disk for direct I/O; for writing, only if nobody else uses it.
-fn open_disk(pair: &Pair<'_>) -> Result<File> {
-    let path = pair.disk.path();
-    let mode = if pair.scratch {
-        OFlags::RDWR | OFlags::EXCL
-    } else {
-        OFlags::RDONLY
-    };
-    let flags = mode | OFlags::DIRECT | OFlags::CLOEXEC;
-    match rustix::fs::open(&path, flags, Mode::empty()) {
+/// Opens a disk for direct I/O.
+pub fn open_disk(path: &Path, flags: OFlags) -> Result<File> {
+    let flags = flags | OFlags::DIRECT | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(File::from(fd)),
         Err(Errno::BUSY) => bail!(
             "{} is in use, its content cannot be destroyed",
@@ -312,7 +316,8 @@ fn open_disk(pair: &Pair<'_>) -> Result<File> {
     }
 }
 
-fn open_pool(provider: &Provider) -> Result<File> {
+/// Opens the pool of a provider, to map memory of it.
+pub fn open_pool(provider: &Provider) -> Result<File> {
     let path = PathBuf::from(format!(
         "/sys/bus/pci/devices/{}/p2pmem/allocate",
         provider.bdf
@@ -564,12 +569,13 @@ impl Bench<'_> {
 
 /// Why a pair was refused, and what can be done.
 ///
-/// What the bridges are set to now counts. The kernel's log tells of the time when the kernel judged
-/// the pair, which it does once: it is asked only where the settings cannot be read.
-fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (String, String) {
+/// What the bridges are set to now counts. The kernel's log tells of the time when the kernel
+/// judged the pair, which it does once: it is asked only where the settings cannot be read.
+pub fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (String, String) {
     let acs = |bridges: &str| {
         let why =
-            "ACS redirect sends this traffic to the host bridge, which the kernel does not trust with it";
+            "ACS redirect sends this traffic to the host bridge, which the kernel does not trust \
+             with it";
         let what = format!(
             "boot with pci=disable_acs_redir={bridges} (devices below are then less isolated)"
         );
@@ -693,7 +699,7 @@ fn one_transfer(
             Ok(peer) => {
                 let bench = Bench {
                     pair: *pair,
-                    disk: open_disk(pair)?,
+                    disk: open_disk(&pair.disk.path(), pair.flags())?,
                     host: Memory::ordinary(peer.len())?,
                     peer,
                     len,
@@ -855,7 +861,8 @@ fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
     }
     if position_unproven > 0 {
         voice.say(&format!(
-            "{position_unproven} read blank media, where data in a wrong place look right: --scratch proves the place"
+            "{position_unproven} read blank media, where data in a wrong place look right: \
+             --scratch proves the place"
         ))?;
     }
     for left in &report.not_tested {
@@ -1104,7 +1111,8 @@ mod tests {
     fn old_lines_of_the_log_do_not_explain_what_was_changed_since() {
         let bdf = |text: &str| text.parse::<Bdf>().expect("an address");
         let log = Log::of(
-            "nvme 0000:04:00.0: ACS redirect is set between the client and provider (0000:05:00.0)\n\
+            "nvme 0000:04:00.0: ACS redirect is set between the client and provider \
+             (0000:05:00.0)\n\
              nvme 0000:04:00.0: to disable ACS redirect for this path, add the kernel parameter: \
              pci=disable_acs_redir=0000:02:01.0\n\
              nvme 0000:04:00.0: cannot be used for peer-to-peer DMA as the client and provider \

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The user's tool: what p2pdma list, bind, unbind, publish and unpublish do to a
- * real kernel, and what they refuse.
+ * The user's tool: what p2pdma list, bind, unbind, publish, unpublish and bench
+ * do to a real kernel, and what they refuse.
  *
  * The program p2pdma has to be beside this one. Loading the driver again needs
- * its file: P2PDMA_PROVIDER_KO.
+ * its file: P2PDMA_PROVIDER_KO. Whether p2pdma bench writes, and leaves alone
+ * what it should, is tried on the namespaces in P2PDMA_SCRATCH.
  */
 #include <fcntl.h>
 #include <libgen.h>
@@ -22,7 +23,7 @@ static char module_option[PATH_MAX + 16];
 /* Run p2pdma: its exit status, and all that it says. */
 static int run(char *said, size_t len, const char * const *args)
 {
-	char *argv[16] = { tool };
+	char *argv[32] = { tool };
 	size_t used = 0;
 	int status, fds[2];
 	ssize_t got;
@@ -202,6 +203,179 @@ TEST_F(tool, parameters)
 	EXPECT_EQ(1, p2p_attr_number(own->bdf, "p2pmem/published"));
 }
 
+/* Sectors that were written to a disk, as its queue counts them. */
+static unsigned long long sectors_written(const struct p2p_client *client)
+{
+	unsigned long long sectors = 0;
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/class/block/%s/stat", client->name);
+	file = fopen(path, "r");
+	if (!file || fscanf(file, "%*u %*u %*u %*u %*u %*u %llu", &sectors) != 1)
+		ksft_exit_fail_msg("%s: cannot be read\n", path);
+	fclose(file);
+	return sectors;
+}
+
+#define FEW "--ios=16", "--rounds=2", "--depth=4", "--span=4M", "--size=4K", "--size=64K"
+
+/* Every pair that is there: measured with the path that is expected, or refused. */
+TEST_F(tool, bench_reads)
+{
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *provider = &p2p.provider[i];
+
+		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
+			const struct p2p_client *client = &p2p.client[j];
+			const struct p2p_expect expect = p2p_expect(provider, client);
+			unsigned long long before = sectors_written(client);
+			const bool refused = expect.verdict == P2P_NOT_SUPPORTED;
+			int status;
+
+			if (expect.verdict == P2P_UNKNOWN || *expect.defect)
+				continue;
+			printf("# %s with %s\n", client->name, provider->bdf);
+			status = RUN("bench", "--json", "--provider", provider->bdf,
+				     "--client", client->path, FEW);
+			EXPECT_EQ(refused ? 1 : 0, status)
+				TH_LOG("%s", self->said);
+			EXPECT_EQ(before, sectors_written(client));
+			EXPECT_TRUE(has_said(self->said, "\"took\": \"host-memory\""));
+			if (refused) {
+				EXPECT_TRUE(has_said(self->said, "\"outcome\": \"refused\""));
+				EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"bus-address\""));
+				EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"host-bridge\""));
+				continue;
+			}
+			/* all four cases say so, and none anything else */
+			EXPECT_TRUE(has_said(self->said, expect.verdict == P2P_BUS_ADDR ?
+					     "\"took\": \"bus-address\"" :
+					     "\"took\": \"host-bridge\""));
+			EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"unknown\""));
+			EXPECT_EQ(NULL, strstr(self->said, "\"outcome\": \"failed\""));
+			EXPECT_EQ(NULL, strstr(self->said, "\"verified\": 0,"));
+		}
+	}
+	for (unsigned int i = 0; i < p2p.nr_providers; i++)
+		EXPECT_EQ(p2p.provider[i].rest, p2p_settled(&p2p.provider[i]));
+}
+
+static const struct p2p_client *scratch_disk(void)
+{
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		if (p2p.client[i].scratch && !p2p_is_provider(p2p.client[i].bdf))
+			return &p2p.client[i];
+	}
+	return NULL;
+}
+
+#define ROOM (8 << 20)
+
+/* Memory for direct I/O. */
+static char *room(void)
+{
+	static char *map;
+
+	if (!map)
+		map = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (map == MAP_FAILED)
+		ksft_exit_fail_msg("no memory\n");
+	return map;
+}
+
+/* Whether 4 KiB of a disk are all the same; not what the page cache remembers. */
+static bool holds(const struct p2p_client *client, off_t pos, char byte)
+{
+	int fd = open(client->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : pread(fd, room(), 4096, pos);
+
+	close(fd);
+	for (ssize_t i = 0; i < got; i++) {
+		if (room()[i] != byte)
+			return false;
+	}
+	return got == 4096;
+}
+
+static bool put(const struct p2p_client *client, char byte)
+{
+	int fd = open(client->path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+	ssize_t put;
+
+	memset(room(), byte, ROOM);
+	put = fd < 0 ? -1 : pwrite(fd, room(), ROOM, 0);
+	close(fd);
+	return put == ROOM;
+}
+
+/* Only a disk that is named is written to, only there, and only if it is free. */
+TEST_F(tool, bench_writes)
+{
+	const struct p2p_client *disk = scratch_disk();
+	const off_t mib = 1 << 20;
+	char magic[1024] = "";
+	int fd;
+
+	if (!disk)
+		SKIP(return, "writes to a disk, allow it with P2PDMA_SCRATCH");
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		if (p2p_expect(&p2p.provider[i], disk).verdict == P2P_NOT_SUPPORTED)
+			SKIP(return, "the disk does not reach all providers");
+	}
+	EXPECT_EQ(2, RUN("bench", "--op=write", "--client", disk->path, FEW));
+	EXPECT_TRUE(has_said(self->said, "--scratch DEV"));
+
+	ASSERT_TRUE(put(disk, 0x5a));
+	fd = open(disk->path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(2, RUN("bench", "--scratch", disk->path, FEW));
+	EXPECT_TRUE(has_said(self->said, "is open in process"));
+	close(fd);
+
+	/* s_magic of ext2, as mke2fs puts it there */
+	magic[0x38] = 0x53;
+	magic[0x39] = (char)0xef;
+	fd = open(disk->path, O_WRONLY | O_CLOEXEC);
+	ASSERT_EQ(1024, pwrite(fd, magic, sizeof(magic), 1024));
+	ASSERT_EQ(0, fsync(fd));
+	close(fd);
+	EXPECT_EQ(2, RUN("bench", "--scratch", disk->path, FEW));
+	EXPECT_TRUE(has_said(self->said, "file system (ext2"));
+	EXPECT_TRUE(holds(disk, mib, 0x5a));
+
+	ASSERT_TRUE(put(disk, 0x5a));
+	EXPECT_EQ(0, RUN("bench", "--client", disk->path, "--scratch", disk->path, FEW))
+		TH_LOG("%s", self->said);
+	EXPECT_TRUE(has_said(self->said, "all is well"));
+	EXPECT_TRUE(has_said(self->said, "write, one at a time"));
+	EXPECT_TRUE(holds(disk, mib - 4096, 0x5a));
+	EXPECT_FALSE(holds(disk, mib, 0x5a));
+	EXPECT_FALSE(holds(disk, 5 * mib - 4096, 0x5a));
+	EXPECT_TRUE(holds(disk, 5 * mib, 0x5a));
+
+	if (p2p.nr_clients > 1)
+		EXPECT_EQ(0, RUN("bench", "--op=copy", "--scratch", disk->path, FEW))
+			TH_LOG("%s", self->said);
+}
+
+/* A wrong bit is found, in each direction. */
+TEST_F(tool, bench_finds_wrong_data)
+{
+	const struct p2p_client *disk = scratch_disk();
+
+	if (!disk)
+		SKIP(return, "writes to a disk, allow it with P2PDMA_SCRATCH");
+	ASSERT_TRUE(put(disk, 0));
+	EXPECT_EQ(1, RUN("bench", "--op=read", "--path=host", "--client", disk->path,
+			 "--test-corrupt", FEW));
+	EXPECT_TRUE(has_said(self->said, "DATA WRONG"));
+	EXPECT_EQ(1, RUN("bench", "--op=write", "--path=host", "--scratch", disk->path,
+			 "--test-corrupt", FEW));
+	EXPECT_TRUE(has_said(self->said, "DATA WRONG"));
+	EXPECT_EQ(NULL, strstr(self->said, "verified, all is well"));
+}
+
 TEST_F(tool, nonsense)
 {
 	EXPECT_EQ(2, RUN("bind", "ff:1f.7"));
@@ -216,8 +390,8 @@ int main(int argc, char **argv)
 	char own[PATH_MAX] = "";
 
 	if (p2p_help(argc, argv,
-		     "Runs p2pdma list, bind, unbind, publish and unpublish, and looks at what the\n"
-		     "kernel made of it. The program p2pdma is looked for beside this one;\n"
+		     "Runs p2pdma list, bind, unbind, publish, unpublish and bench, and looks at what\n"
+		     "the kernel made of it. The program p2pdma is looked for beside this one;\n"
 		     "P2PDMA_PROVIDER_KO names the file of the driver's module."))
 		return test_harness_run(argc, argv);
 	if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)

@@ -145,6 +145,7 @@ fn mount_filesystems() {
         ("tmpfs", "/tmp", "tmpfs"),
         ("tmpfs", "/run", "tmpfs"),
         ("debugfs", "/sys/kernel/debug", "debugfs"),
+        ("tracefs", "/sys/kernel/tracing", "tracefs"),
         ("configfs", "/sys/kernel/config", "configfs"),
     ];
     for (source, target, kind) in table {
