@@ -130,8 +130,8 @@ Users of 0000:05:00.0
     fn says_the_same_in_json() {
         let fake = fake::switch();
         let machine = fake.read();
-        let value =
-            serde_json::to_value(list(&machine, Some(fake.root.path()))).expect("it can be written");
+        let value = serde_json::to_value(list(&machine, Some(fake.root.path())))
+            .expect("it can be written");
         assert_eq!(value["schema"], 1);
         let provider = &value["providers"][0];
         assert_eq!(provider["bdf"], "0000:03:00.0");
@@ -159,7 +159,10 @@ Users of 0000:05:00.0
         let mut out = Vec::new();
         text(&listed, &mut out).expect("output");
         let out = String::from_utf8(out).expect("UTF-8");
-        assert!(out.contains("0000:05:00.0  p2pdma_provider  BAR 2"), "{out}");
+        assert!(
+            out.contains("0000:05:00.0  p2pdma_provider  BAR 2"),
+            "{out}"
+        );
         assert!(!out.contains("Users of"), "{out}");
     }
 
