@@ -8,6 +8,7 @@
 .PHONY: help clean distclean
 MAKEFLAGS += --no-print-directory
 Q := $(if $(V),,@)
+comma := ,
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +57,8 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb check-packages release modules-staged $(LINTS)
-.PHONY: $(INSIDE) testbed install install-files modules_install
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
+.PHONY: $(INSIDE) testbed install install-files modules_install modules-install-files
 
 # The one list of what is installed, for `make install` and for packages. What is generated comes
 # from the program itself, or from DESCRIBE where it is not of this machine.
@@ -80,9 +81,17 @@ install-files:
 	$(Q)sed 's|@CONFIG@|$(SYSCONFDIR)/default/p2pdma|; s|@LIBEXEC@|$(PREFIX)/libexec/p2pdma|' \
 		packaging/p2pdma.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/p2pdma.service
 	$(Q)install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec/p2pdma packaging/p2pdma-boot
+	$(Q)install -D -m 644 packaging/p2pdma.modprobe $(DESTDIR)$(PREFIX)/lib/modprobe.d/p2pdma.conf
 	$(Q)test -e $(DESTDIR)$(SYSCONFDIR)/default/p2pdma || \
 		install -m 644 packaging/p2pdma.default $(DESTDIR)$(SYSCONFDIR)/default/p2pdma
 	$(Q)install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/p2pdma README.md Documentation/p2pdma/*.rst
+
+modules-install-files:
+	$(Q)cd build/staged && find lib -name '*.ko*' | while read -r module; do \
+		install -D -m 644 "$$module" "$(DESTDIR)/$$module" || exit; done
+	$(Q)cd build/staged/lib/modules && for release in *; do \
+		test ! -e "$(DESTDIR)/lib/modules/$$release/modules.order" || \
+		PATH="$$PATH:/sbin:/usr/sbin" depmod $(DESTDIR:%=-b %) "$$release" || exit; done
 
 ifndef P2PDMA_TESTBED
 
@@ -90,20 +99,15 @@ $(INSIDE):
 	$(Q)tools/testbed/enter $(WITH) make -j$$(nproc) $@
 
 lint lint-ci: WITH := --with ci$(if $(filter arm64,$(ARCH)),$(comma)arm64)
-comma := ,
 
-deb check-packages: WITH += --with deb
+deb deb-reproducible check-packages: WITH += --with deb
 
 # Built in the testbed, installed from outside of it.
 install: release ## Install the program (DESTDIR=<dir> PREFIX=<dir>)
 	$(Q)$(MAKE) install-files
 
 modules_install: modules-staged ## Install the modules for the kernel in use (DESTDIR=<dir>)
-	$(Q)cd build/staged && find lib -name '*.ko*' | while read -r module; do \
-		install -D -m 644 "$$module" "$(DESTDIR)/$$module" || exit; done
-	$(Q)cd build/staged/lib/modules && for release in *; do \
-		test ! -e "$(DESTDIR)/lib/modules/$$release/modules.order" || \
-		PATH="$$PATH:/sbin:/usr/sbin" depmod $(DESTDIR:%=-b %) "$$release" || exit; done
+	$(Q)$(MAKE) modules-install-files
 
 # The lock has the kernels of all architectures.
 update-lock: WITH := --with arm64
@@ -318,38 +322,58 @@ modules-staged: kernel
 # Where it is built is part of what is built, so it is the same place for everybody: in /tmp, which
 # each run in the testbed has for itself.
 DEB_ARCH := $(patsubst x86_64,amd64,$(ARCH))
-DEB_LOG = $(CURDIR)/build/deb-$(DEB_ARCH).log
 DEB_OUT := build/deb/$(DEB_ARCH)
+DEB_LOG = $(CURDIR)/$(DEB_OUT).log
+# Metadata that are made for another architecture hold macros for this one: they are left out, and
+# with them what is the same for all.
+DEB_HOW := $(if $(GUEST),-B -Pcross$(comma)nocheck$(comma)pkg.p2pdma.nometadata,-b)
 deb: tools kernel ## Make Debian packages for the kernel in use
 	$(Q)test -z "$(GUEST)" || { echo "packages: for $(ARCH), make them on such a machine" >&2; false; }
 	$(Q)rm -rf /tmp/p2pdma $(DEB_OUT) && mkdir -p /tmp/p2pdma $(DEB_OUT)
-	$(Q)$(BIN)/p2pdma-packages source --kernel $(KERNEL_OUT)/kernel.json --out /tmp/p2pdma/source
+	$(Q)$(BIN)/p2pdma-packages source --kernel $(KERNEL_OUT)/kernel.json \
+		$(DEB_SUFFIX:%=--version-suffix %) --out /tmp/p2pdma/source
 	@echo "packages: building, see $(DEB_LOG)" >&2
 	$(Q)cd /tmp/p2pdma/source && DESCRIBE=$(BIN)/p2pdma \
-		dpkg-buildpackage -b -us -uc -d -j$$(nproc) >$(DEB_LOG) 2>&1 || \
+		dpkg-buildpackage $(DEB_HOW) -us -uc -d -a$(DEB_ARCH) -j$$(nproc) >$(DEB_LOG) 2>&1 || \
 		{ tail -n 40 $(DEB_LOG) && false; }
 	$(Q)mv /tmp/p2pdma/*.* $(DEB_OUT)
 	$(Q)cd $(DEB_OUT) && ls -s -h --block-size=K -- *.deb
 
-# A repository, a second one with a version after that to upgrade to, which is the same files under
-# another number, and the kernel's own sample of a module: that is all that the guest gets to see.
+# Nothing that the first time has compiled is used the second time, and cargo's folder is another one.
+AGAIN := $(CURDIR)/build/deb/again
+deb-reproducible: deb ## Make the packages once more from nothing, and compare them bit by bit
+	$(Q)rm -rf $(AGAIN) && mkdir -p $(AGAIN)
+	$(Q)$(MAKE) deb DEB_OUT=build/deb/again/$(DEB_ARCH) DEB_CARGO=$(AGAIN)/cargo >/dev/null
+	$(Q)rm -r $(AGAIN)/cargo; differs=; for deb in $(DEB_OUT)/*.deb; do \
+		other=$(AGAIN)/$(DEB_ARCH)/$${deb##*/}; cmp $$deb $$other && continue; differs=1; \
+		rm -rf /tmp/differs && mkdir /tmp/differs && dpkg-deb -R $$deb /tmp/differs/first && \
+		dpkg-deb -R $$other /tmp/differs/second && diff -qr /tmp/differs/first /tmp/differs/second; \
+	done; test -z "$$differs" && echo "packages: $$(ls $(DEB_OUT)/*.deb | wc -l) packages are the same bit by bit"
+
+# What the guest gets to see: a repository; a second one with a later version, whose modules are
+# signed; the kernel's own samples; and what is installed where there are no packages.
 REPOSITORY := build/repository
+TEST_KEY := $(CURDIR)/build/mok
 check-packages: deb ## Install, use, upgrade and purge the packages in a virtual machine with Debian
 	$(Q)lintian --allow-root --tag-display-limit 0 --fail-on error,warning $(DEB_OUT)/*.changes
-	$(Q)rm -rf $(REPOSITORY) && mkdir -p $(REPOSITORY)/current $(REPOSITORY)/next $(REPOSITORY)/samples
+	$(Q)rm -rf $(REPOSITORY) $(TEST_KEY) && mkdir -p $(REPOSITORY)/current $(REPOSITORY)/next $(TEST_KEY)
 	$(Q)cp $(DEB_OUT)/*.deb $(REPOSITORY)/current
-	$(Q)for deb in $(DEB_OUT)/p2pdma_*.deb $(DEB_OUT)/p2pdma-modules-*.deb; do \
-		rm -rf /tmp/next && dpkg-deb -R $$deb /tmp/next && \
-		sed -i 's/^Version: .*/&+next/' /tmp/next/DEBIAN/control && \
-		dpkg-deb --root-owner-group -b /tmp/next $(REPOSITORY)/next >/dev/null || exit; done
+	$(Q)openssl req -new -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=Key of a test/' \
+		-outform DER -out $(TEST_KEY)/MOK.der -keyout $(TEST_KEY)/MOK.priv 2>/dev/null
+	$(Q)$(MAKE) deb DEB_OUT=build/deb/next DEB_SUFFIX=+next MOK=$(TEST_KEY) \
+		DEB_HOW='-b -Ppkg.p2pdma.nometadata' >/dev/null
+	$(Q)cp build/deb/next/*.deb $(REPOSITORY)/next
 	$(Q)for dir in current next; do \
 		(cd $(REPOSITORY)/$$dir && apt-ftparchive packages . >Packages) || exit; done
-	$(Q)$(WITH_KERNEL) cp $$KERNEL_SOURCE/samples/rust/rust_minimal.rs $(REPOSITORY)/samples
+	$(Q)$(MAKE) release modules-staged MOK=
+	$(Q)$(MAKE) install-files modules-install-files DESTDIR=$(CURDIR)/$(REPOSITORY)/other
+	$(Q)$(WITH_KERNEL) cp -r $$KERNEL_SOURCE/samples/rust $(REPOSITORY)/samples
 	$(Q)$(WITH_KERNEL) disk=$$(packaging/disk $$KERNEL_RELEASE) && \
 		version=$$(dpkg-deb -f $(DEB_OUT)/p2pdma_*.deb Version) && \
 		$(BIN)/p2pdma-packages check --plan packaging/check.toml --repository $(REPOSITORY) \
 		--disk $$disk/disk.img --image $$disk/vmlinuz --initrd $$disk/initrd.img \
-		--define ABI=$$KERNEL_RELEASE --define VERSION=$$version --define NEXT=$$version+next \
+		--define ABI=$$KERNEL_RELEASE --define LOCALVERSION=$${KERNEL_RELEASE#*-} \
+		--define VERSION=$$version --define NEXT=$$version+next \
 		--results build/results/packages
 
 rust-analyzer: modules ## Write rust-project.json, for editors

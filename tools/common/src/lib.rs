@@ -5,6 +5,7 @@
 mod arch;
 mod kbuild;
 mod manifest;
+pub mod qemu;
 mod scale;
 
 pub use arch::{Arch, Names};

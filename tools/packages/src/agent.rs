@@ -30,6 +30,12 @@ pub struct Outcome {
     pub output: String,
 }
 
+/// The lines of what was printed: dpkg prints to a terminal of apt's, which ends them in its own
+/// fashion.
+fn plain_lines(printed: &str) -> String {
+    printed.replace("\r\n", "\n").replace('\r', "\n")
+}
+
 impl Agent {
     /// Waits until the agent answers, while `alive` says that the guest is.
     pub fn connect(
@@ -113,7 +119,7 @@ impl Agent {
                     .context("the agent does not say how it ended")?;
                 let output =
                     BASE64_STANDARD.decode(now["out-data"].as_str().unwrap_or_default())?;
-                let output = String::from_utf8_lossy(&output).into_owned();
+                let output = plain_lines(&String::from_utf8_lossy(&output));
                 return Ok(Outcome { status, output });
             }
             if Instant::now() > end {
@@ -127,5 +133,15 @@ impl Agent {
     pub fn power_off(&mut self) -> Result<()> {
         let question = json!({ "execute": "guest-shutdown", "arguments": { "mode": "powerdown" } });
         Ok(writeln!(self.reader.get_mut(), "{question}")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_in_one_fashion() {
+        assert_eq!(plain_lines("a\r\nb\n5%\r10%\n"), "a\nb\n5%\n10%\n");
     }
 }

@@ -11,8 +11,9 @@ use anyhow::{bail, Context, Result};
 use crate::guest::{Guest, Machine};
 use crate::plan::Plan;
 
-/// How long a step may take: it is there for guests that hang, not for slow machines.
-const STEP: Duration = Duration::from_secs(2400);
+/// The first thing that is done, and the last.
+const BOOTS: &str = "a plain Debian boots";
+const ENDS: &str = "the guest powers off, its kernel has not complained";
 /// How much of what a step has printed is shown when it failed.
 const SHOWN: usize = 60;
 
@@ -66,7 +67,7 @@ impl Session<'_> {
             .guest
             .as_mut()
             .context("the guest is not there any more")?;
-        let outcome = guest.run(lines, STEP)?;
+        let outcome = guest.run(lines, Duration::from_secs(self.plan.limit))?;
         Ok((step.judge(outcome.status, &outcome.output)?, outcome.output))
     }
 }
@@ -108,11 +109,19 @@ pub fn run(plan: &Plan, machine: &Machine, until: Option<&str>) -> Result<bool> 
             failed += 1;
         }
     };
+    let begin = Instant::now();
+    let total = steps.len() + 2;
+    let say = |number: usize, name: &str| {
+        let seconds = begin.elapsed().as_secs();
+        eprintln!("packages: {seconds:5} s  {number} of {total}: {name}");
+    };
     let start = Instant::now();
+    say(1, BOOTS);
     session.boot()?;
-    report(1, "a plain Debian boots", start, &[], "");
+    report(1, BOOTS, start, &[], "");
     for (number, step) in steps.iter().enumerate() {
         let start = Instant::now();
+        say(number + 2, &step.name);
         let (wrong, output) = session
             .step(step)
             .unwrap_or_else(|error| (vec![format!("{error:#}")], String::new()));
@@ -125,16 +134,11 @@ pub fn run(plan: &Plan, machine: &Machine, until: Option<&str>) -> Result<bool> 
         }
     }
     let start = Instant::now();
+    say(total, ENDS);
     let wrong = session
         .power_off()
         .unwrap_or_else(|error| vec![format!("{error:#}")]);
-    report(
-        steps.len() + 2,
-        "the guest powers off, its kernel has not complained",
-        start,
-        &wrong,
-        "",
-    );
+    report(total, ENDS, start, &wrong, "");
     println!("{passed} passed, {failed} failed, 0 skipped");
     machine.clean(plan);
     Ok(failed == 0)

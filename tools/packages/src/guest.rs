@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
+use p2pdma_common::{qemu, Arch};
 
 use crate::agent::Agent;
 use crate::plan::Plan;
@@ -51,23 +52,6 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether the processor runs guests. The device can be there without.
-fn has_kvm() -> bool {
-    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let able = flags
-        .lines()
-        .filter(|line| line.starts_with("flags"))
-        .any(|line| {
-            line.split_whitespace()
-                .any(|flag| flag == "vmx" || flag == "svm")
-        });
-    able && File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_ok()
-}
-
 /// Fails once the guest has ended.
 fn alive(child: &mut Child) -> Result<()> {
     match child.try_wait()? {
@@ -105,25 +89,12 @@ impl Machine {
     }
 
     fn command(&self, plan: &Plan, console: &Path) -> Command {
-        let drive = |id: &str| {
-            let file = self.path(id).display().to_string().replace(',', ",,");
-            format!("if=none,id={id},format=raw,cache=unsafe,file={file}")
-        };
-        let chardev = |kind: &str, path: &Path| {
-            let path = path.display().to_string().replace(',', ",,");
-            format!("{kind},path={path}")
-        };
-        let mut command = Command::new("qemu-system-x86_64");
+        let drive = |id: &str| qemu::drive(id, &self.path(id));
+        let chardev = |kind: &str, path: &Path| format!("{kind},path={}", qemu::path(path));
+        let mut command = Command::new(Arch::HOST.names().qemu);
         command
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
-            .args(["-run-with", "exit-with-parent=on"])
-            .args(["-accel", if has_kvm() { "kvm" } else { "tcg,thread=multi" }])
+            .args(qemu::BASE)
+            .args(["-accel", qemu::accelerator(Arch::HOST)])
             .args(&plan.machine)
             .arg("-kernel")
             .arg(&self.image)
@@ -131,7 +102,10 @@ impl Machine {
             .arg(&self.initrd)
             .args([
                 "-append",
-                "root=/dev/vda rw console=ttyS0 panic=-1 random.trust_cpu=on",
+                &format!(
+                    "root=/dev/vda rw console={} panic=-1 random.trust_cpu=on",
+                    Arch::HOST.names().console
+                ),
             ])
             .args(["-chardev", &chardev("file,id=console", console)])
             .args(["-serial", "chardev:console"])
@@ -166,7 +140,7 @@ impl Machine {
             .stdout(errors.try_clone()?)
             .stderr(errors)
             .spawn()
-            .context("cannot run qemu-system-x86_64")?;
+            .context("cannot run QEMU")?;
         match Agent::connect(&self.path("agent"), BOOT, &mut || alive(&mut child)) {
             Ok(agent) => Ok(Guest { child, agent }),
             Err(error) => {

@@ -55,6 +55,9 @@ struct SourceArgs {
     /// What the testbed says of the kernel: kernel.json.
     #[arg(long)]
     kernel: PathBuf,
+    /// Add this to the version, such as +next.
+    #[arg(long, value_name = "SUFFIX", default_value = "")]
+    version_suffix: String,
     /// Where to write; what is there is deleted.
     #[arg(long)]
     out: PathBuf,
@@ -91,7 +94,12 @@ struct CheckArgs {
 fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Source(args) => {
-            source::write(&args.checkout, &args.kernel, &args.out)?;
+            source::write(
+                &args.checkout,
+                &args.kernel,
+                &args.version_suffix,
+                &args.out,
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(args) => {

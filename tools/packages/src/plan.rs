@@ -13,6 +13,8 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Plan {
+    /// How long a step may take, in seconds.
+    pub limit: u64,
     /// Options of QEMU that say what machine it is.
     pub machine: Vec<String>,
     /// Arguments of `-device`, in this order.
@@ -121,7 +123,7 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const PLAN: &str = "machine = []\ndevices = []\nmedia = []\nproblems = []\n[[step]]\nname = \"a\"\nrun = \"uname -r\"\n\
+    const PLAN: &str = "limit = 1\nmachine = []\ndevices = []\nmedia = []\nproblems = []\n[[step]]\nname = \"a\"\nrun = \"uname -r\"\n\
                         prints = [\"^@ABI@$\"]\nnever = [\"error\"]\n";
 
     #[test]

@@ -6,7 +6,7 @@
 //! kernel.lock, that of the compiler by the package that it is in. Templates name them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -90,7 +90,11 @@ fn kbuild_abi(release: &str) -> Result<(&str, &str)> {
         .ok_or_else(|| anyhow!("the release {release} has no `-`, so it is no kernel of Debian's"))
 }
 
-fn values(checkout: &Path, kernel: &Manifest) -> Result<BTreeMap<&'static str, String>> {
+fn values(
+    checkout: &Path,
+    kernel: &Manifest,
+    suffix: &str,
+) -> Result<BTreeMap<&'static str, String>> {
     let pin = pin(checkout, kernel)?;
     let (abi, localversion) = kbuild_abi(&kernel.release)?;
     let arm64 = kernel.make.get("ARCH").is_some_and(|arch| arch == "arm64");
@@ -118,7 +122,7 @@ fn values(checkout: &Path, kernel: &Manifest) -> Result<BTreeMap<&'static str, S
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     Ok(BTreeMap::from([
-        ("VERSION", env!("CARGO_PKG_VERSION").to_owned()),
+        ("VERSION", format!("{}{suffix}", env!("CARGO_PKG_VERSION"))),
         ("ABI", kernel.release.clone()),
         ("KBUILD_ABI", abi.to_owned()),
         ("LOCALVERSION", localversion.to_owned()),
@@ -158,11 +162,11 @@ fn tracked(checkout: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Writes the source of the packages to `out`.
-pub fn write(checkout: &Path, kernel: &Path, out: &Path) -> Result<()> {
+/// Writes the source of the packages to `out`. Their version is that of the project and `suffix`.
+pub fn write(checkout: &Path, kernel: &Path, suffix: &str, out: &Path) -> Result<()> {
     let text = fs::read_to_string(kernel).with_context(|| kernel.display().to_string())?;
     let kernel: Manifest = serde_json::from_str(&text)?;
-    let values = values(checkout, &kernel)?;
+    let values = values(checkout, &kernel, suffix)?;
     if out.exists() {
         fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
     }
@@ -171,9 +175,15 @@ pub fn write(checkout: &Path, kernel: &Path, out: &Path) -> Result<()> {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent)?;
             }
-            // With its permissions.
+            // With its permissions, and its time, which tells what has to be compiled again.
             fs::copy(from, to)?;
-            text.map_or(Ok(()), |text| fs::write(to, text))
+            match text {
+                Some(text) => fs::write(to, text),
+                None => File::options()
+                    .write(true)
+                    .open(to)?
+                    .set_modified(fs::metadata(from)?.modified()?),
+            }
         };
         write().with_context(|| to.display().to_string())
     };

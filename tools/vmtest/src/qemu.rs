@@ -2,15 +2,15 @@
 
 //! QEMU's command line for a topology.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use p2pdma_common::Arch;
+use p2pdma_common::{qemu, Arch};
 
 use crate::kernel::Kernel;
-use crate::topology::{escape, Topology};
+use crate::topology::Topology;
 
 /// What every guest's kernel is told. Warnings must reach the console, a guest that dies must end.
 const CMDLINE: &str = "rdinit=/init panic=-1 oops=panic printk.devkmsg=on random.trust_cpu=on";
@@ -32,28 +32,10 @@ pub enum Wiring<'a> {
 /// What runs the guest: the processor where it can, software where it cannot or shall not.
 pub fn accelerator(topology: &Topology, arch: Arch) -> &'static str {
     if topology.icount.is_some() {
-        return "tcg,thread=single";
-    }
-    if arch.is_host() && has_kvm() {
-        "kvm"
+        "tcg,thread=single"
     } else {
-        "tcg,thread=multi"
+        qemu::accelerator(arch)
     }
-}
-
-fn has_kvm() -> bool {
-    let opens = || File::options().read(true).write(true).open("/dev/kvm");
-    // The device can exist, and open, where no ordinary guest runs; the flag tells the truth.
-    // No processor of ARM's has such a flag.
-    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let able = flags
-        .lines()
-        .filter(|line| line.starts_with("flags"))
-        .any(|line| {
-            line.split_whitespace()
-                .any(|flag| flag == "vmx" || flag == "svm")
-        });
-    (able || Arch::HOST == Arch::Arm64) && opens().is_ok()
 }
 
 /// Builds the command line. Media for the devices are made in `directory`.
@@ -66,16 +48,8 @@ pub fn command(
     wiring: &Wiring<'_>,
 ) -> Result<Command> {
     let mut command = Command::new(program);
-    let path = |path: &Path| escape(&path.to_string_lossy());
     command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
-        .args(["-run-with", "exit-with-parent=on"])
+        .args(qemu::BASE)
         .args(["-accel", accelerator(topology, kernel.arch)])
         .args(["-machine", &topology.machine])
         .args(["-cpu", &topology.cpu])
@@ -103,7 +77,7 @@ pub fn command(
     match wiring {
         Wiring::Files { console, port } => {
             for (id, file) in [("console", console), ("port", port)] {
-                let chardev = format!("file,id={id},append=on,path={}", path(file));
+                let chardev = format!("file,id={id},append=on,path={}", qemu::path(file));
                 command.args(["-chardev", &chardev, "-serial", &format!("chardev:{id}")]);
             }
         }
@@ -129,12 +103,7 @@ pub fn command(
         if let Some(size) = &device.drive {
             let medium = medium(directory, number, size)?;
             let id = format!("medium{number}");
-            // Nothing on it outlives the guest, so nothing has to reach the disk.
-            let drive = format!(
-                "if=none,id={id},format=raw,cache=unsafe,file={}",
-                path(&medium)
-            );
-            command.args(["-drive", &drive]);
+            command.args(["-drive", &qemu::drive(&id, &medium)]);
             argument += &format!(",drive={id}");
         }
         command.args(["-device", &argument]);

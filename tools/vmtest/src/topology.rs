@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail, Context, Result};
 use glob::Pattern;
+use p2pdma_common::qemu::escape;
 use p2pdma_common::Arch;
 use serde::{Deserialize, Serialize};
 
@@ -194,11 +195,6 @@ fn is_pci_id(text: &str) -> bool {
     };
     text.split_once(':')
         .is_some_and(|(vendor, device)| part(vendor) && part(device))
-}
-
-/// Doubles commas, which separate properties on QEMU's command line.
-pub fn escape(text: &str) -> String {
-    text.replace(',', ",,")
 }
 
 /// What P2PDMA shall find between a provider and a client.
