@@ -242,7 +242,8 @@ pub fn get_fast<R: Room>(
     // CAST: At most `MAX_PAGES`, as there is room for them.
     //
     // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
-    // function checks the addresses, from the page of the first on, and takes these `flags`: not for a long term.
+    // function checks the addresses, from the page of the first on, and takes these `flags`: not
+    // for a long term.
     let got = unsafe {
         bindings::get_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
     };
@@ -277,7 +278,8 @@ pub fn get_fast_only<R: Room>(
     // CAST: At most `MAX_PAGES`, as there is room for them.
     //
     // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
-    // function checks the addresses, from the page of the first on, and takes these `flags`: not for a long term.
+    // function checks the addresses, from the page of the first on, and takes these `flags`: not
+    // for a long term.
     let got = unsafe {
         bindings::get_user_pages_fast_only(range.addr, range.pages as c_int, flags.bits, pages)
     };

@@ -91,7 +91,8 @@ pub(crate) fn refuse_cmb(pdev: &pci::Device<Core<'_>>, bar: u8) -> Result {
     if cmb.is_ok_and(|cmb| cmb.bar == bar) {
         dev_err!(
             pdev,
-            "parameter bar={}: that BAR holds the controller's memory buffer; leave out bar= to provide it\n",
+            "parameter bar={}: that BAR holds the controller's memory buffer; leave out bar= to \
+             provide it\n",
             bar
         );
         return Err(EINVAL);

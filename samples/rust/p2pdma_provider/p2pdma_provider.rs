@@ -98,7 +98,8 @@ impl pci::Driver for ProviderDriver {
         match provider.usage() {
             Ok(usage) if usage.total > 0 => dev_info!(
                 pdev,
-                "{} of {} bytes in use: mapped by user space {} (pinned for I/O {}), allocated in the kernel {}\n",
+                "{} of {} bytes in use: mapped by user space {} (pinned for I/O {}), allocated in \
+                 the kernel {}\n",
                 usage.total,
                 provider.size(),
                 usage.user.mapped,
@@ -120,7 +121,7 @@ kernel::module_pci_driver! {
     params: {
         bar: i32 {
             default: -1,
-            description: "BAR to provide, 0 to 5 (default: the CMB of an NVMe controller, else the largest memory BAR)",
+            description: "BAR, 0 to 5 (default: an NVMe controller's CMB, else the largest of memory)",
         },
         offset: u64 {
             default: 0,
@@ -136,7 +137,7 @@ kernel::module_pci_driver! {
         },
         publish: i32 {
             default: -1,
-            description: "Whether to publish the memory, 0 or 1 (default: if it takes reads and writes)",
+            description: "Publish the memory, 0 or 1 (default: if it takes reads and writes)",
         },
     },
 }

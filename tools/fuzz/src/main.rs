@@ -4,6 +4,7 @@
 //! threads, while files are closed and drivers are taken away.
 
 mod abi;
+mod arguments;
 mod generate;
 mod ioctl;
 mod judge;
@@ -16,15 +17,14 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Parser;
-use p2pdma_common::parse_scale;
-use rand::Rng;
 use serde::Serialize;
 
 use crate::abi::{Abi, HEADER};
+use crate::arguments::{Running, Seed, MAX_PATIENCE};
 use crate::generate::World;
 use crate::judge::Equipment;
 use crate::system::{Pool, System};
@@ -42,13 +42,13 @@ P2PDMA_SCRATCH has to name disks for it to do block I/O: serial numbers or devic
 namespaces whose content may be destroyed. Without, there is none, which is no error unless
 P2PDMA_TOPOLOGY is set: the machine was made for the test then.
 
-The numbers for a call depend on the seed, its thread and its number alone. What they come to does not:
-which objects there are, and what the kernel says, depends on the order in which the calls of several
-threads come, and on drivers being taken away. With one thread and --no-remove, in a machine that was
-just booted, the same seed makes the same calls, but for where memory is mapped.
+The numbers for a call depend on the seed, its thread and its number alone. What they come to does
+not: which objects there are, and what the kernel says, depends on the order in which the calls of
+several threads come, and on drivers being taken away. With one thread and --no-remove, in a machine
+that was just booted, the same seed makes the same calls, but for where memory is mapped.
 
-Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned, a call hung, a command never
-succeeded or ended with an error that the header does not list, 2 could not run.";
+Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned, a call hung, a command
+never succeeded or ended with an error that the header does not list, 2 could not run.";
 
 /// Drive /dev/p2pdma_test with random and boundary arguments.
 ///
@@ -62,53 +62,46 @@ struct Arguments {
     /// Calls, of all threads together
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     calls: u64,
-    /// Where the random numbers come from [default: drawn, and said]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Threads that make calls, each on a file of its own for the most part
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    threads: u32,
+    #[command(flatten)]
+    seed: Seed,
+    #[command(flatten)]
+    running: Running,
     /// Number of the first call, to begin later in the same sequence
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
     /// Take the driver from a device after so many calls, over and over
-    #[arg(long, value_name = "CALLS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "CALLS",
+        default_value_t = 2_000,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     remove_every: u64,
     /// Leave drivers alone
     #[arg(long, conflicts_with = "remove_every")]
     no_remove: bool,
     /// A call that takes longer, in seconds, hangs
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    patience: u64,
-    /// How much longer than usual calls may take, on slow kernels
-    #[arg(long, env = "P2PDMA_TIMEOUT_SCALE", value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_scale, hide = true)]
-    timeout_scale: f64,
-    /// Disks whose content may be destroyed
     #[arg(
         long,
-        env = "P2PDMA_SCRATCH",
-        value_delimiter = ' ',
-        value_name = "DISKS",
-        hide = true
+        value_name = "SECONDS",
+        default_value_t = 120,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_PATIENCE)
     )]
-    scratch: Vec<String>,
+    patience: u64,
     /// The machine was made for this test
     #[arg(long, env = "P2PDMA_TOPOLOGY", value_name = "NAME", hide = true)]
     topology: Option<String>,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
 }
 
 impl Arguments {
     fn plan(&self) -> Plan {
         Plan {
-            seed: self.seed.unwrap_or_else(|| rand::rngs::OsRng.gen()),
+            seed: self.seed.get(),
             calls: self.calls,
             first: self.first,
-            threads: self.threads,
+            threads: self.running.threads,
             remove_every: (!self.no_remove).then_some(self.remove_every),
-            patience: Duration::from_secs(self.patience).mul_f64(self.timeout_scale),
+            patience: self.running.patience(self.patience),
         }
     }
 }
@@ -213,7 +206,7 @@ fn print(report: &Report) {
 fn prepare(arguments: &Arguments, system: &System) -> Result<(Abi, Vec<Pool>, Vec<std::fs::File>)> {
     let abi = Abi::parse(HEADER).context("the header of the test device")?;
     let pools = system.pools()?;
-    let disks = system.open_disks(&arguments.scratch)?;
+    let disks = system.open_disks(&arguments.running.scratch)?;
 
     ensure!(
         !pools.is_empty(),
@@ -259,7 +252,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let found = || -> Result<Report> {
         // Closes all files, and unmaps all memory.
         let tally = Run::new(&plan, &abi, &world, &system, device, allocate).all()?;
-        let patience = system::PATIENCE.mul_f64(arguments.timeout_scale);
+        let patience = system::PATIENCE.mul_f64(arguments.running.timeout_scale);
         let pools = system.wait_at_rest(&before, patience)?;
         let now = system.taint()?;
 
@@ -287,7 +280,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
     let findings = match found() {
         Ok(report) => {
-            if arguments.json {
+            if arguments.running.json {
                 println!("{}", serde_json::to_string_pretty(&report)?);
             } else {
                 print(&report);
@@ -296,7 +289,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
         Err(error) => {
             let error = format!("{error:#}");
-            if arguments.json {
+            if arguments.running.json {
                 let report = serde_json::json!({ "findings": [error], "replay": replay(&plan) });
                 println!("{}", serde_json::to_string_pretty(&report)?);
             }

@@ -9,18 +9,14 @@ pub mod program;
 mod reduce;
 mod run;
 
-use std::time::Duration;
-
 use anyhow::{ensure, Result};
 use clap::{Args, Subcommand};
-use p2pdma_common::parse_scale;
-use rand::Rng;
+
+use crate::arguments::{Running, Seed, MAX_PATIENCE};
 
 pub use keep::Keep;
 pub use run::Plan;
 
-/// Programs of a batch, unless one says otherwise.
-const THREADS: u32 = 4;
 /// Steps of a program, unless one says otherwise.
 const LENGTH: u64 = 250;
 
@@ -35,13 +31,13 @@ Examples:
   p2pdma-fuzz programs --seed 7 --batch 12 --batches 1 --keep 3,17-19 --print
                                               say what they are, and run nothing
 
-A batch is a program for each thread, which run at the same time, while drivers are taken away. After
-each batch all memory has to be back, the kernel must not have warned, and a provider is unbound and
-bound again. The programs depend on the seed and the number of the batch; in which order their steps
-come, with several threads, does not.
+A batch is a program for each thread, which run at the same time, while drivers are taken away.
+After each batch all memory has to be back, the kernel must not have warned, and a provider is
+unbound and bound again. The programs depend on the seed and the number of the batch; in which
+order their steps come, with several threads, does not.
 
-Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned, a program hung, or a step
-was never done, 2 could not run.";
+Exit status: 0 nothing wrong, 1 memory was not given back, the kernel warned, a program hung, or a
+step was never done, 2 could not run.";
 
 /// What else there is to be done.
 #[derive(Debug, Subcommand)]
@@ -64,34 +60,58 @@ Example:
     Reduce(Reduce),
     /// Run random programs until one fails, and reduce that
     ///
-    /// Runs COMMAND with the arguments of "p2pdma-fuzz programs" at its end. It should boot a machine,
-    /// which may crash.
+    /// Runs COMMAND with the arguments of "p2pdma-fuzz programs" at its end. It should boot a
+    /// machine, which may crash.
     #[command(after_help = "\
 Example:
   p2pdma-fuzz hunt --steps 1000000 -- vmtest exec -k kernel.json -t switch --module p2pdma_random \\
       -- p2pdma-fuzz programs
 
-Exit status: 0 nothing wrong, 1 something, with the shortest program that shows it, 2 could not run.")]
+Exit status: 0 nothing wrong, 1 something, with the shortest program that shows it, 2 could not
+run.")]
     Hunt(Hunt),
+}
+
+/// See [`Steps`].
+const MAX_ALL_STEPS: u64 = 1 << 40;
+
+/// What is drawn.
+#[derive(Debug, Args)]
+struct Steps {
+    /// Steps, of all programs together
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1..MAX_ALL_STEPS)
+    )]
+    steps: u64,
+    #[command(flatten)]
+    seed: Seed,
 }
 
 /// See [`Command::Programs`].
 #[derive(Debug, Args)]
 pub struct Programs {
-    /// Steps, of all programs together
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
-    steps: u64,
-    /// Where the random numbers come from [default: drawn, and said]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Programs that run at the same time
-    #[arg(long, value_name = "N", default_value_t = THREADS, value_parser = clap::value_parser!(u32).range(1..=64))]
-    threads: u32,
+    #[command(flatten)]
+    steps: Steps,
+    #[command(flatten)]
+    running: Running,
     /// Steps of each program
-    #[arg(long, value_name = "N", default_value_t = LENGTH, value_parser = clap::value_parser!(u64).range(1..program::MAX_STEPS))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = LENGTH,
+        value_parser = clap::value_parser!(u64).range(1..program::MAX_STEPS)
+    )]
     length: u64,
     /// The first batch
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..1 << 48))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(0..1 << 48)
+    )]
     batch: u64,
     /// Batches, instead of a number of steps
     #[arg(long, value_name = "N", conflicts_with = "steps")]
@@ -109,21 +129,13 @@ pub struct Programs {
     #[arg(long)]
     no_remove: bool,
     /// A batch that takes longer, in seconds, hangs
-    #[arg(long, value_name = "SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    patience: u64,
-    #[arg(long, env = "P2PDMA_TIMEOUT_SCALE", value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_scale, hide = true)]
-    timeout_scale: f64,
     #[arg(
         long,
-        env = "P2PDMA_SCRATCH",
-        value_delimiter = ' ',
-        value_name = "DISKS",
-        hide = true
+        value_name = "SECONDS",
+        default_value_t = 240,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_PATIENCE)
     )]
-    scratch: Vec<String>,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    patience: u64,
 }
 
 /// See [`Command::Reduce`].
@@ -140,12 +152,8 @@ pub struct Reduce {
 /// See [`Command::Hunt`].
 #[derive(Debug, Args)]
 pub struct Hunt {
-    /// Steps, of all programs together
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
-    steps: u64,
-    /// Where the random numbers come from [default: drawn, and said]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    steps: Steps,
     /// What boots a machine and runs programs
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -154,16 +162,16 @@ pub struct Hunt {
 impl Programs {
     fn plan(&self) -> Plan {
         Plan {
-            seed: self.seed.unwrap_or_else(|| rand::rngs::OsRng.gen()),
-            threads: self.threads,
+            seed: self.steps.seed.get(),
+            threads: self.running.threads,
             length: self.length,
             batch: self.batch,
             batches: self.batches,
-            steps: self.steps,
+            steps: self.steps.steps,
             remove: !self.no_remove,
             say: self.say_batches,
             keep: self.keep.clone(),
-            patience: Duration::from_secs(self.patience).mul_f64(self.timeout_scale),
+            patience: self.running.patience(self.patience),
         }
     }
 }
@@ -177,12 +185,14 @@ impl Command {
                 Ok(true)
             }
             Command::Programs(arguments) => {
-                run::run(&arguments.plan(), &arguments.scratch, arguments.json)
+                let running = &arguments.running;
+
+                run::run(&arguments.plan(), &running.scratch, running.json)
             }
             Command::Hunt(arguments) => {
-                let seed = arguments.seed.unwrap_or_else(|| rand::rngs::OsRng.gen());
+                let steps = &arguments.steps;
 
-                reduce::hunt(&arguments.command, seed, arguments.steps)
+                reduce::hunt(&arguments.command, steps.seed.get(), steps.steps)
             }
             Command::Reduce(arguments) => {
                 ensure!(

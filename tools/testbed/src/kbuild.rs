@@ -179,7 +179,8 @@ mod tests {
              -Zcrate-attr='feature(a,b)' {externs} --cfg MODULE --out-dir a/ \
              --emit=obj=a/{name}.o {source}/{name}.rs  ; ./objtool --x a/{name}.o\n\n\
              source_a/{name}.o := {source}/{name}.rs\n\n\
-             deps_a/{name}.o := \\\n  {source}/part.rs \\\n  a/generated.rs \\\n  /k/libcore.rmeta \\\n"
+             deps_a/{name}.o := \\\n  {source}/part.rs \\\n  a/generated.rs \\\n  \
+             /k/libcore.rmeta \\\n"
         )
     }
 

@@ -290,7 +290,8 @@ CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.85.1 (4eb161250 2025-03-15)\"
         let config =
             Config::parse("CONFIG_A=y\nCONFIG_B=\"x y\"\nCONFIG_C=m\n# CONFIG_D is not set\n");
         let lacks = |fragment| config.lacks(fragment).expect("a fragment");
-        let good = "# some words\n\nCONFIG_A=y\nCONFIG_B=\"x y\"\n# CONFIG_D is not set\n# CONFIG_E is not set\n";
+        let good = "# some words\n\nCONFIG_A=y\nCONFIG_B=\"x y\"\n# CONFIG_D is not set\n\
+                    # CONFIG_E is not set\n";
         assert!(lacks(good).is_empty());
         assert_eq!(
             lacks("CONFIG_C=y\nCONFIG_E=y\nCONFIG_D=17\n# CONFIG_A is not set\n"),

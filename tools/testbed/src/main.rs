@@ -41,7 +41,7 @@ const LOCK: &str = "P2PDMA_KERNEL_LOCK";
 #[command(
     name = "testbed",
     after_help = "Examples:\n  \
-        testbed prepare                     the distribution's kernel, ready to build for and to boot\n  \
+        testbed prepare                     the distribution's kernel, to build for and to boot\n  \
         testbed prepare --flavour debug     a kernel with all checks: compiled, once\n  \
         testbed prepare --flavour small --patch my.patch   with a change of one's own\n  \
         testbed ready --flavour debug       is it there already?\n  \
@@ -103,9 +103,9 @@ enum Command {
     },
     /// Write the newest kernel packages of the supported series to kernel.lock
     ///
-    /// With --series, one flavour moves to a series that it need not list. It is tried first: modules
-    /// are built for it, and the tests run in one topology. If that fails, kernel.lock stays as it
-    /// was, what broke is printed, and the exit status is 1.
+    /// With --series, one flavour moves to a series that it need not list. It is tried first:
+    /// modules are built for it, and the tests run in one topology. If that fails, kernel.lock
+    /// stays as it was, what broke is printed, and the exit status is 1.
     UpdateLock {
         /// The series to move to
         #[arg(long, value_name = "SERIES")]

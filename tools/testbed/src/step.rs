@@ -179,7 +179,8 @@ fn diagnose(log: &str) -> Option<&'static str> {
             &["No space left on device", "not have enough free space"],
         ),
         (
-            "the Debian mirror cannot be reached; check the network and proxy, or set P2PDMA_MIRROR",
+            "the Debian mirror cannot be reached; check the network and proxy, or set \
+             P2PDMA_MIRROR",
             &[
                 "Could not resolve",
                 "Temporary failure resolving",

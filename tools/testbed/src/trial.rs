@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tries the project on a kernel: are modules built for it, and do their tests pass? And what broke.
+//! Tries the project on a kernel: are modules built for it, and do their tests pass? And what
+//! broke.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -129,8 +130,10 @@ mod tests {
     #[test]
     fn errors_are_told_by_file() {
         let text = "  RUSTC [M] rust/p2pdma/p2pdma.o\n\
-            error[E0432]: unresolved import `kernel::io::Region`\n  --> /x/rust/p2pdma/pool.rs:42:9\n   |\n\
-            error[E0425]: cannot find value `EREMOTEIO` in this scope\n   --> /x/rust/p2pdma/block.rs:273:31\n\
+            error[E0432]: unresolved import `kernel::io::Region`\n  \
+            --> /x/rust/p2pdma/pool.rs:42:9\n   |\n\
+            error[E0425]: cannot find value `EREMOTEIO` in this scope\n   \
+            --> /x/rust/p2pdma/block.rs:273:31\n\
             error: aborting due to 2 previous errors\n\
             rust/helpers/helpers.c:12:3: error: implicit declaration\n\
             ERROR: modpost: \"f\" [p2pdma.ko] undefined!\n";

@@ -52,9 +52,9 @@ Examples:
   vmtest run -k kernel.json --repeat 10 --stress 4     what is flaky?
   vmtest run -k kernel.json --shard 2/3                a third of it, see `vmtest merge`
 
-Standard output is KTAP, the topologies in the order in which they end, and then the line \"N passed,
-N failed, N skipped\". The results directory gets <topology>.ktap, <topology>.console.log,
-summary.json, junit.xml and costs.toml.
+Standard output is KTAP, the topologies in the order in which they end, and then the line
+\"N passed, N failed, N skipped\". The results directory gets <topology>.ktap,
+<topology>.console.log, summary.json, junit.xml and costs.toml.
 
 Exit status: 0 all passed, 1 something failed or was flaky, 2 could not run.";
 
@@ -78,8 +78,8 @@ Examples:
   vmtest exec -k kernel.json -t switch -- p2pdma show --json | jq
   vmtest exec -k kernel.json -t root-ports-intel --timeout 60 -- p2pdma verify --only read
 
-The program comes from the program directories. Exit status: 0 if its own is, 1 if not or if the kernel
-warned, 2 could not run.";
+The program comes from the program directories. Exit status: 0 if its own is, 1 if not or if the
+kernel warned, 2 could not run.";
 
 const SHELL_EXAMPLES: &str = "\
 Examples:
@@ -190,10 +190,20 @@ struct RunArgs {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: Option<u8>,
     /// Run everything N times, and name what did not end the same way each time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
     repeat: u8,
     /// Keep M threads of this machine busy meanwhile
-    #[arg(long, value_name = "M", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
+    #[arg(
+        long,
+        value_name = "M",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(0..=64)
+    )]
     stress: u8,
     /// Run the I-th of N parts of the whole, which take about as long as each other; results go to
     /// shard-I-of-N in the results directory
@@ -441,7 +451,8 @@ impl RunArgs {
         let units = schedule::plan(&work, &costs, shard, rounds, room.jobs);
         let ui = Ui::new();
         ui.note(&format!(
-            "vmtest: kernel {} ({}), {} guests{}, {} at a time; time limits are multiplied by {:.1}",
+            "vmtest: kernel {} ({}), {} guests{}, {} at a time; time limits are multiplied by \
+             {:.1}",
             setup.kernel.release,
             setup.kernel.flavour,
             units.len(),
@@ -677,7 +688,8 @@ impl MergeArgs {
         let topologies = schedule::join(reports.collect());
         if let Some(part) = topologies.iter().find(|report| report.part != Part::WHOLE) {
             bail!(
-                "of topology {} there is only part {}: the shards were not made from the same tests",
+                "of topology {} there is only part {}: the shards were not made from the same \
+                 tests",
                 part.name,
                 String::from(part.part)
             );
@@ -855,7 +867,8 @@ impl DemoArgs {
         ui.clear();
         let report = report?;
         ui.note(&format!(
-            "vmtest: {} on kernel {}: {:.1} s in all, {:.1} s to the first command; console log: {}",
+            "vmtest: {} on kernel {}: {:.1} s in all, {:.1} s to the first command; console log: \
+             {}",
             topology.name,
             setup.kernel.release,
             start.elapsed().as_secs_f64(),

@@ -206,14 +206,18 @@ pub fn to_rst(rows: &[Row], summaries: &[Summary]) -> String {
          Verdicts, in all the topologies\n\
          ==============================\n\n\
          Written by ``make matrix`` from the results of ``make check`` on {}.\n\n\
-         Predicted is what the topology's file expects. For each kernel there are its own verdict,\n\
-         which is the type that it chose when it mapped memory for the client, and what became of\n\
-         the data of direct I/O, compared word by word. The first name of a pair is the kind of the\n\
-         provider, the second the serial of the NVMe controller that is the client.\n\n\
+         Predicted is what the topology's file expects. For each kernel there are its own\n\
+         verdict, which is the type that it chose when it mapped memory for the client, and\n\
+         what became of the data of direct I/O, compared word by word. The first name of a\n\
+         pair is the kind of the provider, the second the serial of the NVMe controller that\n\
+         is the client.\n\n\
          .. list-table::\n   :header-rows: 1\n\n",
         releases.join(", ")
     )
-    .replace("==============================\n", "===============================\n");
+    .replace(
+        "==============================\n",
+        "===============================\n",
+    );
     let mut line = |first: bool, cell: &str| {
         let start = if first { "   * - " } else { "     - " };
         // Writing to a string does not fail.
@@ -264,7 +268,10 @@ mod tests {
     const TOPOLOGY: &str = r#"
 name = "x"
 description = "x"
-devices = [{ driver = "nvme", bus = "pcie.0", serial = "a" }, { driver = "nvme", bus = "pcie.0", serial = "b" }]
+devices = [
+    { driver = "nvme", bus = "pcie.0", serial = "a" },
+    { driver = "nvme", bus = "pcie.0", serial = "b" },
+]
 [[expect]]
 provider = "cmb"
 client = "a"

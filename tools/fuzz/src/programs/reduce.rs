@@ -10,7 +10,8 @@ use anyhow::{bail, ensure, Context, Result};
 
 use super::keep::Keep;
 use super::run::BATCH;
-use super::{LENGTH, THREADS};
+use super::LENGTH;
+use crate::arguments::THREADS;
 
 /// Leaves out what can be: `fails` says whether these steps do.
 pub fn minimal(steps: usize, mut fails: impl FnMut(&Keep) -> Result<bool>) -> Result<Keep> {

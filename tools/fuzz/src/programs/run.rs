@@ -103,7 +103,8 @@ impl Plan {
         let remove = if self.remove { "" } else { " --no-remove" };
 
         format!(
-            "replay: p2pdma-fuzz programs --seed {} --threads {} --length {} --batch {batch} --batches 1{remove}{keep}",
+            "replay: p2pdma-fuzz programs --seed {} --threads {} --length {} --batch {batch} \
+             --batches 1{remove}{keep}",
             self.seed, self.threads, self.length
         )
     }
@@ -567,7 +568,8 @@ mod tests {
     fn replay_names_the_batch() {
         assert_eq!(
             plan(Some("3-5")).replay(12),
-            "replay: p2pdma-fuzz programs --seed 7 --threads 2 --length 50 --batch 12 --batches 1 --no-remove --keep 3-5"
+            "replay: p2pdma-fuzz programs --seed 7 --threads 2 --length 50 --batch 12 \
+             --batches 1 --no-remove --keep 3-5"
         );
     }
 }

@@ -67,7 +67,8 @@ fn carry_out(plan: &Plan) {
         Err(error) => {
             // The console is all that is left.
             eprintln!(
-                "vmtest: cannot open {}: {error}; the kernel needs CONFIG_SERIAL_8250 with two ports",
+                "vmtest: cannot open {}: {error}; the kernel needs CONFIG_SERIAL_8250 with two \
+                 ports",
                 vmtest_guest::PORT
             );
             return;

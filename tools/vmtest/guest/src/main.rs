@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         ["misbehave", how, argument] => misbehave::with(how, argument),
         _ => {
             eprintln!(
-                "vmtest-guest is the init of the guests that `vmtest` boots; it is not run by hand.\n\
+                "vmtest-guest is the init of the guests that `vmtest` boots; it is not run by \
+                 hand.\n\
                  usage (inside a guest): vmtest-guest misbehave {}",
                 misbehave::WAYS
             );

@@ -124,7 +124,8 @@ impl Counter<'_> {
 fn show(counters: &Counters, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(
         f,
-        "queue nsid p2p-commands p2p-bytes fallback-commands fallback-bytes ram-commands ram-bytes no-memory"
+        "queue nsid p2p-commands p2p-bytes fallback-commands fallback-bytes ram-commands ram-bytes \
+         no-memory"
     )?;
     for row in counters.rows.lock().iter() {
         writeln!(

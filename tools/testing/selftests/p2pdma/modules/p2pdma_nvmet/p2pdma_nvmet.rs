@@ -131,7 +131,8 @@ impl kernel::InPlaceModule for NvmetModule {
                 Registration::new(module, TestTransport { table }).inspect_err(|&e| {
                     if e == EBUSY {
                         pr_err!(
-                            "transport type \"loop\" is taken, unload nvme-loop (or what else serves it) first\n"
+                            "transport type \"loop\" is taken, unload nvme-loop (or what else \
+                             serves it) first\n"
                         );
                     }
                 })?
@@ -153,7 +154,7 @@ module! {
     params: {
         leak: u8 {
             default: 0,
-            description: "1: leave the transport registered, and fail; for a test of what comes of that",
+            description: "1: leave the transport registered, and fail: what comes of that?",
         },
     },
 }
