@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, Context, Result};
-use object::elf::{FileHeader64, DT_NEEDED, PT_INTERP};
+use object::elf::{FileHeader64, DT_NEEDED, DT_RPATH, DT_RUNPATH, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::Endianness;
 use p2pdma_common::Arch;
@@ -22,6 +22,8 @@ pub struct Needs {
     pub interpreter: Option<String>,
     /// Names of shared libraries.
     pub libraries: Vec<String>,
+    /// Directories to look for them in first.
+    pub directories: Vec<String>,
 }
 
 /// Reads what an executable, a library or a script asks for.
@@ -31,7 +33,7 @@ pub fn needs(bytes: &[u8]) -> Result<Needs> {
         let line = String::from_utf8_lossy(line);
         return Ok(Needs {
             interpreter: line.split_whitespace().next().map(str::to_owned),
-            libraries: Vec::new(),
+            ..Needs::default()
         });
     }
     let header = FileHeader64::<Endianness>::parse(bytes).context("not an executable file")?;
@@ -51,11 +53,18 @@ pub fn needs(bytes: &[u8]) -> Result<Needs> {
     if let Some((entries, link)) = sections.dynamic(endian, bytes)? {
         let strings = sections.strings(endian, bytes, link)?;
         for entry in entries {
-            if entry.tag32(endian) == Some(DT_NEEDED) {
-                let name = entry.string(endian, strings)?;
-                needs
-                    .libraries
-                    .push(String::from_utf8_lossy(name).into_owned());
+            let text = || {
+                let text = entry.string(endian, strings)?;
+                Ok::<_, anyhow::Error>(String::from_utf8_lossy(text).into_owned())
+            };
+            match entry.tag32(endian) {
+                Some(DT_NEEDED) => needs.libraries.push(text()?),
+                Some(DT_RPATH | DT_RUNPATH) => {
+                    let directories = text()?;
+                    let directories = directories.split(':').map(str::to_owned);
+                    needs.directories.extend(directories);
+                }
+                _ => {}
             }
         }
     }
@@ -97,10 +106,14 @@ impl Root {
         }
     }
 
-    fn find_library(&self, name: &str) -> Result<PathBuf> {
+    fn find_library(&self, name: &str, first: &[String]) -> Result<PathBuf> {
+        let named = first
+            .iter()
+            .filter_map(|path| path.strip_prefix('/').map(PathBuf::from));
         let own = ["lib", "usr/lib"].map(|lib| Path::new(lib).join(self.triple));
         let others = LIBRARY_DIRECTORIES.map(PathBuf::from);
-        own.into_iter()
+        named
+            .chain(own)
             .chain(others)
             .map(|directory| self.directory.join(directory).join(name))
             .find(|path| path.is_file())
@@ -129,7 +142,7 @@ pub fn closure(program: &Path, root: &Root) -> Result<BTreeMap<PathBuf, Vec<u8>>
         queue.extend(interpreter.map(|path| root.locate(&path)));
         for library in needs.libraries {
             queue.push(
-                root.find_library(&library)
+                root.find_library(&library, &needs.directories)
                     .with_context(|| path.display().to_string())?,
             );
         }
@@ -184,8 +197,11 @@ mod tests {
         let files = closure(&tool, &root).expect("all there");
         let paths: Vec<_> = files.keys().filter_map(|path| path.to_str()).collect();
         assert_eq!(paths, ["/bin/sh", "/usr/sbin/tool"]);
-        assert!(root.find_library("libx.so").is_ok());
-        let error = root.find_library("liby.so").expect_err("not there");
+        assert!(root.find_library("libx.so", &[]).is_ok());
+        let error = root.find_library("liby.so", &[]).expect_err("not there");
         assert!(error.to_string().contains("liby.so"), "{error}");
+        put("usr/lib/own/liby.so", b"");
+        let own = root.find_library("liby.so", &["/usr/lib/own".to_owned()]);
+        assert_eq!(own.expect("it"), tree.path().join("usr/lib/own/liby.so"));
     }
 }
