@@ -22,6 +22,17 @@ impl Bdf {
         (self.domain, self.bus)
     }
 
+    /// All of it in one number, as the module `p2pdma_test` has it.
+    pub fn number(self) -> u64 {
+        let numbers = [
+            u64::from(self.domain) << 16,
+            u64::from(self.bus) << 8,
+            u64::from(self.device) << 3,
+            u64::from(self.function),
+        ];
+        numbers.into_iter().fold(0, |all, one| all | one)
+    }
+
     /// Device and function as they stand in a path of ports: `1f.7`.
     pub fn slot(self) -> String {
         format!("{:02x}.{:x}", self.device, self.function)
@@ -100,6 +111,12 @@ impl Serialize for Bdf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_one_number() {
+        let bdf: Bdf = "10000:e1:1f.7".parse().expect("an address");
+        assert_eq!(bdf.number(), 0x1_0000_e1ff);
+    }
 
     #[test]
     fn reads_what_sysfs_and_lspci_write() {

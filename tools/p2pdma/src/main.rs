@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod bdf;
 mod bench;
 mod bind;
@@ -97,18 +98,20 @@ const TOPO_EXAMPLES: &str = "\
 Examples:
   p2pdma topo
   p2pdma topo --from lspci.txt           made by: lspci -D -nn -xxxx >lspci.txt
+  p2pdma topo --ask                      compare with what the kernel decides
   p2pdma topo --tree                     links, and ports that redirect
   p2pdma topo --dot | dot -Tsvg >tree.svg
   p2pdma topo --svg matrix.svg
   p2pdma topo --all --list | grep not-supported
   p2pdma topo --json | jq '.pairs[] | select(.via == \"bridge\")'
 
-Exit status: 0 done, 1 the kernel's log contradicts it, 2 could not run.";
+Exit status: 0 done, 1 the kernel, or its log, contradicts it, 2 could not run.";
 
 const VERIFY_EXAMPLES: &str = "\
 Without --scratch nothing is written to any disk: the same blocks are read into peer-to-peer
-memory and into ordinary memory, and compared. That is one direction of the bus only, in which the
-controller writes to its peer; the other is said not to have been tested.
+memory and into ordinary memory, and compared. That is one direction of the bus, in which the
+controller writes to its peer. For the other, the controller compares peer-to-peer memory with its
+medium; if it has no such command, that direction is said not to have been tested.
 
 Examples:
   p2pdma verify --only read              one direction, without a word of the other
@@ -116,8 +119,8 @@ Examples:
   p2pdma verify --scratch /dev/nvme1n1   write as well, destroying what is on that disk
   p2pdma verify --expect 'cmb>*=not-supported' --expect '*>*=bus-addr'
 
-Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 one direction was not
-tested, or could not run.";
+Exit status: 0 all as expected, 1 something refused, wrong or failed, 2 a direction was not tested,
+a transfer proves nothing, or could not run.";
 
 const BENCH_EXAMPLES: &str = "\
 Three kinds of memory take turns: peer-to-peer memory (P2P), ordinary memory (host), and ordinary
@@ -308,6 +311,9 @@ struct TopoArgs {
     /// Take all functions that are no bridges.
     #[arg(long)]
     all: bool,
+    /// Ask the kernel about each provider and NVMe disk, by reading a block into its memory.
+    #[arg(long, conflicts_with = "from")]
+    ask: bool,
     #[command(flatten)]
     from: FromArgs,
     /// Print a line for each pair instead: provider, client, verdict, distance, how near.
@@ -720,7 +726,16 @@ fn topo(args: &TopoArgs) -> Result<ExitCode> {
         None => Log::read(),
         Some(_) => Log::default(),
     };
-    let topology = topo::topology(&machine, &log, args.all);
+    let mut answers = ask::Answers::new();
+    if args.from.path().is_none() {
+        if args.ask {
+            answers = ask::reads(&machine);
+        }
+        let devices = topo::devices(&machine, args.all);
+        let functions: Vec<_> = devices.iter().map(|device| device.bdf).collect();
+        answers.extend(ask::harness(&functions));
+    }
+    let topology = topo::topology(&machine, &log, &answers, args.all);
     let mut out = anstream::stdout().lock();
     if let Some(path) = &args.svg {
         let written = svg::save(path, &topo::svg(&topology));

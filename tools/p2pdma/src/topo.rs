@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::ask::{Answer, Answers};
 use crate::bdf::Bdf;
 use crate::check::{acs_bits, rate, transfers, verdict, Verdict};
 use crate::kmsg::Log;
@@ -48,18 +49,34 @@ pub struct Pair {
     pub verdict: Verdict,
     /// Whether the kernel's log says that it allows the pair.
     pub kernel: Option<bool>,
+    /// What the kernel says, if it could be asked.
+    pub asked: Option<Answer>,
     /// The way between them.
     #[serde(flatten)]
     pub route: Route,
 }
 
 impl Pair {
+    /// Whether the kernel's log says something else, and the kernel itself was not asked since.
+    pub fn log_differs(&self) -> bool {
+        let said = self.kernel.zip(self.route.via.works());
+        self.asked.is_none() && said.is_some_and(|(said, works)| said != works)
+    }
+
+    /// Whether the kernel says something else, now that it is asked.
+    pub fn kernel_differs(&self) -> bool {
+        let Some(answer) = self.asked else {
+            return false;
+        };
+        let works = self.route.via.works();
+        let distance = answer.distance.map(usize::try_from);
+        works.is_some_and(|works| works != answer.allowed)
+            || distance.is_some_and(|distance| distance != Ok(self.route.distance))
+    }
+
     /// Whether the kernel has said something else.
     pub fn is_contradicted(&self) -> bool {
-        let works = self.route.via.works();
-        self.kernel
-            .zip(works)
-            .is_some_and(|(said, works)| said != works)
+        self.log_differs() || self.kernel_differs()
     }
 }
 
@@ -99,12 +116,11 @@ fn near(a: &Device, b: &Device, route: &Route) -> Near {
     }
 }
 
-/// Looks at every pair of what matters; of all functions that are no bridges on request.
-pub fn topology<'a>(machine: &'a Machine, log: &Log, all: bool) -> Topology<'a> {
+/// What matters; all functions that are no bridges on request.
+pub fn devices(machine: &Machine, all: bool) -> Vec<&Device> {
     let providers: BTreeSet<Bdf> = machine.providers.iter().map(|one| one.bdf).collect();
     let provides = |bdf| providers.contains(&bdf);
-    let said = log.verdicts();
-    let devices: Vec<&Device> = machine
+    machine
         .devices
         .values()
         .filter(|device| {
@@ -112,13 +128,20 @@ pub fn topology<'a>(machine: &'a Machine, log: &Log, all: bool) -> Topology<'a> 
             let is_end = device.class >> 16 != 0x06;
             is_of_a_kind(device) || (all && is_end) || provides(device.bdf)
         })
-        .collect();
+        .collect()
+}
+
+/// Looks at every pair of what matters.
+pub fn topology<'a>(machine: &'a Machine, log: &Log, answers: &Answers, all: bool) -> Topology<'a> {
+    let said = log.verdicts();
+    let devices = devices(machine, all);
     let pair = |a: &Device, b: &Device| {
         let route = route(machine, a.bdf, b.bdf);
         Pair {
             near: near(a, b, &route),
             verdict: verdict(machine, &route),
             kernel: said.get(&(a.bdf, b.bdf)).map(|said| !said.refused),
+            asked: answers.get(&(a.bdf, b.bdf)).copied(),
             route,
         }
     };
@@ -144,7 +167,11 @@ fn cell(pair: &Pair) -> String {
         Verdict::NotSupported => "NO",
         Verdict::Unknown => "?",
     };
-    let mark = if pair.is_contradicted() { "!" } else { "" };
+    let mark = match pair.asked {
+        _ if pair.is_contradicted() => "!",
+        Some(_) => "=",
+        None => "",
+    };
     format!(
         "{verdict}{mark} {} {}",
         pair.route.distance,
@@ -387,7 +414,24 @@ pub fn text(topology: &Topology<'_>, mut out: impl Write) -> io::Result<()> {
          supported, ? cannot be told; then the distance. PIX one switch, PXB several,\n  \
          PHB one host bridge, NODE one NUMA node, SYS further. 'p2pdma check' says why."
     )?;
-    let contradicted = topology.pairs.iter().filter(|pair| pair.is_contradicted());
+    if topology.pairs.iter().any(|pair| pair.asked.is_some()) {
+        writeln!(out, "  = the kernel says the same, ! it says otherwise.")?;
+    }
+    for pair in topology.pairs.iter().filter(|pair| pair.kernel_differs()) {
+        let (provider, client) = (pair.route.provider, pair.route.client);
+        let answer = match pair.asked {
+            Some(Answer { allowed: false, .. }) => "it is refused".to_owned(),
+            Some(Answer {
+                distance: Some(distance),
+                ..
+            }) => format!("distance {distance}"),
+            _ => "it is allowed".to_owned(),
+        };
+        let start = styled(BAD, &format!("  ! {provider} - {client}: "));
+        let said = format!("the kernel says otherwise: {answer}");
+        writeln!(out, "{}", crate::text::hanging(&start, &said))?;
+    }
+    let contradicted = topology.pairs.iter().filter(|pair| pair.log_differs());
     let by_provider = contradicted.fold(BTreeMap::<Bdf, usize>::new(), |mut by, pair| {
         *by.entry(pair.route.provider).or_default() += 1;
         by
@@ -410,7 +454,11 @@ mod tests {
 
     fn shown(machine: &Machine) -> String {
         let mut out = Vec::new();
-        text(&topology(machine, &Log::default(), false), &mut out).expect("output");
+        text(
+            &topology(machine, &Log::default(), &Answers::new(), false),
+            &mut out,
+        )
+        .expect("output");
         anstream::adapter::strip_str(&String::from_utf8_lossy(&out)).to_string()
     }
 
@@ -460,7 +508,7 @@ mod tests {
     #[test]
     fn pairs_are_all_there() {
         let machine = fake::switch().read();
-        let topology = topology(&machine, &Log::default(), false);
+        let topology = topology(&machine, &Log::default(), &Answers::new(), false);
         assert_eq!((topology.devices.len(), topology.pairs.len()), (3, 9));
         let value = serde_json::to_value(&topology).expect("JSON");
         assert_eq!(value["schema"], 2);
@@ -479,7 +527,7 @@ mod tests {
     #[test]
     fn lists_pairs() {
         let machine = fake::switch().read();
-        let topology = topology(&machine, &Log::default(), false);
+        let topology = topology(&machine, &Log::default(), &Answers::new(), false);
         let output = drawn(|out| list(&topology, out));
         let lines: Vec<_> = output.lines().collect();
         assert_eq!(lines.len(), 9);
@@ -493,7 +541,7 @@ mod tests {
         let redirecting = crate::config_space::fake::config(6, Some(0x1d));
         fake.write("sys/bus/pci/devices/0000:02:01.0/config", redirecting);
         let machine = fake.read();
-        let topology = topology(&machine, &Log::default(), false);
+        let topology = topology(&machine, &Log::default(), &Answers::new(), false);
         let output = drawn(|out| tree(&machine, &topology, out));
         let row = "        ├─ 0000:02:01.0     downstream port        8 GT/s x4  0x001d redirects";
         assert!(output.lines().any(|line| line == row), "{output}");
@@ -522,7 +570,7 @@ mod tests {
         let mut machine = fake.read();
         let device = machine.devices.values_mut().next_back().expect("a device");
         device.name = "<script> & \"Co\"".to_owned();
-        let topology = topology(&machine, &Log::default(), false);
+        let topology = topology(&machine, &Log::default(), &Answers::new(), false);
         let output = svg(&topology).to_string();
         assert_eq!(output.matches("<rect").count(), 1 + 9, "{output}");
         assert!(
@@ -535,6 +583,44 @@ mod tests {
         );
     }
 
+    #[test]
+    fn compares_with_what_the_kernel_answers() {
+        let machine = fake::switch().read();
+        let bdf = |text: &str| text.parse::<Bdf>().expect("an address");
+        let answer = |allowed, distance| Answer {
+            allowed,
+            distance,
+            by: "p2pdma_test",
+        };
+        let answers = Answers::from([
+            ((bdf("03:00.0"), bdf("04:00.0")), answer(true, Some(4))),
+            ((bdf("03:00.0"), bdf("05:00.0")), answer(true, Some(6))),
+            ((bdf("05:00.0"), bdf("03:00.0")), answer(false, None)),
+            ((bdf("05:00.0"), bdf("04:00.0")), answer(true, None)),
+        ]);
+        // what the log says is older
+        let log = Log::of(
+            "nvme 0000:04:00.0: cannot be used for peer-to-peer DMA as the client and provider \
+             (0000:05:00.0) do not share an upstream bridge or whitelisted host bridge",
+        );
+        let topology = topology(&machine, &log, &answers, false);
+        let cells: Vec<_> = topology.pairs.iter().map(cell).collect();
+        assert_eq!(cells[1..3], ["BUS= 4 PIX", "BUS! 4 PIX"]);
+        assert_eq!(cells[6..8], ["BUS! 4 PIX", "BUS= 4 PIX"]);
+        let wrong = topology.pairs.iter().filter(|pair| pair.is_contradicted());
+        assert_eq!(wrong.count(), 2);
+        let output = drawn(|out| text(&topology, out));
+        for said in [
+            "0000:03:00.0 - 0000:05:00.0: the kernel says otherwise: distance 6",
+            "0000:05:00.0 - 0000:03:00.0: the kernel says otherwise: it is refused",
+        ] {
+            assert!(output.contains(said), "{output}");
+        }
+        let value = serde_json::to_value(&topology).expect("JSON");
+        assert_eq!(value["pairs"][1]["asked"]["distance"], 4);
+        assert_eq!(value["pairs"][3]["asked"], serde_json::Value::Null);
+    }
+
     /// ACS was changed after the kernel judged the pair.
     #[test]
     fn shows_what_the_kernel_said() {
@@ -543,7 +629,7 @@ mod tests {
             "nvme 0000:04:00.0: cannot be used for peer-to-peer DMA as the client and provider \
              (0000:05:00.0) do not share an upstream bridge or whitelisted host bridge",
         );
-        let topology = topology(&machine, &log, false);
+        let topology = topology(&machine, &log, &Answers::new(), false);
         let wrong: Vec<_> = topology
             .pairs
             .iter()

@@ -4,13 +4,19 @@
 //!
 //! Reading needs no permission: the same blocks are read into peer-to-peer memory and into
 //! ordinary memory, and must be the same. Writing destroys data and is done on namespaces only
-//! that were named for it; there, every word says where it belongs.
+//! that were named for it; there, every word says where it belongs. On others, the controller
+//! compares peer-to-peer memory with its medium, if it knows that command: it reads its peer as it
+//! does for a write, and nothing is written.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread;
 
 use anyhow::{bail, ensure, Context, Result};
+use p2pdma_syscalls::{Compared, Queue};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -20,7 +26,7 @@ use crate::expect::{self, Expected, Rule};
 use crate::kmsg::{Log, Reason};
 use crate::machine::{Client, Machine, Namespace, Provider};
 use crate::memory::Memory;
-use crate::pattern::{Mismatch, Pattern, What};
+use crate::pattern::{Mismatch, Pattern, What, WORD};
 use crate::route::{route, Via};
 use crate::show::describe;
 use crate::size::Size;
@@ -28,6 +34,16 @@ use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED};
 
 /// Kept free on both sides of a transfer, in the mapping and on the medium.
 const GUARD: usize = 4096;
+/// A controller compares this much with one command, which all can; and this much where it takes
+/// no list of what is in its own memory.
+const COMPARE_MAX: usize = 64 << 10;
+const COMPARE_MIN: usize = 4 << 10;
+/// Status of NVMe: invalid use of the controller's memory buffer. QEMU's controller answers so if
+/// the list of segments is not in that memory as well.
+const INVALID_USE_OF_CMB: u16 = 0x12;
+/// Transfers up to this size are watched by the owner of the memory, so often.
+const WATCHED_MAX: usize = 64 << 10;
+const WATCHED: usize = 4;
 
 /// What to verify.
 #[derive(Debug, Default)]
@@ -94,6 +110,8 @@ pub enum Verdict {
     Wrong,
     /// It failed in another way.
     Failed,
+    /// What came out proves nothing.
+    Inconclusive,
 }
 
 /// A verdict, and what there is to say about it.
@@ -139,6 +157,8 @@ pub struct Transfer {
     client: Bdf,
     disk: String,
     direction: Direction,
+    /// The command that the client was given: read, write or compare.
+    by: &'static str,
     /// What the client, which is the bus master, does to the provider.
     bus: &'static str,
     size: u64,
@@ -159,6 +179,7 @@ pub struct Summary {
     refused: usize,
     wrong: usize,
     failed: usize,
+    inconclusive: usize,
     /// Neither as expected nor, where nothing was expected, right.
     unexpected: usize,
     /// Bytes compared and found right.
@@ -187,7 +208,7 @@ impl Report {
 
     /// Whether there is something that was to be tested and was not.
     pub fn is_inconclusive(&self) -> bool {
-        !self.not_tested.is_empty()
+        !self.not_tested.is_empty() || self.summary.inconclusive > 0
     }
 
     fn summarize(transfers: &[Transfer]) -> Summary {
@@ -198,6 +219,7 @@ impl Report {
             refused: count(Verdict::Refused),
             wrong: count(Verdict::Wrong),
             failed: count(Verdict::Failed),
+            inconclusive: count(Verdict::Inconclusive),
             unexpected: transfers.iter().filter(|t| !t.as_expected).count(),
             verified: transfers.iter().map(|t| t.verified).sum(),
             position_unproven: transfers
@@ -343,7 +365,7 @@ fn middle(size: u64) -> u64 {
 /// All that a transfer works with.
 struct Bench<'a> {
     pair: Pair<'a>,
-    disk: File,
+    disk: Arc<File>,
     /// Peer-to-peer memory: the transfer's, with a guard on either side.
     peer: Memory,
     /// Ordinary memory of the same length.
@@ -491,9 +513,125 @@ impl Bench<'_> {
         }
         self.compared(result, "memory")?;
         self.check_guards()?;
+        self.watch(pos, &reference)?;
         Ok(Outcome {
             uniform,
             ..Outcome::new(Verdict::Ok, "")
+        })
+    }
+
+    /// The owner of the memory polls it while the controller writes. As soon as the owner knows
+    /// that the controller is done, all data have to be there.
+    fn watch(&self, pos: u64, right: &[u64]) -> Result<(), Stop> {
+        if self.len > WATCHED_MAX {
+            return Ok(());
+        }
+        // forbidden in sandboxes; the other comparisons hold all the same
+        let Ok(mut queue) = Queue::new(1) else {
+            return Ok(());
+        };
+        let transfer = p2pdma_syscalls::Transfer {
+            direction: p2pdma_syscalls::Direction::Read,
+            file: self.disk.clone(),
+            pos,
+            region: self.peer.region().clone(),
+            offset: GUARD,
+            len: self.len,
+        };
+        for _ in 0..WATCHED {
+            self.preset()?;
+            let done = AtomicBool::new(false);
+            let mut ended = Vec::new();
+            let found = thread::scope(|scope| {
+                // it shares the bus with the controller, whatever it sees
+                scope.spawn(|| {
+                    while !done.load(Ordering::Acquire) {
+                        let _ = self.peer.words(GUARD + self.len - WORD, WORD);
+                    }
+                });
+                let started = queue.push(0, &transfer);
+                let waited = started.and_then(|()| queue.wait(&mut ended));
+                let found = waited.and_then(|()| self.peer_words());
+                done.store(true, Ordering::Release);
+                found
+            })?;
+            for one in ended {
+                self.judge(one.moved)?;
+            }
+            let right = right.iter().copied();
+            let result = self.pattern.check_against(found.into_iter(), right);
+            self.compared(result, "memory, when it was reported as done")?;
+        }
+        Ok(())
+    }
+
+    /// What is on the medium, copied to peer-to-peer memory, and compared by the controller; and
+    /// then with one wrong bit, which it has to notice.
+    fn compare_in_place(&self) -> Result<Outcome, Stop> {
+        let (pos, uniform) = self.telling_place()?;
+        self.ordinary_read(pos)?;
+        let reference = self.host_words()?;
+        self.preset()?;
+        self.host.copy_to(&self.peer, GUARD, self.len)?;
+        if self.corrupt {
+            self.peer.flip(GUARD + self.len / 2)?;
+        }
+        // what was posted has arrived when this is read
+        self.peer.words(GUARD + self.len - WORD, WORD)?;
+        let compare = |at: usize, step: usize| {
+            let len = step.min(self.len - at);
+            let region = self.peer.region();
+            p2pdma_syscalls::compare(&self.disk, pos + at as u64, region, GUARD + at, len)
+        };
+        let least = COMPARE_MIN.max(usize::try_from(self.pair.disk.block_size).unwrap_or(0));
+        let (mut at, mut step) = (0, COMPARE_MAX);
+        while at < self.len {
+            match compare(at, step) {
+                Ok(Compared::Equal) => at += step,
+                Ok(Compared::Status(INVALID_USE_OF_CMB)) if step > least => step = least,
+                Ok(Compared::Different) => {
+                    self.ordinary_read(pos)?;
+                    if self.host_words()? != reference {
+                        return Ok(Outcome::new(
+                            Verdict::Failed,
+                            "the disk is being written to, nothing can be compared",
+                        ));
+                    }
+                    return Ok(Outcome::new(
+                        Verdict::Wrong,
+                        format!(
+                            "the controller did not find in memory what is there, in the {} at {}",
+                            Size(step.min(self.len - at) as u64),
+                            Size(at as u64)
+                        ),
+                    ));
+                }
+                Ok(Compared::Status(status)) => {
+                    let what = format!("Compare ended with status {status:#x}");
+                    return Ok(Outcome::new(Verdict::Failed, what));
+                }
+                Err(error) => self.judge(Err(error))?,
+            }
+        }
+        let middle = self.len / 2;
+        self.peer.flip(GUARD + middle)?;
+        self.peer.words(GUARD + self.len - WORD, WORD)?;
+        let wrong = compare(middle / step * step, step)?;
+        self.peer.flip(GUARD + middle)?;
+        if wrong != Compared::Different {
+            return Ok(Outcome::new(
+                Verdict::Inconclusive,
+                "the controller takes a wrong bit for the same: it does not compare",
+            ));
+        }
+        self.check_guards()?;
+        let detail = match step < COMPARE_MAX.min(self.len) {
+            true => format!("verified, in commands of {}", Size(step as u64)),
+            false => String::new(),
+        };
+        Ok(Outcome {
+            uniform,
+            ..Outcome::new(Verdict::Ok, detail)
         })
     }
 
@@ -525,6 +663,8 @@ impl Bench<'_> {
         let found = self.peer_words()?.into_iter();
         self.compared(self.pattern.check(found, What::Data, pos), "memory")?;
         self.check_guards()?;
+        self.ordinary_read(pos)?;
+        self.watch(pos, &self.host_words()?)?;
         Ok(Outcome::new(Verdict::Ok, ""))
     }
 
@@ -558,7 +698,8 @@ impl Bench<'_> {
         let result = match (direction, self.pair.scratch) {
             (Direction::Read, false) => self.read_and_compare(),
             (Direction::Read, true) => self.read_pattern(),
-            (Direction::Write, _) => self.write_pattern(),
+            (Direction::Write, true) => self.write_pattern(),
+            (Direction::Write, false) => self.compare_in_place(),
         };
         match result {
             Ok(outcome) | Err(Stop::Outcome(outcome)) => Ok(outcome),
@@ -616,6 +757,9 @@ fn wrong_remedy(via: &Via) -> String {
 
 /// Whether an outcome is the expected one, and what to add to its line.
 fn weigh(rule: Option<&Rule>, verdict: Verdict) -> (bool, Option<String>) {
+    if verdict == Verdict::Inconclusive {
+        return (true, None);
+    }
     let Some(rule) = rule else {
         return (verdict == Verdict::Ok, None);
     };
@@ -665,19 +809,20 @@ fn heading(pair: &Pair<'_>, via: &Via) -> String {
 }
 
 fn transfer_line(transfer: &Transfer) -> String {
-    let direction = match transfer.direction {
-        Direction::Read => "read",
-        Direction::Write => "write",
-    };
     let (style, verdict) = match transfer.verdict {
         Verdict::Ok => (GOOD, "ok"),
         Verdict::Refused => (REFUSED, "refused"),
         Verdict::Wrong => (BAD, "DATA WRONG"),
         Verdict::Failed => (BAD, "failed"),
+        Verdict::Inconclusive => (REFUSED, "INCONCLUSIVE"),
     };
     let size = Size(transfer.size).to_string();
     let verdict = styled(style, &format!("{verdict:<10}"));
-    let start = format!("  {direction:<5}  {size:>8}  {verdict}  ");
+    let by = match transfer.by {
+        "compare" => "cmp",
+        by => by,
+    };
+    let start = format!("  {by:<5}  {size:>8}  {verdict}  ");
     hanging(&start, &transfer.detail)
 }
 
@@ -699,7 +844,7 @@ fn one_transfer(
             Ok(peer) => {
                 let bench = Bench {
                     pair: *pair,
-                    disk: open_disk(&pair.disk.path(), pair.flags())?,
+                    disk: Arc::new(open_disk(&pair.disk.path(), pair.flags())?),
                     host: Memory::ordinary(peer.len())?,
                     peer,
                     len,
@@ -743,16 +888,21 @@ fn one_transfer(
     }
     let right = outcome.verdict == Verdict::Ok;
     if right && detail.is_empty() {
-        detail = match outcome.uniform {
-            false => "verified".to_owned(),
-            true => "verified, but the medium is blank".to_owned(),
-        };
+        "verified".clone_into(&mut detail);
+    }
+    if right && outcome.uniform {
+        detail += ", but the medium is blank";
     }
     Ok(Transfer {
         provider: pair.provider.bdf,
         client: pair.client.bdf,
         disk: pair.disk.name.clone(),
         direction,
+        by: match (direction, pair.scratch) {
+            (Direction::Read, _) => "read",
+            (Direction::Write, true) => "write",
+            (Direction::Write, false) => "compare",
+        },
         bus: direction.on_the_bus(),
         size,
         verdict: outcome.verdict,
@@ -783,17 +933,23 @@ pub fn verify(
             voice.say("")?;
         }
         voice.say(&heading(pair, &via))?;
+        let compares = || {
+            let disk = open_disk(&pair.disk.path(), OFlags::RDONLY);
+            disk.is_ok_and(|disk| p2pdma_syscalls::knows_compare(&disk).unwrap_or(false))
+        };
         let (directions, left): (Vec<_>, Vec<_>) = [Direction::Read, Direction::Write]
             .into_iter()
             .filter(|direction| options.only.is_none_or(|only| only == *direction))
-            .partition(|direction| *direction == Direction::Read || pair.scratch);
+            .partition(|direction| *direction == Direction::Read || pair.scratch || compares());
         not_tested.extend(left.into_iter().map(|direction| NotTested {
             provider: pair.provider.bdf,
             client: pair.client.bdf,
             disk: pair.disk.name.clone(),
             direction,
             bus: direction.on_the_bus(),
-            why: "it destroys what is on the disk, which --scratch does not name",
+            why:
+                "the controller has no Compare command, and a write destroys what is on the disk, \
+                  which --scratch does not name",
         }));
         let mut said: Option<(String, Option<String>)> = None;
         for &size in &options.sizes {
@@ -850,6 +1006,7 @@ fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
         refused,
         wrong,
         failed,
+        inconclusive,
         unexpected,
         verified,
         position_unproven,
@@ -879,7 +1036,10 @@ fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
             ),
         ))?;
     }
-    if report.is_inconclusive() {
+    if inconclusive > 0 {
+        voice.say(&format!("{inconclusive} transfers prove nothing"))?;
+    }
+    if !report.not_tested.is_empty() {
         voice.say("Inconclusive: --scratch DEV tests both directions, --only read asks for one")?;
     }
     if wrong > 0 {
@@ -918,6 +1078,7 @@ mod tests {
             client: "04:00.0".parse().expect("an address"),
             disk: "nvme1n1".into(),
             direction: Direction::Read,
+            by: "read",
             bus: "peer-write",
             size: 4096,
             verdict,
@@ -1133,14 +1294,16 @@ mod tests {
             transfer(Verdict::Refused, 0, false),
             transfer(Verdict::Wrong, 0, false),
             transfer(Verdict::Failed, 0, false),
+            transfer(Verdict::Inconclusive, 0, false),
         ]);
         let expected = Summary {
-            transfers: 5,
+            transfers: 6,
             ok: 2,
             refused: 1,
             wrong: 1,
             failed: 1,
-            unexpected: 3,
+            inconclusive: 1,
+            unexpected: 4,
             verified: 8192,
             position_unproven: 1,
         };

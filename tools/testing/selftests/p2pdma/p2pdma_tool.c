@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The user's tool: what p2pdma list, bind, unbind, publish, unpublish and bench
- * do to a real kernel, and what they refuse.
+ * The user's tool: what p2pdma list, bind, unbind, publish, unpublish, bench,
+ * verify and topo do to a real kernel, and what they refuse.
  *
  * The program p2pdma has to be beside this one. Loading the driver again needs
  * its file: P2PDMA_PROVIDER_KO. Whether p2pdma bench writes, and leaves alone
@@ -376,6 +376,60 @@ TEST_F(tool, bench_finds_wrong_data)
 	EXPECT_EQ(NULL, strstr(self->said, "verified, all is well"));
 }
 
+/*
+ * Both directions of the bus, without a word on the medium: in one the
+ * controller compares. A wrong bit is found in each.
+ */
+TEST_F(tool, verify_writes_nothing)
+{
+	unsigned int verified = 0;
+
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *provider = &p2p.provider[i];
+
+		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
+			const struct p2p_client *client = &p2p.client[j];
+			const struct p2p_expect expect = p2p_expect(provider, client);
+			unsigned long long before = sectors_written(client);
+			const bool refused = expect.verdict == P2P_NOT_SUPPORTED;
+
+			if (expect.verdict == P2P_UNKNOWN || *expect.defect)
+				continue;
+			/* --expect= and --scratch=: not what is in the environment */
+			EXPECT_EQ(refused ? 1 : 0,
+				  RUN("verify", "--json", "--expect=", "--scratch=",
+				      "--provider", provider->bdf, "--client", client->path,
+				      "--size=4K", "--size=256K"))
+				TH_LOG("%s", self->said);
+			EXPECT_TRUE(has_said(self->said, "\"by\": \"compare\""));
+			EXPECT_TRUE(has_said(self->said, "\"bus\": \"peer-read\""));
+			EXPECT_TRUE(has_said(self->said, refused ? "\"verdict\": \"refused\"" :
+								   "\"verdict\": \"ok\""));
+			EXPECT_EQ(before, sectors_written(client));
+			if (refused)
+				continue;
+			verified++;
+			EXPECT_EQ(1, RUN("verify", "--only=write", "--expect=", "--scratch=",
+					 "--provider", provider->bdf, "--client", client->path,
+					 "--size=4K", "--test-corrupt"));
+			EXPECT_TRUE(has_said(self->said, "DATA WRONG"));
+		}
+	}
+	if (!verified)
+		ksft_print_msg("all pairs are refused here\n");
+}
+
+/* What is predicted, and what the kernel says of a pair, are in one cell. */
+TEST_F(tool, topo_asks_the_kernel)
+{
+	EXPECT_EQ(0, RUN("topo", "--ask"))
+		TH_LOG("%s", self->said);
+	EXPECT_TRUE(has_said(self->said, "= the kernel says the same"));
+	EXPECT_EQ(0, RUN("topo", "--ask", "--json"));
+	EXPECT_TRUE(has_said(self->said, "\"asked\": {"));
+	EXPECT_EQ(2, RUN("topo", "--ask", "--from", "/"));
+}
+
 TEST_F(tool, nonsense)
 {
 	EXPECT_EQ(2, RUN("bind", "ff:1f.7"));
@@ -390,8 +444,8 @@ int main(int argc, char **argv)
 	char own[PATH_MAX] = "";
 
 	if (p2p_help(argc, argv,
-		     "Runs p2pdma list, bind, unbind, publish, unpublish and bench, and looks at what\n"
-		     "the kernel made of it. The program p2pdma is looked for beside this one;\n"
+		     "Runs p2pdma list, bind, unbind, publish, unpublish, bench, verify and topo, and\n"
+		     "looks at what the kernel made of it. The program p2pdma is looked for beside this one;\n"
 		     "P2PDMA_PROVIDER_KO names the file of the driver's module."))
 		return test_harness_run(argc, argv);
 	if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)
