@@ -256,31 +256,35 @@ TEST_F(driver, read_while_unbound)
 struct told {
 	const char *text;
 	bool provider;			/* whether that is named, in brackets */
-	int verbosely, least, most;	/* how often if asked so, and quietly */
+	int mapping;			/* how often where memory is mapped, */
+	int verbosely, least, most;	/* where asked so, and where asked quietly */
 };
 
 /*
- * Whoever asks verbosely is told what is wrong with each client, and whoever does not
- * is told nothing: but for a host bridge that is not in the list, where ACS redirects.
+ * Whoever asks verbosely, or maps memory, is told what is wrong with each client. Whoever
+ * asks quietly is told nothing, but for a host bridge that is not in the list, where ACS
+ * redirects.
  */
 static const struct told told[] = {
-	{ "cannot be used for peer-to-peer DMA as it is not a PCI device", false, 1, 0, 0 },
-	{ "ACS redirect is set between the client and provider", true, 2, 0, 0 },
-	{ "to disable ACS redirect for this path", false, 2, 0, 0 },
-	{ "do not share an upstream bridge or whitelisted host bridge", true, 3, 0, 0 },
-	{ "Host bridge not in P2PDMA whitelist", false, 2, 1, 2 },
+	{ "cannot be used for peer-to-peer DMA as it is not a PCI device", false, 0, 1, 0, 0 },
+	{ "ACS redirect is set between the client and provider", true, 0, 2, 0, 0 },
+	{ "to disable ACS redirect for this path", false, 0, 2, 0, 0 },
+	{ "do not share an upstream bridge or whitelisted host bridge", true, 1, 3, 0, 0 },
+	{ "Host bridge not in P2PDMA whitelist", false, 0, 2, 1, 2 },
 };
 
 static void expect_told(struct __test_metadata *_metadata, int kmsg, const char *bdf)
 {
-	enum { OTHERS, VERBOSELY, QUIETLY, DONE } part = OTHERS;
+	enum { OTHERS, MAPPING, VERBOSELY, QUIETLY, DONE } part = OTHERS;
 	int count[DONE][ARRAY_SIZE(told)] = {};
 	bool trusted = false, asked[DONE] = {};
 	char text[1024], provider[32];
 
 	snprintf(provider, sizeof(provider), "(%s)", bdf);
 	while (kmsg_next(kmsg, text, sizeof(text))) {
-		if (strstr(text, "raw: asking verbosely"))
+		if (strstr(text, "raw: asking by a mapping"))
+			part = MAPPING;
+		else if (strstr(text, "raw: asking verbosely"))
 			part = VERBOSELY;
 		else if (strstr(text, "raw: asking quietly"))
 			part = QUIETLY;
@@ -296,9 +300,11 @@ static void expect_told(struct __test_metadata *_metadata, int kmsg, const char 
 		ksft_print_msg("every host bridge is trusted here: no refusal to see\n");
 		return;
 	}
-	EXPECT_TRUE(asked[VERBOSELY] && asked[QUIETLY])
+	EXPECT_TRUE(asked[MAPPING] && asked[VERBOSELY] && asked[QUIETLY])
 		TH_LOG("%s: nothing is in the log", bdf);
 	for (size_t i = 0; i < ARRAY_SIZE(told); i++) {
+		EXPECT_EQ(told[i].mapping, count[MAPPING][i])
+			TH_LOG("asked by a mapping: %s", told[i].text);
 		EXPECT_EQ(told[i].verbosely, count[VERBOSELY][i])
 			TH_LOG("asked verbosely: %s", told[i].text);
 		EXPECT_LE(told[i].least, count[QUIETLY][i])

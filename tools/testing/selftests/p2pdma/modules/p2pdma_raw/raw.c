@@ -216,30 +216,38 @@ static int check_memory(struct pci_dev *pdev)
 	return 0;
 }
 
+/* Maps a page for a device, and takes it back. */
+static int map_for(struct pci_dev *pdev, struct device *client)
+{
+	struct sg_table table = {};
+	int error;
+
+	table.sgl = pci_p2pmem_alloc_sgl(pdev, &table.nents, PAGE_SIZE);
+	if (!table.sgl)
+		return -ENOMEM;
+	table.orig_nents = table.nents;
+	error = dma_map_sgtable(client, &table, DMA_BIDIRECTIONAL, 0);
+	if (!error)
+		dma_unmap_sgtable(client, &table, DMA_BIDIRECTIONAL, 0);
+	pci_p2pmem_free_sgl(pdev, table.sgl);
+	return error;
+}
+
 /* Memory is mapped for PCI devices, and for no others. */
 static int check_map(struct pci_dev *pdev)
 {
 	struct platform_device *client;
-	struct sg_table table = {};
 	int error;
 
 	client = platform_device_register_simple("p2pdma_raw", PLATFORM_DEVID_NONE,
 						 NULL, 0);
 	if (IS_ERR(client))
 		return PTR_ERR(client);
-	table.sgl = pci_p2pmem_alloc_sgl(pdev, &table.nents, PAGE_SIZE);
-	table.orig_nents = table.nents;
-	if (table.sgl) {
-		error = dma_coerce_mask_and_coherent(&client->dev, DMA_BIT_MASK(64)) ?:
-			dma_map_sgtable(&client->dev, &table, DMA_BIDIRECTIONAL, 0);
-		pci_p2pmem_free_sgl(pdev, table.sgl);
-		error = error == -EREMOTEIO ? 0 :
-			wrong(pdev, "mapping for what is no PCI device", error);
-	} else {
-		error = -ENOMEM;
-	}
+	error = dma_coerce_mask_and_coherent(&client->dev, DMA_BIT_MASK(64)) ?:
+		map_for(pdev, &client->dev);
 	platform_device_unregister(client);
-	return error;
+	return error == -EREMOTEIO ? 0 :
+	       wrong(pdev, "mapping for what is no PCI device", error);
 }
 
 /* Whether every host bridge of this machine is trusted: so is each with Zen. */
@@ -357,6 +365,13 @@ static int check_paths(struct pci_dev *pdev, struct device *stranger)
 		pci_info(pdev, "raw: this machine trusts every host bridge\n");
 		return 0;
 	}
+	/* nobody has asked for a distance to that one yet */
+	pci_info(pdev, "raw: asking by a mapping\n");
+	error = map_for(pdev, &root->dev);
+	pci_info(pdev, "raw: asked\n");
+	if (error != -EREMOTEIO)
+		return wrong(pdev, "mapping for what it cannot reach", error);
+
 	pci_read_config_byte(pdev, CTRL, &line);
 	error = check_acs(pdev) ?: check_list(pdev, root);
 	ask(pdev, root, stranger, true);
