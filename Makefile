@@ -57,7 +57,7 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench bench-tool callgrind pictures mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
 .PHONY: $(INSIDE) testbed install install-files modules_install modules-install-files
 
 # The one list of what is installed, for `make install` and for packages. What is generated comes
@@ -101,6 +101,8 @@ $(INSIDE):
 lint lint-ci: WITH := --with ci$(if $(filter arm64,$(ARCH)),$(comma)arm64)
 
 deb deb-reproducible check-packages: WITH += --with deb
+
+bench-tool callgrind: WITH += --with measure
 
 # Built in the testbed, installed from outside of it.
 install: release ## Install the program (DESTDIR=<dir> PREFIX=<dir>)
@@ -198,6 +200,28 @@ bench: tools modules kselftest ## Compare the library with C, and the NVMe targe
 		--module p2pdma_bench_c --module p2pdma_bench_rust -- p2pdma-bench $(JSON:%=--json)
 	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) --topology switch --timeout 300 \
 		--module p2pdma_nvmet -- p2pdma_nvmet_bench $(JSON:%=--json)
+
+# In one boot, with the same disk and memory: a file with one run of each a line.
+bench-tool: tools modules kselftest ## Compare p2pdma bench with fio
+	$(Q)mkdir -p build/bench-tool && cp tools/p2pdma/bench-fio.sh build/bench-tool/bench-fio
+	$(Q)$(WITH_KERNEL) $(call VMTEST,exec) --topology switch --timeout 900 --bin-dir build/bench-tool \
+		--file /bin/busybox --file /usr/bin/fio --file $(GUEST_BIN)/p2pdma -- \
+		bench-fio $(GUEST_BIN)/p2pdma
+
+# Instructions do not depend on the machine.
+callgrind: tools ## Count the instructions of p2pdma check and topo, on machines of any size
+	$(Q)$(CARGO) build --locked --package p2pdma-tool --example large_machine
+	$(Q)tools/p2pdma/callgrind.sh $(BIN)/p2pdma $(BIN)/examples/large_machine
+
+PICTURES := Documentation/p2pdma/pictures
+pictures: tools modules kselftest ## Draw the pictures of the README, from a virtual machine
+	$(Q)mkdir -p $(PICTURES) build/pictures
+	$(Q)$(WITH_KERNEL) $(call VMTEST_IN,exec) --topology nested-switches -- \
+		p2pdma topo --svg /proc/self/fd/1 >build/pictures/topo.svg
+	$(Q)$(WITH_KERNEL) $(call VMTEST_IN,exec) --topology switch -- \
+		p2pdma bench --client data --engine io-uring --time 2 --span 32M --json >build/pictures/bench.json
+	$(Q)$(BIN)/p2pdma bench --results build/pictures/bench.json --report build/pictures/bench.svg
+	$(Q)cp build/pictures/*.svg $(PICTURES)
 
 # They are tried on the kernel that they are derived from, and one more is compiled that has them all.
 MUTANTS = $(BIN)/p2pdma-mutants

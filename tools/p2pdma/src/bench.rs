@@ -766,9 +766,15 @@ impl Bench<'_> {
         let error = match &gathered.stop {
             None => return Outcome::Measured(Box::new(gathered.figures(plan.size))),
             Some(Stop::Wrong(mismatch)) => {
+                // what is read back for comparison is a little younger
+                let others_write = plan.source.is_some_and(|one| !one.scratch);
+                let or = match others_write {
+                    true => ", unless something writes to the disk",
+                    false => "",
+                };
                 return Outcome::Wrong {
-                    why: mismatch.to_string(),
-                }
+                    why: format!("{mismatch}{or}"),
+                };
             }
             Some(Stop::Short(moved)) => {
                 return Outcome::Failed {

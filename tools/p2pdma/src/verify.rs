@@ -500,16 +500,7 @@ impl Bench<'_> {
             .pattern
             .check_against(found.into_iter(), reference.iter().copied());
         if result.is_err() {
-            self.ordinary_read(pos)?;
-            if self.host_words()? != reference {
-                return Ok(Outcome {
-                    remedy: Some("stop what writes to the disk, or use another".into()),
-                    ..Outcome::new(
-                        Verdict::Failed,
-                        "the disk is being written to, nothing can be compared",
-                    )
-                });
-            }
+            self.expect_same_medium(pos, &reference)?;
         }
         self.compared(result, "memory")?;
         self.check_guards()?;
@@ -518,6 +509,21 @@ impl Bench<'_> {
             uniform,
             ..Outcome::new(Verdict::Ok, "")
         })
+    }
+
+    /// What is on the medium is what it was when it was read into ordinary memory.
+    fn expect_same_medium(&self, pos: u64, reference: &[u64]) -> Result<(), Stop> {
+        self.ordinary_read(pos)?;
+        if self.host_words()? == reference {
+            return Ok(());
+        }
+        Err(Stop::Outcome(Outcome {
+            remedy: Some("stop what writes to the disk, or use another".into()),
+            ..Outcome::new(
+                Verdict::Failed,
+                "the disk is being written to, nothing can be compared",
+            )
+        }))
     }
 
     /// The owner of the memory polls it while the controller writes. As soon as the owner knows
@@ -558,8 +564,12 @@ impl Bench<'_> {
             for one in ended {
                 self.judge(one.moved)?;
             }
-            let right = right.iter().copied();
-            let result = self.pattern.check_against(found.into_iter(), right);
+            let result = self
+                .pattern
+                .check_against(found.into_iter(), right.iter().copied());
+            if result.is_err() {
+                self.expect_same_medium(pos, right)?;
+            }
             self.compared(result, "memory, when it was reported as done")?;
         }
         Ok(())
@@ -590,13 +600,7 @@ impl Bench<'_> {
                 Ok(Compared::Equal) => at += step,
                 Ok(Compared::Status(INVALID_USE_OF_CMB)) if step > least => step = least,
                 Ok(Compared::Different) => {
-                    self.ordinary_read(pos)?;
-                    if self.host_words()? != reference {
-                        return Ok(Outcome::new(
-                            Verdict::Failed,
-                            "the disk is being written to, nothing can be compared",
-                        ));
-                    }
+                    self.expect_same_medium(pos, &reference)?;
                     return Ok(Outcome::new(
                         Verdict::Wrong,
                         format!(
