@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Compares p2pdma bench with fio, in one boot, on the same disk and the memory of the same provider,
-# in turns: bench-fio.sh P2PDMA [ROUNDS [SECONDS]]. A line for each pair of runs: MiB/s, and transfers
-# in a second. fio submits and reaps as many at once as there are, as p2pdma bench does.
+# in turns: bench-fio.sh P2PDMA [ROUNDS [SECONDS]]. A line for each pair of runs: MiB/s, transfers
+# in a second, and the median latency. fio submits and reaps as many at once as there are, as
+# p2pdma bench does.
 set -eu
 
 b=/bin/busybox
@@ -22,14 +23,17 @@ with_fio() {
 		--iodepth_batch_complete_max=8 \
 		--iomem=mmapshared:"$memory" --invalidate=0 --norandommap \
 		--output-format=terse --terse-version=3 |
-		$b awk -F';' 'NF > 50 { printf "%9.1f %9.0f", $7 / 1024, $8 }'
+		$b awk -F';' 'NF > 50 {
+			for (i = 18; i <= 37; i++) if ($i ~ /^50.000000%=/) split($i, half, "=")
+			printf "%8.1f %8.0f %6d us", $7 / 1024, $8, half[2]
+		}'
 }
 
 with_bench() {
 	# shellcheck disable=SC2016 # awk's own
 	"$p2pdma" bench --provider $provider --client $disk --path p2p --size "$1" \
 		--engine "$2" --depth 8 --span 32M --time "$seconds" --rounds 1 |
-		$b awk '$0 ~ / P2P / { printf "%9.1f %9.0f", $(NF - 6), $(NF - 5) }'
+		$b awk '$0 ~ / P2P  / { printf "%8.1f %8.0f %6d us", $(NF - 6), $(NF - 5), $(NF - 4) }'
 }
 
 echo "# $(/usr/bin/fio --version), $("$p2pdma" --version)"
