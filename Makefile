@@ -57,7 +57,7 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench bench-tool callgrind pictures mutants kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
+INSIDE := demo check matrix check-debug ready shell selftest fuzz bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
 .PHONY: $(INSIDE) testbed install install-files modules_install modules-install-files
 
 # The one list of what is installed, for `make install` and for packages. What is generated comes
@@ -110,6 +110,9 @@ install: release ## Install the program (DESTDIR=<dir> PREFIX=<dir>)
 
 modules_install: modules-staged ## Install the modules for the kernel in use (DESTDIR=<dir>)
 	$(Q)$(MAKE) modules-install-files
+
+# What reports.
+coverage: WITH += --with coverage
 
 # The lock has the kernels of all architectures.
 update-lock: WITH := --with arm64
@@ -234,6 +237,13 @@ mutants: tools ## Change the kernel in many ways, and look whether the tests not
 			$(MINUTES:%=--minutes %) $(FILE:%=--file %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
 			--bin-dir $(BIN) || test $$? = 1
 	$(Q)$(MUTANTS) report $(JSON:%=--json)
+
+# One guest for each topology: the counters are those of its one boot.
+coverage: tools ## Count which lines of the kernel the tests run (build/coverage)
+	$(Q)$(MAKE) check FLAVOUR=coverage KDIR= KERNEL= LLVM= JOBS=1 $(if $(TEST),TEST='$(TEST) p2pdma_gcov') \
+		>build/coverage.log || test $$? = 2
+	$(Q). build/kernel/coverage/kernel.env && $(BIN)/p2pdma-coverage $(JSON:%=--json) \
+		--kernel build/kernel/coverage/kernel.json build/results/$$KERNEL_RELEASE
 
 modules: kernel ## Build the kernel modules
 	$(Q)$(KERNEL_MAKE) modules >&2

@@ -438,6 +438,10 @@ impl RunArgs {
         let work: Vec<(&Topology, Vec<&Test>)> = picked
             .into_iter()
             .map(|topology| (topology, setup.suite.select(topology, &globs)))
+            .map(|(topology, mut tests)| {
+                tests.retain(|test| test.is_for(&setup.kernel.flavour));
+                (topology, tests)
+            })
             .filter(|(_, tests)| !tests.is_empty())
             .collect();
         if work.is_empty() {

@@ -75,6 +75,9 @@ pub struct Test {
     /// Topologies it runs in, as globs; all by default.
     #[serde(default = "everywhere")]
     pub topologies: Vec<String>,
+    /// Flavours of the kernel that it is for; all by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flavours: Vec<String>,
     /// Modules that are loaded for it.
     #[serde(default)]
     pub modules: Vec<String>,
@@ -308,7 +311,9 @@ impl Suite {
     pub fn select(&self, topology: &Topology, globs: &[Pattern]) -> Vec<&Test> {
         self.tests
             .iter()
-            .filter(|test| test.runs_in(&topology.name) && topology.wants(&test.name))
+            .filter(|test| test.runs_in(&topology.name))
+            // What is for one kernel only is there for its own sake, whatever else is run.
+            .filter(|test| topology.wants(&test.name) || !test.flavours.is_empty())
             .filter(|test| globs.is_empty() || globs.iter().any(|glob| glob.matches(&test.name)))
             .collect()
     }
@@ -325,6 +330,11 @@ impl Test {
         self.topologies
             .iter()
             .any(|glob| Pattern::new(glob).is_ok_and(|glob| glob.matches(topology)))
+    }
+
+    /// Whether it is for kernels of this flavour.
+    pub fn is_for(&self, flavour: &str) -> bool {
+        self.flavours.is_empty() || self.flavours.iter().any(|known| known == flavour)
     }
 
     /// Time limit in seconds.

@@ -58,6 +58,8 @@ FIXTURE(fault) {
  * @errors: what it may fail with beside ENOMEM
  * @least: how many allocations there are in it at least; 0 if it may do
  *	without
+ * @probe: whether only allocations of slabs fail, with P2PDMA_FAULT_PROBE: x86 does
+ *	not look whether there is a page for its page tables
  */
 FIXTURE_VARIANT(fault) {
 	bool (*prepare)(struct state *s);
@@ -66,6 +68,7 @@ FIXTURE_VARIANT(fault) {
 	bool (*intact)(struct state *s);
 	int errors[4];
 	int least;
+	bool probe;
 };
 
 /* By this thread, whose allocations fail, and no other. */
@@ -92,6 +95,20 @@ static bool is_unbound(struct state *s)
 {
 	unbind_it(s);
 	return !p2p_is_provider(provider->bdf);
+}
+
+/*
+ * A driver's probe() is run by a thread of the kernel's, whose allocations do not
+ * fail, on the node of its device; but by this one if that has no node, which is
+ * what P2PDMA_FAULT_PROBE asks for. The kernel warns of some then.
+ */
+static bool is_unbound_without_node(struct state *s)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/numa_node", provider->bdf);
+	return is_unbound(s) && (!getenv("P2PDMA_FAULT_PROBE") || access(path, W_OK) ||
+				 !p2p_sysfs_write(path, "-1"));
 }
 
 static bool has_mapping(struct state *s)
@@ -144,6 +161,24 @@ static int run_mmap(struct state *s)
 	if (ret)
 		close(s->file);
 	s->map = ret ? MAP_FAILED : s->map;
+	return ret;
+}
+
+/* Where nothing was mapped before, so that there are no page tables either. */
+static int run_mmap_far(struct state *s)
+{
+	static uintptr_t address = 1UL << 40;
+	int fd = p2p_open_pool(provider, O_RDWR);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	address += 1UL << 30;
+	s->map = mmap((void *)address, PAGES * page, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+	if (s->map == MAP_FAILED)
+		ret = -errno;
+	close(fd);
 	return ret;
 }
 
@@ -495,10 +530,11 @@ static int run_pool(struct state *s)
 }
 
 FIXTURE_VARIANT_ADD(fault, bind) {
-	.prepare = is_unbound,
+	.prepare = is_unbound_without_node,
 	.run = bind_it,
 	.undo = unbind_it,
 	.least = 5,
+	.probe = true,
 };
 
 FIXTURE_VARIANT_ADD(fault, unbind) {
@@ -521,6 +557,12 @@ FIXTURE_VARIANT_ADD(fault, mmap) {
 	.run = run_mmap,
 	.undo = undo_mmap,
 	.least = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, mmap_far) {
+	.run = run_mmap_far,
+	.undo = undo_mmap,
+	.least = 2,
 };
 
 FIXTURE_VARIANT_ADD(fault, read) {
@@ -659,10 +701,13 @@ FIXTURE_SETUP(fault)
 	ASSERT_LE(0, self->s.dev);
 	ASSERT_TRUE(p2p_is_provider(provider->bdf));
 	ASSERT_EQ(provider->rest, p2p_settled(provider));
+	if (variant->probe && getenv("P2PDMA_FAULT_PROBE"))
+		ASSERT_EQ(0, p2p_sysfs_write(MIN_ORDER, "20"));
 }
 
 FIXTURE_TEARDOWN(fault)
 {
+	EXPECT_EQ(0, p2p_sysfs_write(MIN_ORDER, "0"));
 	fail_nth(self->nth, 0);
 	close(self->nth);
 	close(self->s.dev);

@@ -19,6 +19,7 @@
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
 #define FAULTS_DEBUGFS	"/sys/kernel/debug"
+#define MIN_ORDER	FAULTS_DEBUGFS "/fail_page_alloc/min-order"
 
 /* No operation has as many allocations. */
 #define MAX_NTH		10000
@@ -30,7 +31,7 @@ static const struct {
 	{ FAULTS_DEBUGFS "/failslab/ignore-gfp-wait", "N" },
 	{ FAULTS_DEBUGFS "/failslab/verbose", "0" },
 	{ FAULTS_DEBUGFS "/fail_page_alloc/ignore-gfp-wait", "N" },
-	{ FAULTS_DEBUGFS "/fail_page_alloc/min-order", "0" },
+	{ MIN_ORDER, "0" },
 	{ FAULTS_DEBUGFS "/fail_page_alloc/verbose", "0" },
 };
 
