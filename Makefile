@@ -399,8 +399,10 @@ check-packages: deb ## Install, use, upgrade and purge the packages in a virtual
 	$(Q)cp build/deb/next/*.deb $(REPOSITORY)/next
 	$(Q)for dir in current next; do \
 		(cd $(REPOSITORY)/$$dir && apt-ftparchive packages . >Packages) || exit; done
-	$(Q)$(MAKE) release modules-staged MOK=
-	$(Q)$(MAKE) install-files modules-install-files DESTDIR=$(CURDIR)/$(REPOSITORY)/other
+	$(Q)$(MAKE) modules-staged MOK=
+	$(Q)rm -rf /tmp/program && dpkg-deb -x $(DEB_OUT)/p2pdma_*.deb /tmp/program
+	$(Q)$(MAKE) install-files modules-install-files PROGRAM=/tmp/program/usr/bin/p2pdma \
+		DESTDIR=$(CURDIR)/$(REPOSITORY)/other
 	$(Q)$(WITH_KERNEL) cp -r $$KERNEL_SOURCE/samples/rust $(REPOSITORY)/samples
 	$(Q)$(WITH_KERNEL) disk=$$(packaging/disk $$KERNEL_RELEASE) && \
 		version=$$(dpkg-deb -f $(DEB_OUT)/p2pdma_*.deb Version) && \
