@@ -51,9 +51,10 @@ fn count(source: &str) -> Result<Option<Program>> {
     }
     let tests = Regex::new(r"(?m)^(TEST|TEST_F|TEST_F_TIMEOUT|TEST_SIGNAL|TEST_F_SIGNAL)\(")?;
     // Those of the harness, and those of programs that have results without it.
-    let assertions = Regex::new(
-        r"\b((EXPECT|ASSERT)_(EQ|NE|LT|LE|GT|GE|NULL|TRUE|FALSE|STREQ|STRNE)|ksft_test_result\w*)\(",
-    )?;
+    let assertions = Regex::new(concat!(
+        r"\b((EXPECT|ASSERT)_(EQ|NE|LT|LE|GT|GE|NULL|TRUE|FALSE|STREQ|STRNE)",
+        r"|ksft_test_result\w*)\(",
+    ))?;
     let program = Program {
         tests: tests.find_iter(source).count(),
         assertions: assertions.find_iter(source).count(),
@@ -133,8 +134,8 @@ fn rst(programs: &BTreeMap<String, Program>, noticed: &Noticed) -> String {
             noticed.date, noticed.kernel
         );
     }
-    text += "\n.. list-table::\n   :header-rows: 1\n\n   * - Program\n     - Tests\n     - Assertions\n     \
-             - Breaks\n     - Mutants\n";
+    text += "\n.. list-table::\n   :header-rows: 1\n\n   * - Program\n     - Tests\n     \
+             - Assertions\n     - Breaks\n     - Mutants\n";
     let mut all = Program::default();
     for (name, program) in programs {
         let Program {
@@ -145,7 +146,8 @@ fn rst(programs: &BTreeMap<String, Program>, noticed: &Noticed) -> String {
         } = program;
         let _ = write!(
             text,
-            "   * - ``{name}``\n     - {tests}\n     - {assertions}\n     - {breaks}\n     - {mutants}\n"
+            "   * - ``{name}``\n     - {tests}\n     - {assertions}\n     - {breaks}\n     \
+             - {mutants}\n"
         );
         all.tests += tests;
         all.assertions += assertions;

@@ -14,7 +14,10 @@ use tree_sitter::{Node, Parser};
 
 /// Calls that are kept: what they do is not to be seen in what a function does, but in how it is
 /// checked (RCU, on a kernel without its debugging) or what is printed.
-const KEPT: &str = r"^(__)?(rcu_read_(un)?lock|(pr|dev|pci)_(info|warn|err|dbg|notice).*|printk.*|(VM_)?(WARN|BUG).*|lockdep_.*|might_.*|smp_.*)$";
+const KEPT: &str = concat!(
+    r"^(__)?(rcu_read_(un)?lock|(pr|dev|pci)_(info|warn|err|dbg|notice).*|printk.*",
+    r"|(VM_)?(WARN|BUG).*|lockdep_.*|might_.*|smp_.*)$"
+);
 
 /// Calls that hand back their first argument, with a reference taken.
 const GETS: &str = r"(^|_)get$|^get_|_get_device$";

@@ -19,8 +19,8 @@ use crate::weave::{weave, Numbered, Woven};
 /// How often what does not compile is left out, before something else must be wrong.
 const ROUNDS: usize = 6;
 
-/// The first lines of a file on trial, which is compiled like a module, and is going to be a part of
-/// the kernel.
+/// The first lines of a file on trial, which is compiled like a module, and is going to be a part
+/// of the kernel.
 const PROLOGUE: &str =
     "#undef MODULE\n#ifndef KBUILD_MODFILE\n#define KBUILD_MODFILE KBUILD_MODNAME\n#endif\n";
 

@@ -121,7 +121,8 @@ struct RunArgs {
     #[arg(long, value_name = "FILE")]
     stages: Option<PathBuf>,
     /// Guests to run side by side
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
     /// End after so many minutes, the mutants under way included
     #[arg(long, value_name = "MINUTES")]
