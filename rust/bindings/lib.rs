@@ -4,6 +4,8 @@
 //!
 //! Generated at build time from `rust/bindings/bindings_helper.h`. Nothing outside of the library
 //! uses this module.
+//!
+//! In the kernel's tree this would not be: the kernel's `bindings` crate would have them.
 
 #![allow(
     dead_code,

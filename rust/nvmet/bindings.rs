@@ -2,6 +2,8 @@
 
 //! Bindings to [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h), generated at
 //! build time from `rust/nvmet/bindings_helper.h`.
+//!
+//! Place: none, the kernel's `bindings` crate would have them.
 
 #![allow(
     dead_code,

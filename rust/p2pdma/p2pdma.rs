@@ -4,6 +4,9 @@
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
 //!
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma.rs`, of the maintainers of PCI
+//! peer-to-peer DMA.
+//!
 //! With peer-to-peer DMA one PCI device reads and writes memory of another without a detour
 //! through system memory. Three roles take part, named as in
 //! [`Documentation/driver-api/pci/p2pdma.rst`](srctree/Documentation/driver-api/pci/p2pdma.rst):

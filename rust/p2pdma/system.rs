@@ -119,6 +119,39 @@ impl Drop for Library {
     }
 }
 
+/// Hands `data` over to C code, which calls back with it.
+///
+/// # Errors
+///
+/// [`ENOMEM`] if `register` returns NULL.
+///
+/// # Safety
+///
+/// If `register` returns NULL, nobody must keep what it was called with. Otherwise that must be
+/// [released](release) once, and not be used after that.
+pub(crate) unsafe fn hand_over<T, H>(
+    data: Arc<T>,
+    register: impl FnOnce(*mut c_void) -> *mut H,
+) -> Result<NonNull<H>> {
+    let data = Arc::into_raw(data);
+
+    NonNull::new(register(data.cast_mut().cast())).ok_or_else(|| {
+        // SAFETY: From `Arc::into_raw()` above, and nobody else has it, by the safety requirement.
+        drop(unsafe { Arc::from_raw(data) });
+        ENOMEM
+    })
+}
+
+/// Lets go of what was [handed over](hand_over).
+///
+/// # Safety
+///
+/// `data` must be from `Arc::<T>::into_raw()`, and not be used after that.
+pub(crate) unsafe extern "C" fn release<T>(data: *mut c_void) {
+    // SAFETY: By the safety requirement.
+    drop(unsafe { Arc::<T>::from_raw(data.cast_const().cast()) });
+}
+
 /// What has to be put right when a module goes that has leaked something.
 pub trait Abandoned: Send + Sync + 'static {
     /// The module that this function is part of goes: its exit function has returned, or its
@@ -154,27 +187,17 @@ impl AtModuleExit {
     ///
     /// [`ENOMEM`].
     pub fn new<T: Abandoned>(what: Arc<T>) -> Result<Self> {
-        let data = Arc::into_raw(what);
-
-        // SAFETY: `abandoned()` and `release()` are those for an `Arc<T>` that was taken apart. It
-        // is put together again when it is released, which is once, and after the call.
+        // SAFETY: `abandoned()` and `release()` are those for an `Arc<T>` that was taken apart. The
+        // function returns NULL only if it has kept nothing; it releases the data once, after the
+        // call.
         let raw = unsafe {
-            helpers::p2pdma_helper_at_exit(
-                Some(abandoned::<T>),
-                Some(release::<T>),
-                data.cast_mut().cast(),
-            )
-        };
+            hand_over(what, |data| {
+                helpers::p2pdma_helper_at_exit(Some(abandoned::<T>), Some(release::<T>), data)
+            })
+        }?;
 
-        match NonNull::new(raw) {
-            // INVARIANT: Returned just now.
-            Some(raw) => Ok(Self { raw }),
-            None => {
-                // SAFETY: From `Arc::into_raw()` above, and nobody else has it.
-                drop(unsafe { Arc::from_raw(data) });
-                Err(ENOMEM)
-            }
-        }
+        // INVARIANT: Returned just now.
+        Ok(Self { raw })
     }
 }
 
@@ -191,12 +214,4 @@ impl Drop for AtModuleExit {
 unsafe extern "C" fn abandoned<T: Abandoned>(data: *mut c_void) {
     // SAFETY: By the safety requirement, for the call.
     unsafe { &*data.cast::<T>() }.abandoned();
-}
-
-/// # Safety
-///
-/// `data` must be from `Arc::<T>::into_raw()`, and not be used after that.
-unsafe extern "C" fn release<T: Abandoned>(data: *mut c_void) {
-    // SAFETY: By the safety requirement.
-    drop(unsafe { Arc::<T>::from_raw(data.cast_const().cast()) });
 }

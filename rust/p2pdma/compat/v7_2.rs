@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Linux 7.2.
+//!
+//! In the kernel's tree this would not be.
 
 use crate::bindings as helpers;
 use core::{

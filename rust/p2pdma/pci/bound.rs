@@ -7,6 +7,9 @@
 //! which are unbound when they like. Both the pool of a provider and the DMA mappings of a client
 //! exist only while their devices are bound.
 //!
+//! In the kernel's tree this would be `rust/kernel/device/bound.rs`, of the maintainers of the
+//! driver core.
+//!
 //! # Examples
 //!
 //! An orchestrator that keeps a client and a provider bound:

@@ -9,7 +9,11 @@
 
 use crate::{
     bindings as helpers,
-    raw, //
+    raw,
+    system::{
+        hand_over,
+        release, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -107,27 +111,17 @@ impl Listening {
     ///
     /// [`ENOMEM`].
     pub fn new<T: Listener>(listener: Arc<T>) -> Result<Self> {
-        let data = Arc::into_raw(listener);
-
-        // SAFETY: `call()` and `release()` are those for an `Arc<T>` that was taken apart. It is
-        // put together again when it is released, which is once and after the last call.
+        // SAFETY: `call()` and `release()` are those for an `Arc<T>` that was taken apart. The
+        // function returns NULL only if it has kept nothing; it releases the data once, after the
+        // last call (or, when the module is gone whose code that is, never).
         let raw = unsafe {
-            helpers::p2pdma_helper_listen(
-                Some(call::<T>),
-                Some(release::<T>),
-                data.cast_mut().cast(),
-            )
-        };
+            hand_over(listener, |data| {
+                helpers::p2pdma_helper_listen(Some(call::<T>), Some(release::<T>), data)
+            })
+        }?;
 
-        match NonNull::new(raw) {
-            // INVARIANT: Returned just now.
-            Some(raw) => Ok(Self { raw }),
-            None => {
-                // SAFETY: From `Arc::into_raw()` above, and nobody else has it.
-                drop(unsafe { Arc::from_raw(data) });
-                Err(ENOMEM)
-            }
-        }
+        // INVARIANT: Returned just now.
+        Ok(Self { raw })
     }
 }
 
@@ -156,12 +150,4 @@ unsafe extern "C" fn call<T: Listener>(
     let dev = unsafe { raw::pci_device(pdev) };
 
     listener.notify(event, dev);
-}
-
-/// # Safety
-///
-/// `data` must be from `Arc::<T>::into_raw()`, and not be used after that.
-unsafe extern "C" fn release<T: Listener>(data: *mut c_void) {
-    // SAFETY: By the safety requirement.
-    drop(unsafe { Arc::<T>::from_raw(data.cast_const().cast()) });
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Error numbers of what [`range`](super::range) finds, and how it is printed.
+//!
+//! In the kernel's tree this would be a part of `rust/kernel/mm/gup.rs`, of the maintainers of memory
+//! management in Rust.
 
 use super::range::UserRangeError;
 use kernel::{

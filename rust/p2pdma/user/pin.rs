@@ -29,6 +29,7 @@ use super::{
     pages::{
         as_array,
         Get,
+        Hold,
         Pin,
         Room,
         UserPages, //
@@ -181,17 +182,32 @@ impl UserRange {
     }
 }
 
-/// The start of room for all pages of `range`.
+/// What `call` takes of the pages of `range`, in `room`: it is called with an array that has room for
+/// all of them, and returns how many it took, or an error number.
 ///
 /// # Errors
 ///
-/// [`E2BIG`] if it is too small.
+/// [`E2BIG`] if there is not room for the pages of `range`; and that error.
+///
+/// # Safety
+///
+/// `call` must write as many pages as it returns to the array, and hand over one hold of kind `H`
+/// on each.
 #[inline]
-fn room_for<R: Room>(range: UserRange, room: &mut R) -> Result<*mut *mut bindings::page> {
+unsafe fn take<T: Term, R: Room, H: Hold>(
+    range: UserRange,
+    flags: Flags<T>,
+    mut room: R,
+    call: impl FnOnce(*mut *mut bindings::page) -> isize,
+) -> Result<UserPages<R, H>> {
     if range.pages > room.slots().len() {
         return Err(E2BIG);
     }
-    Ok(as_array(room))
+
+    let got = call(as_array(&mut room));
+
+    // SAFETY: By the safety requirement.
+    unsafe { UserPages::from_return(room, got, flags.writes()) }
 }
 
 /// Pins pages of the current process, without the mmap lock where that goes.
@@ -209,21 +225,19 @@ pub fn pin_fast<T: Term, R: Room>(
     _current: CurrentMm<'_>,
     range: UserRange,
     flags: Flags<T>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Pin>> {
-    let pages = room_for(range, &mut room)?;
-
-    // CAST: At most `MAX_PAGES`, as there is room for them.
+    // SAFETY: `pages` has room for the pages, at most `MAX_PAGES`, and the current task has user
+    // memory: `CurrentMm`. The function checks the addresses, from the page of the first on, takes
+    // these `flags`, and pins what it returns.
     //
-    // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
-    // function checks the addresses, from the page of the first on, and takes these `flags`.
-    let got = unsafe {
-        bindings::pin_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
-    };
-
-    // SAFETY: The function pinned as many pages as it returns, and wrote them to `room`.
-    // CAST: From 32 bits to 64.
-    unsafe { UserPages::from_return(room, got as isize, flags.writes()) }
+    // CAST: At most `MAX_PAGES`; and from 32 bits to 64.
+    unsafe {
+        take(range, flags, room, |pages| {
+            bindings::pin_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
+                as isize
+        })
+    }
 }
 
 /// Takes references on pages of the current process, without the mmap lock where that goes.
@@ -235,23 +249,19 @@ pub fn get_fast<R: Room>(
     _current: CurrentMm<'_>,
     range: UserRange,
     flags: Flags<ShortTerm>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Get>> {
-    let pages = room_for(range, &mut room)?;
-
-    // CAST: At most `MAX_PAGES`, as there is room for them.
+    // SAFETY: `pages` has room for the pages, at most `MAX_PAGES`, and the current task has user
+    // memory: `CurrentMm`. The function checks the addresses, from the page of the first on, takes
+    // these `flags` (not for a long term), and references what it returns.
     //
-    // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
-    // function checks the addresses, from the page of the first on, and takes these `flags`: not
-    // for a long term.
-    let got = unsafe {
-        bindings::get_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
-    };
-
-    // SAFETY: The function took a reference on as many pages as it returns, and wrote them to
-    // `room`.
-    // CAST: From 32 bits to 64.
-    unsafe { UserPages::from_return(room, got as isize, flags.writes()) }
+    // CAST: At most `MAX_PAGES`; and from 32 bits to 64.
+    unsafe {
+        take(range, flags, room, |pages| {
+            bindings::get_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
+                as isize
+        })
+    }
 }
 
 /// Takes references on pages of the current process that are mapped already, and stops at the first
@@ -271,23 +281,19 @@ pub fn get_fast_only<R: Room>(
     _current: CurrentMm<'_>,
     range: UserRange,
     flags: Flags<ShortTerm>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Get>> {
-    let pages = room_for(range, &mut room)?;
-
-    // CAST: At most `MAX_PAGES`, as there is room for them.
+    // SAFETY: `pages` has room for the pages, at most `MAX_PAGES`, and the current task has user
+    // memory: `CurrentMm`. The function checks the addresses, from the page of the first on, takes
+    // these `flags` (not for a long term), and references what it returns.
     //
-    // SAFETY: There is room for the pages, and the current task has user memory: `CurrentMm`. The
-    // function checks the addresses, from the page of the first on, and takes these `flags`: not
-    // for a long term.
-    let got = unsafe {
-        bindings::get_user_pages_fast_only(range.addr, range.pages as c_int, flags.bits, pages)
-    };
-
-    // SAFETY: The function took a reference on as many pages as it returns, and wrote them to
-    // `room`.
-    // CAST: From 32 bits to 64.
-    unsafe { UserPages::from_return(room, got as isize, flags.writes()) }
+    // CAST: At most `MAX_PAGES`; and from 32 bits to 64.
+    unsafe {
+        take(range, flags, room, |pages| {
+            bindings::get_user_pages_fast_only(range.addr, range.pages as c_int, flags.bits, pages)
+                as isize
+        })
+    }
 }
 
 /// Pins pages of the current process, with the mmap lock held.
@@ -304,18 +310,17 @@ pub fn pin<T: Term, R: Room>(
     current: CurrentMm<'_>,
     range: UserRange,
     flags: Flags<T>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Pin>> {
-    let pages = room_for(range, &mut room)?;
-    let lock = current.mmap_read_lock();
+    // SAFETY: `pages` has room for the pages, and the mmap lock of the current process is held
+    // around the call. The function takes these `flags`, and pins what it returns.
+    unsafe {
+        take(range, flags, room, |pages| {
+            let _lock = current.mmap_read_lock();
 
-    // SAFETY: There is room for `range.pages()` pages, and the mmap lock of the current process is
-    // held. `flags` is a combination that the function takes.
-    let got = unsafe { bindings::pin_user_pages(range.start(), range.pages, flags.bits, pages) };
-    drop(lock);
-
-    // SAFETY: The function pinned as many pages as it returns, and wrote them to `room`.
-    unsafe { UserPages::from_return(room, got, flags.writes()) }
+            bindings::pin_user_pages(range.start(), range.pages, flags.bits, pages)
+        })
+    }
 }
 
 /// Takes references on pages of the current process, with the mmap lock held.
@@ -326,19 +331,17 @@ pub fn get<R: Room>(
     current: CurrentMm<'_>,
     range: UserRange,
     flags: Flags<ShortTerm>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Get>> {
-    let pages = room_for(range, &mut room)?;
-    let lock = current.mmap_read_lock();
+    // SAFETY: `pages` has room for the pages, and the mmap lock of the current process is held
+    // around the call. The function takes these `flags` (not for a long term), and references what it returns.
+    unsafe {
+        take(range, flags, room, |pages| {
+            let _lock = current.mmap_read_lock();
 
-    // SAFETY: There is room for `range.pages()` pages, and the mmap lock of the current process is
-    // held. `flags` is a combination that the function takes: not for a long term.
-    let got = unsafe { bindings::get_user_pages(range.start(), range.pages, flags.bits, pages) };
-    drop(lock);
-
-    // SAFETY: The function took a reference on as many pages as it returns, and wrote them to
-    // `room`.
-    unsafe { UserPages::from_return(room, got, flags.writes()) }
+            bindings::get_user_pages(range.start(), range.pages, flags.bits, pages)
+        })
+    }
 }
 
 /// The memory of a process, by its number in the caller's PID namespace. 0 is the caller.
@@ -395,27 +398,25 @@ pub fn pin_remote<T: Term, R: Room>(
     mm: &MmWithUser,
     range: UserRange,
     flags: Flags<T>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Pin>> {
-    let pages = room_for(range, &mut room)?;
-    let lock = mm.mmap_read_lock();
+    // SAFETY: `pages` has room for the pages, `mm` is valid, and its mmap lock is held around the
+    // call; without `locked` the function does not give it up. It takes these `flags`, and pins
+    // what it returns.
+    unsafe {
+        take(range, flags, room, |pages| {
+            let _lock = mm.mmap_read_lock();
 
-    // SAFETY: There is room for `range.pages()` pages, `mm` is valid, and its mmap lock is held;
-    // without `locked` the function does not give it up. `flags` is a combination that it takes.
-    let got = unsafe {
-        bindings::pin_user_pages_remote(
-            mm.as_raw(),
-            range.start(),
-            range.pages,
-            flags.bits,
-            pages,
-            core::ptr::null_mut(),
-        )
-    };
-    drop(lock);
-
-    // SAFETY: The function pinned as many pages as it returns, and wrote them to `room`.
-    unsafe { UserPages::from_return(room, got, flags.writes()) }
+            bindings::pin_user_pages_remote(
+                mm.as_raw(),
+                range.start(),
+                range.pages,
+                flags.bits,
+                pages,
+                core::ptr::null_mut(),
+            )
+        })
+    }
 }
 
 /// Takes references on pages of another process, whose mmap lock is taken.
@@ -426,27 +427,23 @@ pub fn get_remote<R: Room>(
     mm: &MmWithUser,
     range: UserRange,
     flags: Flags<ShortTerm>,
-    mut room: R,
+    room: R,
 ) -> Result<UserPages<R, Get>> {
-    let pages = room_for(range, &mut room)?;
-    let lock = mm.mmap_read_lock();
+    // SAFETY: `pages` has room for the pages, `mm` is valid, and its mmap lock is held around the
+    // call; without `locked` the function does not give it up. It takes these `flags` (not for a long term), and references
+    // what it returns.
+    unsafe {
+        take(range, flags, room, |pages| {
+            let _lock = mm.mmap_read_lock();
 
-    // SAFETY: There is room for `range.pages()` pages, `mm` is valid, and its mmap lock is held;
-    // without `locked` the function does not give it up. `flags` is a combination that it takes:
-    // not for a long term.
-    let got = unsafe {
-        bindings::get_user_pages_remote(
-            mm.as_raw(),
-            range.start(),
-            range.pages,
-            flags.bits,
-            pages,
-            core::ptr::null_mut(),
-        )
-    };
-    drop(lock);
-
-    // SAFETY: The function took a reference on as many pages as it returns, and wrote them to
-    // `room`.
-    unsafe { UserPages::from_return(room, got, flags.writes()) }
+            bindings::get_user_pages_remote(
+                mm.as_raw(),
+                range.start(),
+                range.pages,
+                flags.bits,
+                pages,
+                core::ptr::null_mut(),
+            )
+        })
+    }
 }

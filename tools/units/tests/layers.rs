@@ -261,6 +261,31 @@ fn layers_use_what_is_below_them() {
     assert_eq!(upwards("nvmet", &NVMET_LAYERS), []);
 }
 
+/// Those of a crate that do not say where in the kernel's tree they would go.
+fn without_place(name: &str) -> Vec<String> {
+    library(name)
+        .into_iter()
+        .filter(|(_, text)| {
+            let head: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("//! "))
+                .collect();
+            let head = head.join(" ");
+
+            !["In the kernel's tree th", "Place: "]
+                .iter()
+                .any(|words| head.contains(words))
+        })
+        .map(|(module, _)| module)
+        .collect()
+}
+
+#[test]
+fn each_file_says_where_it_would_go() {
+    assert_eq!(without_place("p2pdma"), [""; 0]);
+    assert_eq!(without_place("nvmet"), [""; 0]);
+}
+
 #[test]
 fn circles_are_found() {
     let modules: BTreeMap<_, _> = [
