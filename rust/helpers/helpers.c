@@ -9,6 +9,7 @@
 #include <linux/blkdev.h>
 #include <linux/device.h>
 #include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/fs.h>
@@ -258,6 +259,7 @@ static int dma_reaches(const struct dma_reach *reach, dma_addr_t addr,
  * untrusted devices, or by force), and beyond what the DMA mask covers.
  */
 static int check_map(struct device *dev, const struct sg_table *table,
+		     enum dma_data_direction dir,
 		     const struct dma_reach *reach)
 {
 	unsigned int max = dma_get_max_seg_size(dev);
@@ -266,13 +268,16 @@ static int check_map(struct device *dev, const struct sg_table *table,
 	int ret;
 
 	if (!dma_pci_p2pdma_supported(dev) || is_swiotlb_force_bounce(dev) ||
-	    (dev_is_pci(dev) && to_pci_dev(dev)->untrusted))
+	    to_pci_dev(dev)->untrusted)
 		return -EOPNOTSUPP;
 
 	for (unsigned int left = table->orig_nents; ; sg = sg_next(sg)) {
 		if (sg->length > max)
 			return -EINVAL;
 		if (direct) {
+			/* Pieces smaller than a cache line, where that matters. */
+			if (dma_kmalloc_needs_bounce(dev, sg->length, dir))
+				return -EOPNOTSUPP;
 			ret = dma_reaches(reach, phys_to_dma(dev, sg_phys(sg)),
 					  sg->length);
 			if (ret)
@@ -284,8 +289,8 @@ static int check_map(struct device *dev, const struct sg_table *table,
 }
 
 /*
- * The same, as far as it can be told of a mapping only when it is there. All of
- * a list is memory of one provider, and so mapped in one way.
+ * The same, as far as it can be told of a mapping only when it is there. What is
+ * no bus address was looked at before.
  */
 static int check_mapped(const struct sg_table *table,
 			const struct dma_reach *reach)
@@ -295,13 +300,16 @@ static int check_mapped(const struct sg_table *table,
 
 	if (sg_dma_is_swiotlb(sg))
 		return -EOPNOTSUPP;
-	if (!sg_dma_is_bus_address(sg))
-		return 0;
 
 	for (unsigned int left = table->nents; ; sg = sg_next(sg)) {
-		ret = dma_reaches(reach, sg_dma_address(sg), sg_dma_len(sg));
-		if (ret || !--left)
-			return ret;
+		if (sg_dma_is_bus_address(sg)) {
+			ret = dma_reaches(reach, sg_dma_address(sg),
+					  sg_dma_len(sg));
+			if (ret)
+				return ret;
+		}
+		if (!--left)
+			return 0;
 	}
 }
 
@@ -318,7 +326,7 @@ int p2pdma_helper_map_sgtable(struct device *dev, struct sg_table *table,
 	};
 	int ret;
 
-	ret = check_map(dev, table, &reach);
+	ret = check_map(dev, table, dir, &reach);
 	if (ret)
 		return ret;
 

@@ -167,13 +167,14 @@ static bool silence(struct module *module)
  * struct p2pdma_last_act - what is done when a module goes
  * @node: in @acts, until it is done
  * @done: it was called
+ * @cancelled: it is not called any more, and @release may be running
  * @call: does it
  * @release: lets @data go
  * @data: for both
  */
 struct p2pdma_last_act {
 	struct list_head node;
-	bool done;
+	bool done, cancelled;
 	p2pdma_listener_release call;
 	p2pdma_listener_release release;
 	void *data;
@@ -203,18 +204,37 @@ EXPORT_SYMBOL_GPL(p2pdma_helper_at_exit);
 
 void p2pdma_helper_cancel_at_exit(struct p2pdma_last_act *act)
 {
-	bool done;
-
 	mutex_lock(&listeners_lock);
-	done = act->done;
-	if (!done)
-		list_del(&act->node);
-	mutex_unlock(&listeners_lock);
-	if (!done)
+	if (!act->done) {
+		/* Whoever waits for its code finds it in the list meanwhile. */
+		act->cancelled = true;
+		mutex_unlock(&listeners_lock);
 		act->release(act->data);
+		mutex_lock(&listeners_lock);
+		list_del(&act->node);
+	}
+	mutex_unlock(&listeners_lock);
 	kfree(act);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_cancel_at_exit);
+
+static bool is_of(const struct p2pdma_last_act *act, struct module *module)
+{
+	return within_module((unsigned long)act->call, module) ||
+	       within_module((unsigned long)act->release, module);
+}
+
+/* Whether one of @module is being cancelled, by code that is called for it. */
+static bool cancelling(struct module *module)
+{
+	struct p2pdma_last_act *act;
+
+	guard(mutex)(&listeners_lock);
+	list_for_each_entry(act, &acts, node)
+		if (act->cancelled && is_of(act, module))
+			return true;
+	return false;
+}
 
 /*
  * The youngest act whose code is in @module, which is not in the list after that.
@@ -226,8 +246,7 @@ static bool take_act(struct module *module, struct p2pdma_last_act *copy)
 
 	guard(mutex)(&listeners_lock);
 	list_for_each_entry_reverse(act, &acts, node) {
-		if (!within_module((unsigned long)act->call, module) &&
-		    !within_module((unsigned long)act->release, module))
+		if (act->cancelled || !is_of(act, module))
 			continue;
 		list_del(&act->node);
 		act->done = true;
@@ -250,7 +269,7 @@ static int module_event(struct notifier_block *block, unsigned long event,
 		act.call(act.data);
 		act.release(act.data);
 	}
-	while (silence(module))
+	while (silence(module) || cancelling(module))
 		msleep(20);
 	return NOTIFY_DONE;
 }

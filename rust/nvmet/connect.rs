@@ -128,14 +128,14 @@ impl<T: Transport> Queue<T> {
         set_nqn(&mut data.hostnqn, connect.host_nqn)?;
         let sqsize = connect.size.checked_sub(1).ok_or(EINVAL)?;
 
-        let queue = Arc::pin_init(
-            Self::new(
-                port.enter()?,
-                connect.client.clone(),
-                connect.admin.cloned(),
-            ),
-            GFP_KERNEL,
-        )?;
+        let (user, client, admin) = (
+            port.enter()?,
+            connect.client.clone(),
+            connect.admin.cloned(),
+        );
+        // SAFETY: Nobody but this function, and the request that it makes and waits for, has it
+        // before it is connected.
+        let queue = Arc::pin_init(unsafe { Self::new(user, client, admin) }, GFP_KERNEL)?;
 
         let command = Command::connect(connect.qid, sqsize);
         let mut responses = Responses::new(&queue)?;

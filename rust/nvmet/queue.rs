@@ -65,9 +65,12 @@ unsafe impl<T: Transport> Send for Queue<T> {}
 unsafe impl<T: Transport> Sync for Queue<T> {}
 
 impl<T: Transport> Queue<T> {
-    /// A pair of queues that is not connected yet. Not to be shared before it is, see the type's
-    /// invariants.
-    pub(crate) fn new(
+    /// A pair of queues that is not connected yet.
+    ///
+    /// # Safety
+    ///
+    /// It must not be shared before it is connected: see the type's invariants.
+    pub(crate) unsafe fn new(
         user: User<T>,
         client: Option<ARef<Device>>,
         admin: Option<Arc<Queue<T>>>,

@@ -282,10 +282,12 @@ impl<T: Transport> Port<T> {
     }
 
     /// Lets nobody in any more, and holds up the release of the `struct nvmet_port` until the last
-    /// has left. To be called once.
+    /// has left. What is called after the first time does nothing.
     pub(crate) fn retire(self: &Arc<Self>) {
         // INVARIANT: From here on `enter()` fails.
-        self.users.lock().retired = true;
+        if core::mem::replace(&mut self.users.lock().retired, true) {
+            return;
+        }
 
         // Fails if it is queued already, and this is called once.
         let _ = queue().enqueue(self.clone());

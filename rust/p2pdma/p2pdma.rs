@@ -21,8 +21,8 @@
 //!
 //! # Layers
 //!
-//! Each folder, or file beside the folders, uses those before it only: `raw`, [`compat`], [`pci`]
-//! and [`mod@page`], [`pool`], [`provider`] and [`client`], then [`orchestrator`], [`user`] and
+//! Each folder, or file beside the folders, uses those before it only: `raw`, [`compat`],
+//! [`mod@page`], [`system`], [`pci`], [`pool`], [`provider`] and [`client`], then [`orchestrator`], [`user`] and
 //! [`block`].
 //!
 //! # Context
@@ -77,7 +77,10 @@
 //!
 //! What is not closed: memory that is leaked, or pages that are, hold up the unbinding of their
 //! provider for ever (5 and 6). A mapping that is leaked stays when its client is unbound. Nothing
-//! is used after it was freed then. A page that is held 2^21 times over makes the kernel warn when
+//! is used after it was freed then. A [`Listener`](pci::notifier::Listener) that registers a driver
+//! may wait for itself, and one that calls closures of another module calls what may be gone with
+//! that. To ask for a distance, the kernel looks at the first device of a host bridge without a
+//! reference to it (see `Documentation/p2pdma/kernel-issues.rst`). A page that is held 2^21 times over makes the kernel warn when
 //! it is pinned once more; and it says in its log, with a stack trace, who pins what is right below
 //! a stack (`gup_vma_lookup()`), which user space can choose.
 

@@ -96,7 +96,8 @@ impl<'a> Pool<'a> {
     pub fn of(bound: &'a BoundDevice) -> Result<Self> {
         let dev = bound.pci_bound()?;
 
-        if !Self::exists(dev) {
+        // SAFETY: The device's lock is held as long as `bound` is borrowed.
+        if !unsafe { Self::exists(dev) } {
             return Err(ENODEV);
         }
         // INVARIANT: Bound for `'a`. While the lock is held, the attribute is there if, and only
@@ -105,8 +106,12 @@ impl<'a> Pool<'a> {
         Ok(Self { dev })
     }
 
-    /// Whether `dev`, whose lock is held, has a pool.
-    pub(crate) fn exists(dev: &pci::Device<Bound>) -> bool {
+    /// Whether `dev` has a pool.
+    ///
+    /// # Safety
+    ///
+    /// The lock of `dev` must be held: otherwise the answer means nothing.
+    pub(crate) unsafe fn exists(dev: &pci::Device<Bound>) -> bool {
         // SAFETY: `raw::device()` returns a valid `struct device`, which is bound, and so in sysfs;
         // the name is a C string.
         unsafe {

@@ -57,13 +57,21 @@ pub fn run_on_workers(n: usize, f: &(dyn Fn(usize) + Sync)) -> Result {
     // A queue of its own, because destroying it waits until the workers have returned: what says
     // that it is done may not have left the code of its module yet.
     //
+    // It may be waited for by a worker of any other queue: the kernel warns if one that is for
+    // reclaiming memory waits for one that is not.
+    //
     // SAFETY: The name has nothing to format. 0 stands for the default number of workers.
     let queue = unsafe {
-        bindings::alloc_workqueue_noprof(c"p2pdma".as_char_ptr(), bindings::wq_flags_WQ_UNBOUND, 0)
+        bindings::alloc_workqueue_noprof(
+            c"p2pdma".as_char_ptr(),
+            bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM,
+            0,
+        )
     };
     let queue = NonNull::new(queue).ok_or(ENOMEM)?;
 
-    // SAFETY: Workers use it, and all of them are waited for before this function returns.
+    // SAFETY: Workers use it, and all of them are waited for by `destroy_workqueue()` below, which
+    // is reached also if not all of them could be started.
     let f = unsafe {
         core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f)
     };

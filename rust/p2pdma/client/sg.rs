@@ -498,8 +498,9 @@ impl Drop for ManagedSgl {
     fn drop(&mut self) {
         let client = raw::device(&self.client);
 
-        // SAFETY: By the type invariant the table is mapped for this client in this direction, and
-        // the client is bound.
+        // SAFETY: By the type invariant the table is mapped for this client in this direction. The
+        // client is bound: its `Devres` drops this while the managed resources are released, when
+        // its DMA operations are still there.
         unsafe { bindings::dma_unmap_sgtable(client, &mut self.table.table, self.dir.into(), 0) };
         // SAFETY: `self` is being dropped, so the field is neither dropped nor used once more.
         unsafe { ManuallyDrop::drop(&mut self.table) };
@@ -688,8 +689,7 @@ impl MapType {
     /// # Errors
     ///
     /// - [`ENOMEM`] if the pool is exhausted.
-    /// - What `dma_map_sgtable()` returns, but for the error that means
-    ///   [`MapType::NotSupported`].
+    /// - As [`Sgl::map()`], but for the error that means [`MapType::NotSupported`].
     #[doc(alias = "pci_p2pdma_map_type")]
     pub fn probe(pool: Pool<'_>, client: Client<'_>) -> Result<Self> {
         // CAST: The page size fits.

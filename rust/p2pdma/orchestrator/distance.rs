@@ -118,6 +118,9 @@ pub fn distance_many(
     report: Report,
 ) -> Result<Reach> {
     let (clients, num) = as_raw(clients)?;
+    // What the function looks at besides, the first device of a host bridge, it takes no reference
+    // to: that is a defect of its own, see Documentation/p2pdma/kernel-issues.rst.
+    //
     // SAFETY:
     // - `raw::pci_dev()` returns a valid `struct pci_dev`.
     // - `clients` points to `num` valid pointers to the `struct device` of PCI devices (by the type

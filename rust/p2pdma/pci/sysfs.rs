@@ -63,9 +63,10 @@ impl Attribute {
 
 /// Data that are shown, and changed, through a group of attributes.
 pub trait Attributes: Sync {
-    /// Name of the group, which is a directory below the device's. None that the kernel has for
-    /// groups of its own, some of which it adds later: `p2pmem`, by which a
-    /// [`Pool`](crate::pool::Pool) is told, and `msi_irqs`.
+    /// Name of the group, which is a directory below the device's. It begins with the name of the
+    /// driver, so that it is none that the kernel has for groups of its own, or for devices below
+    /// this one, some of which it adds later: `p2pmem`, by which a [`Pool`](crate::pool::Pool) is
+    /// told, `msi_irqs`, `wakeup`.
     const GROUP: &'static CStr;
     /// The attributes of the group.
     const ATTRIBUTES: &'static [Attribute];
@@ -88,9 +89,6 @@ pub trait Attributes: Sync {
         Err(EPERM)
     }
 }
-
-/// Groups that the kernel adds to devices that are bound, and nobody else may.
-const KERNEL_GROUPS: [&CStr; 2] = [c"p2pmem", c"msi_irqs"];
 
 /// An attribute as the C code sees it, and the way back to the data.
 ///
@@ -172,13 +170,14 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if the name of the group is one of the kernel's; or if that, or the name of an
-///   attribute, is none: empty, or with a slash in it; or if two attributes have the same.
+/// - [`EINVAL`] if the name of the group does not begin with that of the driver; or if that, or the
+///   name of an attribute, is none: empty, or with a slash in it; or if two attributes have the
+///   same.
 /// - [`ENOMEM`].
 /// - [`EEXIST`] if the device has a group, or a file, of that name.
 #[doc(alias = "devm_device_add_group")]
 pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
-    if KERNEL_GROUPS.contains(&T::GROUP) || !is_name(T::GROUP) {
+    if !is_name(T::GROUP) || !T::GROUP.to_bytes().starts_with(driver_name(dev)) {
         return Err(EINVAL);
     }
     for (i, attribute) in T::ATTRIBUTES.iter().enumerate() {
@@ -188,9 +187,8 @@ pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T)
             return Err(EINVAL);
         }
     }
-    // The kernel refuses it, too, but with a stack trace in its log. Those that could add one
-    // between here and there are other parts of the kernel: see `KERNEL_GROUPS`; and devices below
-    // this one, whose names are not those of attributes.
+    // The kernel refuses it, too, but with a stack trace in its log. Nobody else has one with the
+    // name of this driver.
     //
     // SAFETY: `raw::device()` returns a valid `struct device`, which is bound, and so in sysfs; the
     // name is a C string.
@@ -201,6 +199,13 @@ pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T)
     let group = Group::new(dev, data)?;
 
     devres::register::<Group<T>, Error>(dev, Ok::<_, Error>(group), GFP_KERNEL)
+}
+
+/// The name of the driver of `dev`.
+fn driver_name<'a>(dev: &'a Device<Core<'_>>) -> &'a [u8] {
+    // SAFETY: `raw::device()` returns a valid `struct device`. `Core` is the proof that its driver
+    // has been called for it, so there is one, which stays while it is; it has a name.
+    unsafe { CStr::from_char_ptr((*(*raw::device(dev)).driver).name) }.to_bytes()
 }
 
 /// Whether it can be the name of a file.

@@ -180,14 +180,14 @@ fn round(
 
     device.allow(driver)?;
     device.bind(driver)?;
-    device.write(
-        &device.path().join("p2pdma_bench/disk"),
-        &disk.as_raw_fd().to_string(),
-    )?;
+    // Named as the driver.
+    let group = device.path().join(driver);
+
+    device.write(&group.join("disk"), &disk.as_raw_fd().to_string())?;
     for (time, (attribute, _)) in times.iter_mut().zip(CALLS) {
-        *time = read_number(&device.path().join("p2pdma_bench").join(attribute))?;
+        *time = read_number(&group.join(attribute))?;
     }
-    costs.measure(&device.path())?;
+    costs.measure(&device.path(), &group)?;
 
     let start = Instant::now();
     device.unbind()?;

@@ -78,8 +78,9 @@ impl Costs {
         }
     }
 
-    /// Measures all calls with the driver that is bound to the device in this directory.
-    pub fn measure(&mut self, device: &Path) -> Result<()> {
+    /// Measures all calls with the driver that is bound to the device in this directory, which has
+    /// its attributes in `group`.
+    pub fn measure(&mut self, device: &Path, group: &Path) -> Result<()> {
         let allocate = device.join("p2pmem/allocate");
 
         for (i, ((attribute, _), pages)) in places().enumerate() {
@@ -97,7 +98,6 @@ impl Costs {
             ];
 
             for (smallest, region) in kinds {
-                let group = device.join("p2pdma_bench");
                 let range = format!("{} {}", region.as_ptr() as usize, region.size());
 
                 touch(&region)?;

@@ -3,7 +3,7 @@
  * The C twin of p2pdma_bench_rust, for comparison only: a driver that does the
  * same calls in the same order, in plain C. See Documentation/p2pdma/bench.rst.
  *
- * Each attribute of the group p2pdma_bench, when it is read, does its calls
+ * Each attribute of the group p2pdma_bench_c, when it is read, does its calls
  * ITERATIONS times and shows how many nanoseconds that took: under -icount,
  * that is how many instructions. pin and extract do theirs PAGE_ITERATIONS
  * times, on memory of the process that reads: what it wrote to range, address
@@ -431,7 +431,7 @@ static struct attribute *bench_attrs[] = {
 };
 
 static const struct attribute_group bench_group = {
-	.name = "p2pdma_bench",
+	.name = "p2pdma_bench_c",
 	.attrs = bench_attrs,
 };
 

@@ -160,7 +160,7 @@ TEST_F(untrusted, refused)
 	EXPECT_TRUE(!outcome.ret || outcome.ret == -EREMOTEIO)
 		TH_LOG("%d", outcome.ret);
 	if (self->trusted.ret && !outcome.ret)
-		P2P_XFAIL("dma-iommu-untrusted: mapped for a client that is refused when it is trusted");
+		P2P_XFAIL("dma-iommu-untrusted: mapped, and refused when it is trusted");
 }
 
 /* Nothing of a mapping is left in the list when it was unmapped. */

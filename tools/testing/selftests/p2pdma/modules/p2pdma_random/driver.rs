@@ -102,7 +102,7 @@ impl Attributes for Switch {
     }
 }
 
-/// A group that the kernel adds itself, later.
+/// A group that is not named as the driver: the kernel adds it itself, later.
 struct Reserved;
 
 impl Attributes for Reserved {
