@@ -537,7 +537,7 @@ impl Segments<'_> {
         // SAFETY: `entry` is a valid entry by the type invariant.
         let next = unsafe { bindings::sg_next(entry.as_ptr()) };
 
-        // INVARIANT: `sg_next()` returns the entry behind `entry`, or NULL.
+        // INVARIANT: `sg_next()` returns the entry after `entry`, or NULL.
         self.next = NonNull::new(next);
         self.left -= 1;
         Some(entry)

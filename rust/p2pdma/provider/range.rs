@@ -96,18 +96,18 @@ pub enum RangeError {
         /// Size asked for, in bytes.
         size: u64,
     },
-    /// The range ends behind the end of the BAR, or starts there.
+    /// The range ends past the end of the BAR, or starts there.
     PastEnd {
         /// The BAR asked for.
         bar: u8,
-        /// First byte behind the range, or the offset if nothing is left behind it.
+        /// First byte after the range, or the offset if nothing is left after it.
         end: u64,
         /// Size of the BAR in bytes.
         len: u64,
     },
-    /// The range ends behind the end of a Controller Memory Buffer, or starts there.
+    /// The range ends past the end of a Controller Memory Buffer, or starts there.
     PastCmb {
-        /// First byte behind the range, or the offset if nothing is left behind it.
+        /// First byte after the range, or the offset if nothing is left after it.
         end: u64,
         /// Size of the buffer in bytes.
         len: u64,
@@ -121,7 +121,7 @@ pub enum RangeError {
         /// The alignment asked for.
         align: u64,
     },
-    /// The physical addresses are beyond what the linear map can hold.
+    /// The physical addresses are not all among those that the linear map can hold.
     NotPluggable {
         /// Physical address of the first byte.
         start: u64,
@@ -158,12 +158,12 @@ impl fmt::Display for RangeError {
             Self::PastEnd { bar, end, len } => {
                 write!(
                     f,
-                    "range up to {end:#x} ends behind BAR {bar} ({len:#x} bytes)"
+                    "range up to {end:#x} ends past BAR {bar} ({len:#x} bytes)"
                 )
             }
             Self::PastCmb { end, len } => write!(
                 f,
-                "range up to {end:#x} ends behind the memory buffer ({len:#x} bytes)"
+                "range up to {end:#x} ends past the memory buffer ({len:#x} bytes)"
             ),
             Self::Misaligned { start, size, align } => write!(
                 f,
@@ -171,7 +171,7 @@ impl fmt::Display for RangeError {
             ),
             Self::NotPluggable { start, last } => write!(
                 f,
-                "addresses {start:#x}-{last:#x} are beyond what the kernel can map"
+                "addresses {start:#x}-{last:#x} are not among those that the kernel can map"
             ),
             Self::Indivisible { size, parts } => {
                 write!(f, "{size} bytes do not divide into {parts} equal ranges")
@@ -472,7 +472,7 @@ mod tests {
             })
         };
 
-        // Nothing is left behind the offset.
+        // Nothing is left after the offset.
         assert_eq!(range(&bar, 4 * MIB, 0), past(4 * MIB));
         assert_eq!(range(&bar, u64::MAX, 0), past(u64::MAX));
         // One step too far.
