@@ -104,8 +104,8 @@ impl Agent {
             "guest-exec",
             json!({
                 "path": "/bin/sh", "arg": ["-eu", "-c", script], "capture-output": true,
-                "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
-                        "DEBIAN_FRONTEND=noninteractive"],
+                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                        "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"],
             }),
         )?;
         let end = Instant::now() + limit;
