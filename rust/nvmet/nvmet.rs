@@ -73,8 +73,9 @@
 //! - A [`Queue`](queue::Queue) that is leaked, or kept for ever, keeps its controller, and so holds
 //!   up the release of its port and the removal of the module (points 3 and 7). Nothing is used
 //!   after it was freed.
-//! - A [`Registration`](registration::Registration) must not be dropped where it waits for itself: on
-//!   a worker of [`transport::queue()`], or in [`remove_port()`](transport::Transport::remove_port).
+//! - A [`Registration`](registration::Registration) must not be dropped where it waits for itself:
+//!   on a worker of [`transport::queue()`], or in
+//!   [`remove_port()`](transport::Transport::remove_port).
 //!
 //! A [`Registration`](registration::Registration) that is leaked is removed when its module goes,
 //! between the module's exit function and the release of its memory.

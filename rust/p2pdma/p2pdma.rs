@@ -22,8 +22,8 @@
 //! # Layers
 //!
 //! Each folder, or file beside the folders, uses those before it only: `raw`, [`compat`],
-//! [`mod@page`], [`system`], [`pci`], [`pool`], [`provider`] and [`client`], then [`orchestrator`], [`user`] and
-//! [`block`].
+//! [`mod@page`], [`system`], [`pci`], [`pool`], [`provider`] and [`client`], then [`orchestrator`],
+//! [`user`] and [`block`].
 //!
 //! # Context
 //!
@@ -80,9 +80,9 @@
 //! is used after it was freed then. A [`Listener`](pci::notifier::Listener) that registers a driver
 //! may wait for itself, and one that calls closures of another module calls what may be gone with
 //! that. To ask for a distance, the kernel looks at the first device of a host bridge without a
-//! reference to it (see `Documentation/p2pdma/kernel-issues.rst`). A page that is held 2^21 times over makes the kernel warn when
-//! it is pinned once more; and it says in its log, with a stack trace, who pins what is right below
-//! a stack (`gup_vma_lookup()`), which user space can choose.
+//! reference to it (see `Documentation/p2pdma/kernel-issues.rst`). A page that is held 2^21 times
+//! over makes the kernel warn when it is pinned once more; and it says in its log, with a stack
+//! trace, who pins what is right below a stack (`gup_vma_lookup()`), which user space can choose.
 
 #[path = "../bindings/lib.rs"]
 mod bindings;

@@ -5,8 +5,8 @@
 //! [`Provider`] registers [ranges](mod@range) of BARs as memory with a pool; [`cmb`] decodes what
 //! an NVMe controller says of its memory buffer; [`mmio`] is the layer below, a BAR without pages.
 //!
-//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/provider.rs`, of the maintainers of PCI
-//! peer-to-peer DMA.
+//! In the kernel's tree this would be `rust/kernel/pci/p2pdma/provider.rs`, of the maintainers of
+//! PCI peer-to-peer DMA.
 
 mod bars;
 pub mod cmb;

@@ -187,8 +187,8 @@ impl<'bound> Provider<'bound> {
 
         let pdev = raw::pci_dev(dev);
 
-        // SAFETY: `Enabled` is made of `Core`, and lasts no longer: within a callback of the driver,
-        // during which the device's lock is held.
+        // SAFETY: `Enabled` is made of `Core`, and lasts no longer: within a callback of the
+        // driver, during which the device's lock is held.
         if unsafe { Pool::exists(dev) } {
             return Err(EBUSY);
         }

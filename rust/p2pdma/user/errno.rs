@@ -2,8 +2,8 @@
 
 //! Error numbers of what [`range`](super::range) finds, and how it is printed.
 //!
-//! In the kernel's tree this would be a part of `rust/kernel/mm/gup.rs`, of the maintainers of memory
-//! management in Rust.
+//! In the kernel's tree this would be a part of `rust/kernel/mm/gup.rs`, of the maintainers of
+//! memory management in Rust.
 
 use super::range::UserRangeError;
 use kernel::{

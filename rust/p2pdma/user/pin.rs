@@ -182,8 +182,8 @@ impl UserRange {
     }
 }
 
-/// What `call` takes of the pages of `range`, in `room`: it is called with an array that has room for
-/// all of them, and returns how many it took, or an error number.
+/// What `call` takes of the pages of `range`, in `room`: it is called with an array that has room
+/// for all of them, and returns how many it took, or an error number.
 ///
 /// # Errors
 ///
@@ -334,7 +334,8 @@ pub fn get<R: Room>(
     room: R,
 ) -> Result<UserPages<R, Get>> {
     // SAFETY: `pages` has room for the pages, and the mmap lock of the current process is held
-    // around the call. The function takes these `flags` (not for a long term), and references what it returns.
+    // around the call. The function takes these `flags` (not for a long term), and references what
+    // it returns.
     unsafe {
         take(range, flags, room, |pages| {
             let _lock = current.mmap_read_lock();
@@ -430,8 +431,8 @@ pub fn get_remote<R: Room>(
     room: R,
 ) -> Result<UserPages<R, Get>> {
     // SAFETY: `pages` has room for the pages, `mm` is valid, and its mmap lock is held around the
-    // call; without `locked` the function does not give it up. It takes these `flags` (not for a long term), and references
-    // what it returns.
+    // call; without `locked` the function does not give it up. It takes these `flags` (not for a
+    // long term), and references what it returns.
     unsafe {
         take(range, flags, room, |pages| {
             let _lock = mm.mmap_read_lock();

@@ -5,8 +5,8 @@
 //! Pure arithmetic, on [`core`] alone: the same file is compiled into the kernel module and into
 //! the unit tests that run on the host.
 //!
-//! In the kernel's tree this would be a part of `rust/kernel/mm/gup.rs`, of the maintainers of memory
-//! management in Rust.
+//! In the kernel's tree this would be a part of `rust/kernel/mm/gup.rs`, of the maintainers of
+//! memory management in Rust.
 
 use core::fmt;
 

@@ -121,7 +121,7 @@ kernel::module_pci_driver! {
     params: {
         bar: i32 {
             default: -1,
-            description: "BAR, 0 to 5 (default: an NVMe controller's CMB, else the largest of memory)",
+            description: "BAR, 0 to 5 (default: an NVMe controller's CMB, or the largest BAR)",
         },
         offset: u64 {
             default: 0,

@@ -3,8 +3,8 @@
 //! `p2pdma bench`: how fast data move between NVMe disks and peer-to-peer memory, against ordinary
 //! memory, and against a copy by the processor.
 //!
-//! What is compared takes turns in one run, so that it meets the same conditions. Nothing is written
-//! to a disk that was not named for it.
+//! What is compared takes turns in one run, so that it meets the same conditions. Nothing is
+//! written to a disk that was not named for it.
 
 mod evidence;
 mod html;

@@ -3,8 +3,8 @@
 //! A driver whose attributes do calls of the library many times, to measure them.
 //!
 //! Each attribute of the group `p2pdma_bench_rust`, when it is read, does its calls [`ITERATIONS`]
-//! times and shows how many nanoseconds that took: under `-icount`, that is how many instructions. `pin`
-//! and `extract` do theirs [`PAGE_ITERATIONS`] times, on memory of the process that reads: what it
+//! times and shows how many nanoseconds that took: under `-icount`, that is how many instructions.
+//! `pin` and `extract` do theirs [`PAGE_ITERATIONS`] times, on memory of the process that reads: what it
 //! wrote to `range`, address and length. Bios are for the disk whose descriptor it wrote to `disk`.
 //! `p2pdma_bench_c` does the same calls in C. See `Documentation/p2pdma/bench.rst`.
 
