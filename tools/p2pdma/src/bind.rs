@@ -360,11 +360,14 @@ impl<'a, K: Kernel> Binder<'a, K> {
         })
     }
 
-    /// What the driver has said of a device since the log had this length.
-    fn reason(&self, bdf: Bdf, before: usize) -> Option<String> {
+    /// What the driver has said of a device since the log ended there.
+    fn reason(&self, bdf: Bdf, before: u64) -> Option<String> {
         let log = self.kernel.log();
-        let new = log.lines().get(before..).unwrap_or_default();
-        let mut said = new.iter().rev().filter(|line| line.contains(DRIVER));
+        let mut said = log
+            .since(before)
+            .iter()
+            .rev()
+            .filter(|line| line.contains(DRIVER));
         said.find_map(|line| {
             let (device, text) = kmsg::message(line)?;
             (device == bdf).then(|| text.to_owned())
@@ -414,7 +417,7 @@ impl<'a, K: Kernel> Binder<'a, K> {
     }
 
     /// Makes a provider of one device, whose driver was taken away and module is loaded.
-    fn attach(&mut self, bdf: Bdf, former: &Former, before: usize) -> Result<()> {
+    fn attach(&mut self, bdf: Bdf, former: &Former, before: u64) -> Result<()> {
         // the module's loading may have bound it
         let result = match self.driver(bdf).as_deref() {
             Some(DRIVER) if !self.options.dry_run => Ok(()),
@@ -471,7 +474,7 @@ impl<'a, K: Kernel> Binder<'a, K> {
         if todo.is_empty() {
             return Ok(self.report(done));
         }
-        let before = self.kernel.log().lines().len();
+        let before = self.kernel.log().end();
         // without devices bound to it: loading decides what is refused before any is taken away
         self.load()?;
         for bdf in todo {

@@ -39,9 +39,13 @@ pub struct Verdict {
     pub lines: Vec<usize>,
 }
 
-/// The lines that the kernel has logged.
+/// The lines that the kernel has logged, and still has.
 #[derive(Clone, Debug, Default)]
-pub struct Log(Vec<String>);
+pub struct Log {
+    lines: Vec<String>,
+    /// The kernel's number of each, or that of a line in a text.
+    numbers: Vec<u64>,
+}
 
 /// A PCI address with its domain, as the kernel writes it before a message: `0000:01:00.0:`.
 fn device(word: &str) -> Option<Bdf> {
@@ -82,7 +86,7 @@ impl Log {
     pub fn of_this_machine() -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::open("/dev/kmsg", flags, Mode::empty())?);
-        let mut lines = Vec::new();
+        let mut log = Log::default();
         let mut record = [0; 8192];
         loop {
             match file.read(&mut record) {
@@ -90,25 +94,51 @@ impl Log {
                 // one record a read: "6,339,5140900,-;text", and then lines of properties
                 Ok(n) => {
                     let text = String::from_utf8_lossy(&record[..n]);
-                    let line = text.lines().next().and_then(|line| line.split_once(';'));
-                    lines.extend(line.map(|(_, message)| message.to_owned()));
+                    log.take(&text);
                 }
                 // the record was overwritten before it could be read: go on with the next
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => (),
                 Err(_) => break,
             }
         }
-        Ok(Log(lines))
+        Ok(log)
+    }
+
+    /// Adds a record of /dev/kmsg.
+    fn take(&mut self, record: &str) {
+        let line = record.lines().next().and_then(|line| line.split_once(';'));
+        let Some((prefix, message)) = line else {
+            return;
+        };
+        let number = prefix.split(',').nth(1).and_then(|n| n.parse().ok());
+
+        self.lines.push(message.to_owned());
+        self.numbers.push(number.unwrap_or_else(|| self.end()));
     }
 
     /// The log in a text, as dmesg, journalctl or a console gives it.
     pub fn of(text: &str) -> Self {
-        Log(text.lines().map(str::to_owned).collect())
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let numbers = (0..).take(lines.len()).collect();
+
+        Log { lines, numbers }
+    }
+
+    /// The number of the line that comes next.
+    pub fn end(&self) -> u64 {
+        self.numbers.last().map_or(0, |last| last + 1)
+    }
+
+    /// The lines from a number on. The log has room for so much, and forgets the oldest.
+    pub fn since(&self, number: u64) -> &[String] {
+        let from = self.numbers.partition_point(|n| *n < number);
+
+        self.lines.get(from..).unwrap_or_default()
     }
 
     /// Its lines.
     pub fn lines(&self) -> &[String] {
-        &self.0
+        &self.lines
     }
 
     /// What the kernel said of pairs, by provider and client.
@@ -119,7 +149,7 @@ impl Log {
         let mut verdicts: BTreeMap<(Bdf, Bdf), Verdict> = BTreeMap::new();
         // of each client: the provider that the line about ACS was about
         let mut current: BTreeMap<Bdf, Bdf> = BTreeMap::new();
-        let messages = (1..).zip(&self.0);
+        let messages = (1..).zip(&self.lines);
         for (number, (device, text)) in
             messages.filter_map(|(number, line)| Some((number, message(line)?)))
         {
@@ -182,7 +212,28 @@ mod tests {
     use super::*;
 
     fn log(lines: &[&str]) -> Log {
-        Log(lines.iter().map(|line| (*line).to_owned()).collect())
+        Log::of(&lines.join("\n"))
+    }
+
+    /// What is new is told by the kernel's numbers: the oldest lines may be gone by then.
+    #[test]
+    fn new_lines_of_a_full_log() {
+        let mut before = Log::default();
+        let mut after = Log::default();
+
+        for record in ["4,7,1,-;a\n SUBSYSTEM=pci\n", "4,8,2,-;b\n", "6,9,3,-;c\n"] {
+            before.take(record);
+        }
+        for record in ["4,9,3,-;c\n", "4,10,4,c;d\n", "4,12,4,-;e;f\n", "nonsense"] {
+            after.take(record);
+        }
+        assert_eq!(before.end(), 10);
+        assert_eq!(after.lines(), ["c", "d", "e;f"]);
+        assert_eq!(after.since(before.end()), ["d", "e;f"]);
+        assert_eq!(after.since(0), ["c", "d", "e;f"]);
+        assert_eq!(after.since(13), [""; 0]);
+        assert_eq!(Log::default().end(), 0);
+        assert_eq!(Log::of("x\ny").since(1), ["y"]);
     }
 
     fn reason(log: &Log, provider: &str, client: &str) -> Option<Reason> {
