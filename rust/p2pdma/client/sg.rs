@@ -344,11 +344,9 @@ impl<D: ProviderRef> Sgl<D> {
             });
         }
 
-        // SAFETY:
-        // - `raw::device()` returns a valid `struct device`, which is bound to a driver; it is that
-        //   of a PCI device (the only kind of a `Client`), and so has a DMA mask.
-        // - `self.table` is a valid list by the type invariant, of one provider's memory, with
-        //   entries, and not mapped.
+        // SAFETY: `raw::device()` returns a valid `struct device` of a PCI device (the only kind of
+        // a `Client`), which is bound and has a DMA mask. By the type invariant `self.table` is a
+        // valid list with entries of one provider's memory, and not mapped.
         let ret = unsafe {
             helpers::p2pdma_helper_map_sgtable(raw::device(client), &mut self.table, dir.into())
         };

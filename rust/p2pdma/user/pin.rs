@@ -227,11 +227,11 @@ pub fn pin_fast<T: Term, R: Room>(
     flags: Flags<T>,
     room: R,
 ) -> Result<UserPages<R, Pin>> {
-    // SAFETY: `pages` has room for the pages, at most `MAX_PAGES`, and the current task has user
-    // memory: `CurrentMm`. The function checks the addresses, from the page of the first on, takes
-    // these `flags`, and pins what it returns.
-    //
     // CAST: At most `MAX_PAGES`; and from 32 bits to 64.
+    //
+    // SAFETY: `pages` has room for the pages, and the current task has user memory: `CurrentMm`.
+    // The function checks the addresses, from the page of the first on, takes
+    // these `flags`, and pins what it returns.
     unsafe {
         take(range, flags, room, |pages| {
             bindings::pin_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
@@ -251,11 +251,11 @@ pub fn get_fast<R: Room>(
     flags: Flags<ShortTerm>,
     room: R,
 ) -> Result<UserPages<R, Get>> {
-    // SAFETY: `pages` has room for the pages, at most `MAX_PAGES`, and the current task has user
-    // memory: `CurrentMm`. The function checks the addresses, from the page of the first on, takes
-    // these `flags` (not for a long term), and references what it returns.
-    //
     // CAST: At most `MAX_PAGES`; and from 32 bits to 64.
+    //
+    // SAFETY: `pages` has room for the pages, and the current task has user memory: `CurrentMm`.
+    // The function checks the addresses, from the page of the first on, takes
+    // these `flags` (not for a long term), and references what it returns.
     unsafe {
         take(range, flags, room, |pages| {
             bindings::get_user_pages_fast(range.addr, range.pages as c_int, flags.bits, pages)
@@ -283,11 +283,11 @@ pub fn get_fast_only<R: Room>(
     flags: Flags<ShortTerm>,
     room: R,
 ) -> Result<UserPages<R, Get>> {
-    // SAFETY: `pages` has room for the pages, at most `MAX_PAGES`, and the current task has user
-    // memory: `CurrentMm`. The function checks the addresses, from the page of the first on, takes
-    // these `flags` (not for a long term), and references what it returns.
-    //
     // CAST: At most `MAX_PAGES`; and from 32 bits to 64.
+    //
+    // SAFETY: `pages` has room for the pages, and the current task has user memory: `CurrentMm`.
+    // The function checks the addresses, from the page of the first on, takes
+    // these `flags` (not for a long term), and references what it returns.
     unsafe {
         take(range, flags, room, |pages| {
             bindings::get_user_pages_fast_only(range.addr, range.pages as c_int, flags.bits, pages)
@@ -385,6 +385,51 @@ pub fn memory_of(pid: i32) -> Result<ARef<MmWithUser>> {
     Ok(unsafe { ARef::from_raw(mm.cast()) })
 }
 
+/// `pin_user_pages_remote()`, or its like that takes references.
+type Remote = unsafe extern "C" fn(
+    *mut bindings::mm_struct,
+    c_ulong,
+    c_ulong,
+    c_uint,
+    *mut *mut bindings::page,
+    *mut c_int,
+) -> c_long;
+
+/// What `call` takes of the pages of another process, whose mmap lock is held meanwhile.
+///
+/// # Errors
+///
+/// As [`take()`].
+///
+/// # Safety
+///
+/// `call` must hand over holds of kind `H`, and take these `flags`.
+unsafe fn take_remote<T: Term, R: Room, H: Hold>(
+    mm: &MmWithUser,
+    range: UserRange,
+    flags: Flags<T>,
+    room: R,
+    call: Remote,
+) -> Result<UserPages<R, H>> {
+    // SAFETY: `pages` has room for the pages, `mm` is valid, and its mmap lock is held around the
+    // call; without `locked` the function does not give it up. The rest is the safety requirement.
+    unsafe {
+        take(range, flags, room, |pages| {
+            let _lock = mm.mmap_read_lock();
+            let locked = core::ptr::null_mut();
+
+            call(
+                mm.as_raw(),
+                range.start(),
+                range.pages,
+                flags.bits,
+                pages,
+                locked,
+            )
+        })
+    }
+}
+
 /// Pins pages of another process, whose mmap lock is taken.
 ///
 /// C: `pin_user_pages_remote()`. May sleep.
@@ -401,23 +446,8 @@ pub fn pin_remote<T: Term, R: Room>(
     flags: Flags<T>,
     room: R,
 ) -> Result<UserPages<R, Pin>> {
-    // SAFETY: `pages` has room for the pages, `mm` is valid, and its mmap lock is held around the
-    // call; without `locked` the function does not give it up. It takes these `flags`, and pins
-    // what it returns.
-    unsafe {
-        take(range, flags, room, |pages| {
-            let _lock = mm.mmap_read_lock();
-
-            bindings::pin_user_pages_remote(
-                mm.as_raw(),
-                range.start(),
-                range.pages,
-                flags.bits,
-                pages,
-                core::ptr::null_mut(),
-            )
-        })
-    }
+    // SAFETY: The function pins what it returns, and takes these `flags`.
+    unsafe { take_remote(mm, range, flags, room, bindings::pin_user_pages_remote) }
 }
 
 /// Takes references on pages of another process, whose mmap lock is taken.
@@ -430,21 +460,7 @@ pub fn get_remote<R: Room>(
     flags: Flags<ShortTerm>,
     room: R,
 ) -> Result<UserPages<R, Get>> {
-    // SAFETY: `pages` has room for the pages, `mm` is valid, and its mmap lock is held around the
-    // call; without `locked` the function does not give it up. It takes these `flags` (not for a
-    // long term), and references what it returns.
-    unsafe {
-        take(range, flags, room, |pages| {
-            let _lock = mm.mmap_read_lock();
-
-            bindings::get_user_pages_remote(
-                mm.as_raw(),
-                range.start(),
-                range.pages,
-                flags.bits,
-                pages,
-                core::ptr::null_mut(),
-            )
-        })
-    }
+    // SAFETY: The function references what it returns, and takes these `flags`: not for a long
+    // term.
+    unsafe { take_remote(mm, range, flags, room, bindings::get_user_pages_remote) }
 }

@@ -207,8 +207,8 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
         "payload",
         "A function sends packets of at most MPS bytes, and takes no larger ones: a receiver with \
          a smaller MPS treats them as malformed. The kernel keeps each device at what the port \
-         above it has, which need not fit between two root ports; pci=pcie_bus_peer2peer sets 128 bytes \
-         everywhere. MRRS is how much a function asks for at once.",
+         above it has, which need not fit between two root ports; pci=pcie_bus_peer2peer sets 128 \
+         bytes everywhere. MRRS is how much a function asks for at once.",
     ),
     (
         "numa",

@@ -123,7 +123,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const PLAN: &str = "limit = 1\nmachine = []\ndevices = []\nmedia = []\nproblems = []\n[[step]]\nname = \"a\"\nrun = \"uname -r\"\n\
+    const PLAN: &str = "limit = 1\nmachine = []\ndevices = []\nmedia = []\nproblems = []\n\
+                        [[step]]\nname = \"a\"\nrun = \"uname -r\"\n\
                         prints = [\"^@ABI@$\"]\nnever = [\"error\"]\n";
 
     #[test]

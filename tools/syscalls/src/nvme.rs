@@ -104,8 +104,8 @@ fn namespace(disk: &File) -> io::Result<u32> {
 /// Size of a logical block in bytes.
 fn block_size(disk: &File) -> io::Result<usize> {
     let mut size: libc::c_int = 0;
-    // SAFETY: BLKSSZGET writes an `int` to the address, where there is one. The callers have checked
-    // that the file is a disk.
+    // SAFETY: BLKSSZGET writes an `int` to the address, where there is one. The callers have
+    // checked that the file is a disk.
     checked(unsafe { libc::ioctl(disk.as_raw_fd(), libc::BLKSSZGET, &raw mut size) })?;
     usize::try_from(size)
         .ok()

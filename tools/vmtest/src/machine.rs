@@ -338,7 +338,8 @@ mod tests {
                 r#"{START}
                 echo '{{"seq":1,"event":{{"output":{{"test":0,"line":"hi","err":false}}}}}}' >&2
                 printf '[ 1.0] vmtest[cafe]: end 0\r\n'
-                echo '{{"seq":2,"event":{{"finished":{{"test":0,"outcome":{{"exited":{{"code":0}}}},"duration_ms":1,"taint":0}}}}}}' >&2
+                printf '%s' '{{"seq":2,"event":{{"finished":{{"test":0,' >&2
+                echo '"outcome":{{"exited":{{"code":0}}}},"duration_ms":1,"taint":0}}}}}}' >&2
                 echo '{{"seq":3,"event":"bye"}}' >&2
                 "#
             ),

@@ -327,8 +327,8 @@ mod tests {
     #[test]
     fn misuse_of_dma_is_found() {
         let found = find(
-            "[    5.1] DMA-API: nvme 0000:01:00.0: device driver tries to free DMA memory it has not \
-             allocated [device address=0x1] [size=4096 bytes]\n",
+            "[    5.1] DMA-API: nvme 0000:01:00.0: device driver tries to free DMA memory it has \
+             not allocated [device address=0x1] [size=4096 bytes]\n",
         );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, "DMA-API");
@@ -477,7 +477,8 @@ mod tests {
              [ 1.0]  #0: ff1100000a12b868 (&subsys->lock#2){+.+.}-{4:4}, at: nvmet_ctrl_put+0x74\n\
              [ 1.0] \n\
              [ 1.0] stack backtrace:\n\
-             [ 1.0] CPU: 1 UID: 0 PID: 119 Comm: p2pdma_nvmet_co Tainted: G           O        7.3.4\n\
+             [ 1.0] CPU: 1 UID: 0 PID: 119 Comm: p2pdma_nvmet_co Tainted: G           O        \
+             7.3.4\n\
              [ 1.0] Tainted: [O]=OOT_MODULE\n\
              [ 1.0] Call Trace:\n\
              [ 1.0]  <TASK>\n\

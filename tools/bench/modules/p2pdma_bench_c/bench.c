@@ -172,41 +172,65 @@ static noinline int bench_make_bio(struct block_device *bdev, u64 pos,
 	return ret;
 }
 
+/**
+ * struct bench_bio - what bios are made of
+ * @file: the disk that the process which reads has open
+ * @bdev: its block device
+ * @sgl: memory of the provider
+ */
+struct bench_bio {
+	struct file *file;
+	struct block_device *bdev;
+	struct scatterlist *sgl;
+};
+
+static int bench_bio_get(struct bench_bio *bio, struct pci_dev *pdev, size_t size)
+{
+	unsigned int nents;
+
+	bio->file = fget(user_disk);
+	if (!bio->file)
+		return -EBADF;
+	if (!S_ISBLK(file_inode(bio->file)->i_mode)) {
+		fput(bio->file);
+		return -ENOTBLK;
+	}
+	bio->bdev = file_bdev(bio->file);
+	bio->sgl = pci_p2pmem_alloc_sgl(pdev, &nents, size);
+	if (!bio->sgl) {
+		fput(bio->file);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void bench_bio_put(struct bench_bio *bio, struct pci_dev *pdev)
+{
+	pci_p2pmem_free_sgl(pdev, bio->sgl);
+	fput(bio->file);
+}
+
 static ssize_t bench_bio(struct device *dev, char *buf, unsigned short pages)
 {
 	struct pci_dev *pdev = to_pci_dev(dev);
-	struct block_device *bdev;
-	struct scatterlist *sgl;
-	unsigned int nents;
+	struct bench_bio bio;
 	struct page *page;
-	struct file *file;
 	ktime_t start;
-	int i, ret = 0;
+	int i, ret;
 	s64 time;
 
-	file = fget(user_disk);
-	if (!file)
-		return -EBADF;
-	if (!S_ISBLK(file_inode(file)->i_mode)) {
-		fput(file);
-		return -ENOTBLK;
-	}
-	sgl = pci_p2pmem_alloc_sgl(pdev, &nents, SZ_64K);
-	if (!sgl) {
-		fput(file);
-		return -ENOMEM;
-	}
+	ret = bench_bio_get(&bio, pdev, SZ_64K);
+	if (ret)
+		return ret;
 
-	bdev = file_bdev(file);
-	page = sg_page(sgl);
+	page = sg_page(bio.sgl);
 	start = ktime_get();
 	for (i = 0; i < ITERATIONS && !ret; i++)
-		ret = bench_make_bio(bdev, i * PAGE_SIZE, page,
+		ret = bench_make_bio(bio.bdev, i * PAGE_SIZE, page,
 				     pages * PAGE_SIZE);
 	time = ktime_to_ns(ktime_sub(ktime_get(), start));
 
-	pci_p2pmem_free_sgl(pdev, sgl);
-	fput(file);
+	bench_bio_put(&bio, pdev);
 	return ret ?: sysfs_emit(buf, "%lld\n", time);
 }
 
@@ -257,38 +281,24 @@ static ssize_t bio_segments_show(struct device *dev, struct device_attribute *at
 {
 	struct pci_dev *pdev = to_pci_dev(dev);
 	struct bio_vec segments[SEGMENTS];
-	struct block_device *bdev;
-	struct scatterlist *sgl;
-	unsigned int nents;
-	struct file *file;
+	struct bench_bio bio;
 	ktime_t start;
-	int i, ret = 0;
+	int i, ret;
 	s64 time;
 
-	file = fget(user_disk);
-	if (!file)
-		return -EBADF;
-	if (!S_ISBLK(file_inode(file)->i_mode)) {
-		fput(file);
-		return -ENOTBLK;
-	}
-	sgl = pci_p2pmem_alloc_sgl(pdev, &nents, 2 * SEGMENTS * PAGE_SIZE);
-	if (!sgl) {
-		fput(file);
-		return -ENOMEM;
-	}
+	ret = bench_bio_get(&bio, pdev, 2 * SEGMENTS * PAGE_SIZE);
+	if (ret)
+		return ret;
 
-	bdev = file_bdev(file);
 	for (i = 0; i < SEGMENTS; i++)
-		bvec_set_page(&segments[i], sg_page(sgl) + 2 * i, PAGE_SIZE, 0);
+		bvec_set_page(&segments[i], sg_page(bio.sgl) + 2 * i, PAGE_SIZE, 0);
 	start = ktime_get();
 	for (i = 0; i < ITERATIONS && !ret; i++)
-		ret = bench_make_bio_of_segments(bdev, i * PAGE_SIZE, segments,
+		ret = bench_make_bio_of_segments(bio.bdev, i * PAGE_SIZE, segments,
 						 SEGMENTS);
 	time = ktime_to_ns(ktime_sub(ktime_get(), start));
 
-	pci_p2pmem_free_sgl(pdev, sgl);
-	fput(file);
+	bench_bio_put(&bio, pdev);
 	return ret ?: sysfs_emit(buf, "%lld\n", time);
 }
 static DEVICE_ATTR_RO(bio_segments);

@@ -4,8 +4,9 @@
 //!
 //! Each attribute of the group `p2pdma_bench_rust`, when it is read, does its calls [`ITERATIONS`]
 //! times and shows how many nanoseconds that took: under `-icount`, that is how many instructions.
-//! `pin` and `extract` do theirs [`PAGE_ITERATIONS`] times, on memory of the process that reads: what it
-//! wrote to `range`, address and length. Bios are for the disk whose descriptor it wrote to `disk`.
+//! `pin` and `extract` do theirs [`PAGE_ITERATIONS`] times, on memory of the process that reads:
+//! what it wrote to `range`, address and length. Bios are for the disk whose descriptor it wrote to
+//! `disk`.
 //! `p2pdma_bench_c` does the same calls in C. See `Documentation/p2pdma/bench.rst`.
 
 #![forbid(unsafe_code)]

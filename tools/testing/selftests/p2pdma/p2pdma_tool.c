@@ -220,42 +220,58 @@ static unsigned long long sectors_written(const struct p2p_client *client)
 
 #define FEW "--ios=16", "--rounds=2", "--depth=4", "--span=4M", "--size=4K", "--size=64K"
 
+/* A provider and a disk, and whether the kernel refuses them. */
+struct pair {
+	unsigned int next;
+	const struct p2p_provider *provider;
+	const struct p2p_client *client;
+	struct p2p_expect expect;
+	bool refused;
+	unsigned long long written;
+};
+
+/* The next of which that is known, and which no defect spoils. */
+static bool next_pair(struct pair *pair)
+{
+	while (pair->next < p2p.nr_providers * p2p.nr_clients) {
+		pair->provider = &p2p.provider[pair->next / p2p.nr_clients];
+		pair->client = &p2p.client[pair->next++ % p2p.nr_clients];
+		pair->expect = p2p_expect(pair->provider, pair->client);
+		if (pair->expect.verdict == P2P_UNKNOWN || *pair->expect.defect)
+			continue;
+		pair->refused = pair->expect.verdict == P2P_NOT_SUPPORTED;
+		pair->written = sectors_written(pair->client);
+		return true;
+	}
+	return false;
+}
+
 /* Every pair that is there: measured with the path that is expected, or refused. */
 TEST_F(tool, bench_reads)
 {
-	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
-		const struct p2p_provider *provider = &p2p.provider[i];
+	for (struct pair pair = {}; next_pair(&pair);) {
+		int status;
 
-		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
-			const struct p2p_client *client = &p2p.client[j];
-			const struct p2p_expect expect = p2p_expect(provider, client);
-			unsigned long long before = sectors_written(client);
-			const bool refused = expect.verdict == P2P_NOT_SUPPORTED;
-			int status;
-
-			if (expect.verdict == P2P_UNKNOWN || *expect.defect)
-				continue;
-			printf("# %s with %s\n", client->name, provider->bdf);
-			status = RUN("bench", "--json", "--provider", provider->bdf,
-				     "--client", client->path, FEW);
-			EXPECT_EQ(refused ? 1 : 0, status)
-				TH_LOG("%s", self->said);
-			EXPECT_EQ(before, sectors_written(client));
-			EXPECT_TRUE(has_said(self->said, "\"took\": \"host-memory\""));
-			if (refused) {
-				EXPECT_TRUE(has_said(self->said, "\"outcome\": \"refused\""));
-				EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"bus-address\""));
-				EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"host-bridge\""));
-				continue;
-			}
-			/* all four cases say so, and none anything else */
-			EXPECT_TRUE(has_said(self->said, expect.verdict == P2P_BUS_ADDR ?
-					     "\"took\": \"bus-address\"" :
-					     "\"took\": \"host-bridge\""));
-			EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"unknown\""));
-			EXPECT_EQ(NULL, strstr(self->said, "\"outcome\": \"failed\""));
-			EXPECT_EQ(NULL, strstr(self->said, "\"verified\": 0,"));
+		printf("# %s with %s\n", pair.client->name, pair.provider->bdf);
+		status = RUN("bench", "--json", "--provider", pair.provider->bdf,
+			     "--client", pair.client->path, FEW);
+		EXPECT_EQ(pair.refused ? 1 : 0, status)
+			TH_LOG("%s", self->said);
+		EXPECT_EQ(pair.written, sectors_written(pair.client));
+		EXPECT_TRUE(has_said(self->said, "\"took\": \"host-memory\""));
+		if (pair.refused) {
+			EXPECT_TRUE(has_said(self->said, "\"outcome\": \"refused\""));
+			EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"bus-address\""));
+			EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"host-bridge\""));
+			continue;
 		}
+		/* all four cases say so, and none anything else */
+		EXPECT_TRUE(has_said(self->said, pair.expect.verdict == P2P_BUS_ADDR ?
+				     "\"took\": \"bus-address\"" :
+				     "\"took\": \"host-bridge\""));
+		EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"unknown\""));
+		EXPECT_EQ(NULL, strstr(self->said, "\"outcome\": \"failed\""));
+		EXPECT_EQ(NULL, strstr(self->said, "\"verified\": 0,"));
 	}
 	for (unsigned int i = 0; i < p2p.nr_providers; i++)
 		EXPECT_EQ(p2p.provider[i].rest, p2p_settled(&p2p.provider[i]));
@@ -384,36 +400,25 @@ TEST_F(tool, verify_writes_nothing)
 {
 	unsigned int verified = 0;
 
-	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
-		const struct p2p_provider *provider = &p2p.provider[i];
-
-		for (unsigned int j = 0; j < p2p.nr_clients; j++) {
-			const struct p2p_client *client = &p2p.client[j];
-			const struct p2p_expect expect = p2p_expect(provider, client);
-			unsigned long long before = sectors_written(client);
-			const bool refused = expect.verdict == P2P_NOT_SUPPORTED;
-
-			if (expect.verdict == P2P_UNKNOWN || *expect.defect)
-				continue;
-			/* --expect= and --scratch=: not what is in the environment */
-			EXPECT_EQ(refused ? 1 : 0,
-				  RUN("verify", "--json", "--expect=", "--scratch=",
-				      "--provider", provider->bdf, "--client", client->path,
-				      "--size=4K", "--size=256K"))
-				TH_LOG("%s", self->said);
-			EXPECT_TRUE(has_said(self->said, "\"by\": \"compare\""));
-			EXPECT_TRUE(has_said(self->said, "\"bus\": \"peer-read\""));
-			EXPECT_TRUE(has_said(self->said, refused ? "\"verdict\": \"refused\"" :
-								   "\"verdict\": \"ok\""));
-			EXPECT_EQ(before, sectors_written(client));
-			if (refused)
-				continue;
-			verified++;
-			EXPECT_EQ(1, RUN("verify", "--only=write", "--expect=", "--scratch=",
-					 "--provider", provider->bdf, "--client", client->path,
-					 "--size=4K", "--test-corrupt"));
-			EXPECT_TRUE(has_said(self->said, "DATA WRONG"));
-		}
+	for (struct pair pair = {}; next_pair(&pair);) {
+		/* --expect= and --scratch=: not what is in the environment */
+		EXPECT_EQ(pair.refused ? 1 : 0,
+			  RUN("verify", "--json", "--expect=", "--scratch=",
+			      "--provider", pair.provider->bdf, "--client", pair.client->path,
+			      "--size=4K", "--size=256K"))
+			TH_LOG("%s", self->said);
+		EXPECT_TRUE(has_said(self->said, "\"by\": \"compare\""));
+		EXPECT_TRUE(has_said(self->said, "\"bus\": \"peer-read\""));
+		EXPECT_TRUE(has_said(self->said, pair.refused ? "\"verdict\": \"refused\"" :
+							   "\"verdict\": \"ok\""));
+		EXPECT_EQ(pair.written, sectors_written(pair.client));
+		if (pair.refused)
+			continue;
+		verified++;
+		EXPECT_EQ(1, RUN("verify", "--only=write", "--expect=", "--scratch=",
+				 "--provider", pair.provider->bdf, "--client", pair.client->path,
+				 "--size=4K", "--test-corrupt"));
+		EXPECT_TRUE(has_said(self->said, "DATA WRONG"));
 	}
 	if (!verified)
 		ksft_print_msg("all pairs are refused here\n");

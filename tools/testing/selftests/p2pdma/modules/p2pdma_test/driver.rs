@@ -21,6 +21,11 @@ use kernel::{
 use p2pdma::{
     compat::IdInfo,
     orchestrator::distance,
+    pci::sysfs::{
+        self,
+        Attribute,
+        Attributes, //
+    },
     pool::Memory,
     provider::{
         self,
@@ -137,6 +142,18 @@ fn refused(enabled: Enabled<'_, '_>, range: BarRange, verdict: &mut Verdict<'_>)
     Ok(())
 }
 
+/// A group that is not named as the driver, as the kernel has for devices that wake the machine.
+struct Wakeup;
+
+impl Attributes for Wakeup {
+    const GROUP: &'static CStr = c"wakeup";
+    const ATTRIBUTES: &'static [Attribute] = &[Attribute::ro(c"nothing")];
+
+    fn show(&self, _index: usize, _out: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+}
+
 impl pci::Driver for TestDriver {
     type IdInfo = ();
     type Data<'bound> = Data<'bound>;
@@ -151,6 +168,12 @@ impl pci::Driver for TestDriver {
             pdev,
             failed: false,
         };
+
+        let group = sysfs::register(pdev.as_ref(), Wakeup);
+        verdict.expect(
+            group == Err(EINVAL),
+            fmt!("group wakeup: expected EINVAL, got {group:?}"),
+        );
 
         let enabled = provider::enable(pdev)?;
         bars(pdev, &mut verdict)?;
