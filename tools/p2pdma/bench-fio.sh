@@ -21,7 +21,7 @@ with_fio() {
 		--ioengine="$2" --iodepth=8 --offset=1M --size=32M --time_based --runtime="$seconds" \
 		--iodepth_batch_submit=8 --iodepth_batch_complete_min=1 \
 		--iodepth_batch_complete_max=8 \
-		--iomem=mmapshared:"$memory" --invalidate=0 --norandommap \
+		--iomem=mmapshared:"$memory" --invalidate=0 --norandommap --thread --eta=never \
 		--output-format=terse --terse-version=3 |
 		$b awk -F';' 'NF > 50 {
 			for (i = 18; i <= 37; i++) if ($i ~ /^50.000000%=/) split($i, half, "=")
