@@ -84,6 +84,21 @@ impl Direction {
             Direction::Write => "peer-read",
         }
     }
+
+    fn other(self) -> Self {
+        match self {
+            Direction::Read => Direction::Write,
+            Direction::Write => Direction::Read,
+        }
+    }
+
+    /// The same, as what the controller does to its peer.
+    fn to_its_peer(self) -> &'static str {
+        match self {
+            Direction::Read => "writing to",
+            Direction::Write => "reading from",
+        }
+    }
 }
 
 /// A direction of a pair in which nothing was moved.
@@ -1003,6 +1018,49 @@ pub fn verify(
     Ok(report)
 }
 
+/// What is said of pairs whose data arrive in one direction of the bus, and never in the other.
+fn one_way(transfers: &[Transfer]) -> Vec<String> {
+    let same = |a: &Transfer, b: &Transfer| {
+        (a.provider, a.client, &a.disk) == (b.provider, b.client, &b.disk)
+    };
+    let mut said: Vec<&Transfer> = Vec::new();
+    let mut lines = Vec::new();
+    for works in transfers {
+        let of = |direction| {
+            transfers
+                .iter()
+                .filter(move |t| same(works, t) && t.direction == direction)
+        };
+        let broken = |t: &Transfer| matches!(t.verdict, Verdict::Wrong | Verdict::Failed);
+        let fails = works.direction.other();
+        if said.iter().any(|before| same(before, works))
+            || !of(works.direction).all(|t| t.verdict == Verdict::Ok)
+            || of(fails).next().is_none()
+            || !of(fails).all(broken)
+        {
+            continue;
+        }
+        said.push(works);
+        let (only, why) = match works.direction {
+            Direction::Read => (
+                "what the disk reads",
+                "; some host bridges carry peer writes and never complete peer reads, a switch \
+                 above the two carries both",
+            ),
+            Direction::Write => ("what is written to the disk", ""),
+        };
+        lines.push(format!(
+            "{} ({}) {} {peer} on the bus works, {} it does not: use {peer} for {only} only{why}",
+            works.client,
+            works.disk,
+            works.direction.to_its_peer(),
+            fails.to_its_peer(),
+            peer = works.provider,
+        ));
+    }
+    lines
+}
+
 fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
     let Summary {
         transfers,
@@ -1028,10 +1086,7 @@ fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
     }
     for left in &report.not_tested {
         let (master, peer) = (left.client, left.provider);
-        let does = match left.direction {
-            Direction::Read => "writing to",
-            Direction::Write => "reading from",
-        };
+        let does = left.direction.to_its_peer();
         voice.say(&hanging(
             "Not tested: ",
             &format!(
@@ -1039,6 +1094,9 @@ fn conclude(report: &Report, voice: &mut Voice<impl Write>) -> io::Result<()> {
                 left.disk, left.why
             ),
         ))?;
+    }
+    for line in one_way(&report.transfers) {
+        voice.say(&hanging("One direction: ", &line))?;
     }
     if inconclusive > 0 {
         voice.say(&format!("{inconclusive} transfers prove nothing"))?;
@@ -1287,6 +1345,64 @@ mod tests {
             let (why, what) = explain(&fake::switch().read(), &log, bdf("05:00.0"), bdf("04:00.0"));
             assert!(why.contains("the kernel keeps what it found"), "{why}");
             assert!(what.contains("bind it again"), "{what}");
+        }
+    }
+
+    /// An Intel host bridge that carries peer writes, and never completes peer reads.
+    #[test]
+    fn one_direction_of_the_bus() {
+        let written = |verdict, detail: &str| Transfer {
+            direction: Direction::Write,
+            by: "compare",
+            bus: "peer-read",
+            detail: detail.to_owned(),
+            ..transfer(verdict, 0, false)
+        };
+        let said = |transfers: Vec<Transfer>| {
+            let report = Report {
+                seed: 1,
+                summary: Report::summarize(&transfers),
+                transfers,
+                not_tested: Vec::new(),
+                leaks: Vec::new(),
+            };
+            let mut voice = Voice {
+                out: Vec::new(),
+                quiet: false,
+            };
+            conclude(&report, &mut voice).expect("a vector takes all");
+            let out = String::from_utf8(voice.out).expect("text");
+            let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
+            (out, report.as_expected())
+        };
+        let aborted = "comparing: input/output error";
+        let (out, as_expected) = said(vec![
+            transfer(Verdict::Ok, 4096, true),
+            written(Verdict::Failed, aborted),
+            transfer(Verdict::Ok, 65536, true),
+            written(Verdict::Failed, aborted),
+        ]);
+        assert!(!as_expected);
+        let once = "One direction: 0000:04:00.0 (nvme1n1) writing to 0000:03:00.0 on the bus \
+                    works, reading from it does not: use 0000:03:00.0 for what the disk reads only";
+        assert_eq!(out.matches(once).count(), 1, "{out}");
+        assert_eq!(out.matches("One direction").count(), 1, "{out}");
+
+        for others in [
+            vec![transfer(Verdict::Ok, 4096, true)],
+            vec![transfer(Verdict::Ok, 4096, true), written(Verdict::Ok, "")],
+            vec![
+                transfer(Verdict::Ok, 4096, true),
+                written(Verdict::Refused, ""),
+            ],
+            vec![
+                transfer(Verdict::Ok, 4096, true),
+                written(Verdict::Ok, ""),
+                written(Verdict::Failed, aborted),
+            ],
+        ] {
+            let (out, _) = said(others);
+            assert!(!out.contains("One direction"), "{out}");
         }
     }
 
