@@ -119,7 +119,7 @@ fn acs_bits_and_domains() {
     }
     let answer = pair(&fake.read(), "03:00.0", "02:00.0");
     assert_eq!(answer.verdict, Some(Verdict::HostBridge));
-    assert_eq!(answer.is_able(), Some(true));
+    assert_eq!(answer.able, Some(true));
     let iommu = find(&answer, "iommu");
     assert_eq!(
         iommu.evidence.matches("DMA-FQ (translates").count(),
@@ -157,14 +157,14 @@ fn stacks() {
         (fabrics.verdict, fabrics.pairs.len()),
         (Some(Verdict::NotSupported), 0)
     );
-    assert_eq!(fabrics.is_able(), Some(false));
+    assert_eq!(fabrics.able, Some(false));
     let part = pair(&machine, "05:00.0", "nvme0n1p1");
     assert_eq!(
         (part.verdict, part.pairs.len()),
         (Some(Verdict::BusAddress), 1)
     );
     let mapped = pair(&machine, "05:00.0", "/dev/mapper/vg-data");
-    assert_eq!(mapped.is_able(), Some(false));
+    assert_eq!(mapped.able, Some(false));
 }
 
 /// A kernel without P2PDMA: that comes first, whatever else there is.
@@ -179,14 +179,14 @@ fn the_kernel_cannot() {
     let machine = fake.read();
     let no = pair(&machine, "05:00.0", "04:00.0");
     assert_eq!(
-        (no.verdict, no.is_able()),
+        (no.verdict, no.able),
         (Some(Verdict::NotSupported), Some(false))
     );
     assert_eq!(
         (no.checks[0].id, no.checks[0].state),
         ("kernel", State::Fail)
     );
-    assert_eq!(answer(&machine, None, None).is_able(), Some(false));
+    assert_eq!(answer(&machine, None, None).able, Some(false));
     fake.write("boot/config-6.1.0-1-cloud", "CONFIG_PCI_P2PDMA=y\n");
     let yes = pair(&fake.read(), "05:00.0", "04:00.0");
     assert_eq!(yes.verdict, Some(Verdict::BusAddress));
@@ -225,7 +225,7 @@ fn outside_of_the_linear_map() {
     );
     let high = place(0x8000_0000_0000);
     assert!(find(&high, "linear-map").evidence.contains("beyond what"));
-    assert_eq!(high.is_able(), Some(false));
+    assert_eq!(high.able, Some(false));
     assert!(!has(&place(0x5850_0000), "linear-map"));
 }
 
@@ -289,13 +289,176 @@ fn facts_are_weighed() {
     );
     // the addresses take 40 bits
     assert_eq!(find(&answer, "dma-mask").state, State::Fail);
-    assert_eq!(answer.is_able(), Some(false));
+    assert_eq!(answer.able, Some(false));
     assert!(find(&answer, "numa").evidence.contains("node 0"));
     fake.write(&format!("{client}/dma_mask_bits"), "64\n");
-    assert_eq!(
-        pair(&fake.read(), "05:00.0", "04:00.0").is_able(),
-        Some(true)
+    assert_eq!(pair(&fake.read(), "05:00.0", "04:00.0").able, Some(true));
+}
+
+/// [`switch`], in which 05:00.0 has no pool, and this BAR.
+fn without_pool(resource: &str) -> Fake {
+    let fake = switch();
+    fake.write(
+        "proc/cpuinfo",
+        "vendor_id\t: GenuineIntel\nflags\t\t: fpu\n",
     );
+    let device = "sys/bus/pci/devices/0000:05:00.0";
+    let pool = fake.root.path().join(device).join("p2pmem");
+    std::fs::remove_dir_all(pool).expect("a pool");
+    fake.write(&format!("{device}/resource"), resource);
+    fake
+}
+
+fn heading(answer: &Answer) -> String {
+    let mut out = anstream::StripStream::new(Vec::new());
+    crate::check::text(answer, &mut out).expect("output");
+    let out = String::from_utf8(out.into_inner()).expect("UTF-8");
+    let end = out.find("\n  ").unwrap_or(out.len());
+    out[..end].to_owned()
+}
+
+/// Whatever fails, the pair is not able, and heading, JSON and exit status say so.
+#[test]
+fn what_fails_forbids() {
+    for (resource, id, name) in [
+        ("0x0 0xffffff 0x20040200", "bar", "without an address"),
+        (
+            "0x0000800000000000 0x0000800000ffffff 0x14220c",
+            "linear-map",
+            "beyond the linear map",
+        ),
+        ("0xfe000000 0xfe003fff 0x40200", "pool", "16 KiB"),
+    ] {
+        let fake = without_pool(resource);
+        let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+        assert_eq!(answer.verdict, Some(Verdict::BusAddress), "{name}");
+        assert_eq!(find(&answer, id).state, State::Fail, "{name}");
+        assert_eq!(
+            (answer.able, answer.pairs[0].able),
+            (Some(false), Some(false)),
+            "{name}"
+        );
+        let expected = format!("0000:05:00.0 - 0000:04:00.0: not able: {id}; the path is");
+        assert!(heading(&answer).starts_with(&expected), "{name}");
+        // of no matter for what it could take
+        let other = pair(&fake.read(), "03:00.0", "05:00.0");
+        assert_eq!(other.able, Some(true), "{name}");
+    }
+    // another BAR than that of a pool may have none
+    let fake = switch();
+    fake.write(
+        "sys/bus/pci/devices/0000:05:00.0/resource",
+        "0x0 0xfff 0x20040200\n0 0 0\n0x8000000000 0x8003ffffff 0x14220c\n",
+    );
+    let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+    assert_eq!(
+        (find(&answer, "bar").state, answer.able),
+        (State::Note, Some(true))
+    );
+}
+
+/// An array with a member that is not found: nothing can be said.
+#[test]
+fn stacks_that_are_not_known() {
+    let fake = fake::stacks();
+    let gone = "sys/devices/virtual/block/md0/slaves/nvme9n1/dev";
+    fake.write(gone, "");
+    let answer = pair(&fake.read(), "05:00.0", "md0");
+    assert_eq!(find(&answer, "queue").state, State::Unknown);
+    assert_eq!(
+        (answer.verdict, answer.able),
+        (Some(Verdict::Unknown), None)
+    );
+    assert!(heading(&answer).starts_with("md0: cannot be told"));
+}
+
+/// Why something is no provider, by what it has.
+#[test]
+fn no_provider() {
+    let alone = |fake: &Fake, function: &str| {
+        let answer = answer(&fake.read(), None, Some(Target::Function(bdf(function))));
+        let said = find(&answer, "pool").evidence.clone();
+        (said, answer)
+    };
+    let fake = switch();
+    let (said, whole) = alone(&fake, "04:00.0");
+    assert_eq!(
+        said,
+        "nvme1 has no CMB, the only memory that its driver, nvme, provides"
+    );
+    assert_eq!(whole.able, Some(true));
+    // a CMB that controllers can write to only
+    let cmb = "sys/bus/pci/devices/0000:03:00.0";
+    fake.write(&format!("{cmb}/nvme/nvme0/cmbsz"), "0x00042217\n");
+    fake.write(&format!("{cmb}/p2pmem/published"), "0\n");
+    let (said, _) = alone(&fake, "03:00.0");
+    assert!(said.contains("of nvme, is not published"), "{said}");
+    assert!(
+        said.contains("no support for reads (RDS), without"),
+        "{said}"
+    );
+    fake.write(&format!("{cmb}/nvme/nvme0/cmbsz"), "0x0004221f\n");
+    assert!(!alone(&fake, "03:00.0").0.contains("support"));
+    fake.write("sys/bus/pci/devices/0000:05:00.0/p2pmem/published", "0\n");
+    let (_, whole) = alone(&fake, "05:00.0");
+    assert_eq!(
+        find(&whole, "pool").remedies,
+        ["p2pdma publish 0000:05:00.0"]
+    );
+
+    // 16 KiB, and drivers
+    let fake = without_pool("0xfe000000 0xfe003fff 0x40200");
+    let (said, whole) = alone(&fake, "05:00.0");
+    assert!(
+        said.contains("none of its BARs is as large as 2 MiB"),
+        "{said}"
+    );
+    let bar = &find(&whole, "bar").evidence;
+    assert!(bar.contains("too small to be provided"), "{bar}");
+    let fake = without_pool("0xfe000000 0xfeffffff 0x40200");
+    let (said, _) = alone(&fake, "05:00.0");
+    assert!(
+        said.contains("its driver, p2pdma_provider, provides"),
+        "{said}"
+    );
+    let fake = Fake::new();
+    fake.function(&["0000:00:04.0"], (0x1b36, 0x0010, 0x01_0802), "");
+    let (said, _) = alone(&fake, "00:04.0");
+    assert!(said.contains("whether it has a CMB is not known"), "{said}");
+}
+
+/// The kernel takes what of a CMB is in its BAR.
+#[test]
+fn buffers_larger_than_their_bar() {
+    let fake = Fake::new();
+    let dir = fake.nvme(&["0000:00:04.0"], 0, "cmb");
+    let said = |location: &str, size: &str, bar: u64| {
+        fake.write(&format!("{dir}/nvme/nvme0/cmbloc"), location);
+        fake.write(&format!("{dir}/nvme/nvme0/cmbsz"), size);
+        let line = format!(
+            "0 0 0\n0 0 0\n0x8000000000 {:#x} 0x14220c\n",
+            0x80_0000_0000 + bar - 1
+        );
+        fake.write(&format!("{dir}/resource"), line);
+        let answer = pair(&fake.read(), "00:04.0", "00:04.0");
+        (find(&answer, "pool").evidence.clone(), answer.able)
+    };
+    // units of 1 MiB: 3 MiB of it, in BARs of 2 and 4 MiB
+    let (cut, able) = said("0x2", "0x0000321f", 2 << 20);
+    assert_eq!(
+        cut,
+        "nvme0 has a CMB of 3 MiB in BAR 2, of which 2 MiB are in the BAR; not provided: the \
+         kernel's log says why (nvme: failed to register the CMB)"
+    );
+    assert_eq!(able, Some(true));
+    let (whole, able) = said("0x2", "0x0000321f", 4 << 20);
+    assert!(
+        whole.ends_with("the kernel needs multiples of 2 MiB"),
+        "{whole}"
+    );
+    assert_eq!(able, Some(false));
+    let (beyond, _) = said("0x00004002", "0x0000221f", 4 << 20);
+    assert!(beyond.ends_with("inside of its BAR of 4 MiB"), "{beyond}");
 }
 
 /// A machine of a table.

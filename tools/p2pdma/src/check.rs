@@ -7,12 +7,13 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bdf::Bdf;
+use crate::config_space::Bar;
 use crate::host_bridge;
-use crate::machine::{Device, Machine};
+use crate::machine::{Client, Cmb, Device, Machine, Provider};
 use crate::route::{between, host_bridge_device, route, upwards, Route, Via};
 use crate::size::Size;
 use crate::target::{Member, Target};
-use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED};
+use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED, WIDTH};
 
 /// Version of what `--json` prints: it changes when something is renamed, removed or redefined.
 pub const SCHEMA: u32 = 2;
@@ -76,8 +77,10 @@ pub struct Check {
 /// All about a pair.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// What comes out.
+    /// What the kernel decides about the path.
     pub verdict: Verdict,
+    /// Whether it can be done, all checks considered; `None` if that cannot be told.
+    pub able: Option<bool>,
     /// The way between the two.
     pub route: Route,
     /// What was looked at.
@@ -91,6 +94,8 @@ pub struct Answer {
     pub schema: u32,
     /// What comes out for all pairs together; none if there is no pair.
     pub verdict: Option<Verdict>,
+    /// Whether it can be done, all checks considered; `None` if that cannot be told.
+    pub able: Option<bool>,
     /// What was looked at that concerns no pair: the machine, one function, the stack.
     pub checks: Vec<Check>,
     /// What the client is made of, if it is a block device.
@@ -99,21 +104,14 @@ pub struct Answer {
     pub pairs: Vec<Report>,
 }
 
-impl Answer {
-    /// Whether it can be done; `None` if that cannot be told.
-    pub fn is_able(&self) -> Option<bool> {
-        let pairs = self.pairs.iter().flat_map(|pair| &pair.checks);
-        // these are not part of the kernel's verdict, and forbid it all the same
-        let forbidden = pairs.chain(&self.checks).any(|check| {
-            let decides = ["kernel", "queue", "dma-mask"].contains(&check.id);
-            check.state == State::Fail && (decides || self.verdict.is_none())
-        });
-        match self.verdict {
-            _ if forbidden => Some(false),
-            Some(Verdict::NotSupported) => Some(false),
-            Some(Verdict::Unknown) => None,
-            _ => Some(true),
-        }
+/// Whether it can be done: not if any check fails, whatever the kernel decides about the path.
+fn able<'a>(verdict: Option<Verdict>, checks: impl IntoIterator<Item = &'a Check>) -> Option<bool> {
+    let failed = checks.into_iter().any(|check| check.state == State::Fail);
+    match verdict {
+        _ if failed => Some(false),
+        Some(Verdict::NotSupported) => Some(false),
+        Some(Verdict::Unknown) => None,
+        _ => Some(true),
     }
 }
 
@@ -534,40 +532,142 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
 /// Memory is remapped in sections of this size: a pool has to begin and end at multiples of it.
 const SECTION: u64 = 2 << 20;
 
-/// Why the first of the two provides nothing now, if so.
-fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
-    if machine.providers.iter().any(|provider| provider.bdf == bdf) {
+/// Where a CMB lies, and why the kernel cannot take it, if so.
+fn of_cmb(machine: &Machine, client: &Client, cmb: Cmb) -> (String, Option<String>) {
+    let place = match cmb.offset {
+        0 => format!("BAR {}", cmb.bar),
+        offset => format!("BAR {} + {}", cmb.bar, Size(offset)),
+    };
+    let said = format!(
+        "{} has a CMB of {} in {place}",
+        client.controller,
+        Size(cmb.size)
+    );
+    let device = machine.devices.get(&client.bdf);
+    let bar = device.and_then(|device| {
+        let mut bars = device.facts.bars.iter();
+        bars.find(|bar| bar.index == cmb.bar)?.size
+    });
+    // nvme_map_cmb() takes what of it is in the BAR
+    let size = match bar {
+        Some(bar) if cmb.offset >= bar => {
+            let why = format!("the kernel needs it inside of its BAR of {}", Size(bar));
+            return (said, Some(why));
+        }
+        Some(bar) => cmb.size.min(bar - cmb.offset),
+        None => cmb.size,
+    };
+    let cut = match size < cmb.size {
+        true => format!(", of which {} are in the BAR", Size(size)),
+        false => String::new(),
+    };
+    let why = if size % SECTION != 0 {
+        Some("the kernel needs multiples of 2 MiB")
+    } else if cmb.offset % SECTION != 0 {
+        Some("the kernel needs it to begin at a multiple of 2 MiB")
+    } else {
+        None
+    };
+    (format!("{said}{cut}"), why.map(str::to_owned))
+}
+
+/// What is wrong with a pool that is there, if anything: that others do not find it.
+fn unpublished(machine: &Machine, provider: &Provider) -> Option<Check> {
+    if provider.published {
         return None;
     }
-    let clients = machine.clients.iter().filter(|client| client.bdf == bdf);
-    let cmb = clients
-        .filter_map(|client| Some((client, client.cmb?)))
-        .next();
-    let evidence = match cmb {
-        Some((client, cmb)) => {
-            let place = match cmb.offset {
-                0 => format!("BAR {}", cmb.bar),
-                offset => format!("BAR {} + {}", cmb.bar, Size(offset)),
-            };
-            let why = if machine.system.p2pdma == Some(false) {
-                "not provided: this kernel is built without CONFIG_PCI_P2PDMA"
-            } else if cmb.size % SECTION != 0 {
-                "not provided: the kernel needs multiples of 2 MiB"
-            } else if cmb.offset % SECTION != 0 {
-                "not provided: the kernel needs it to begin at a multiple of 2 MiB"
-            } else {
-                "not provided: the kernel's log says why (nvme: failed to register the CMB)"
-            };
-            let name = &client.controller;
-            format!("{name} has a CMB of {} in {place}; {why}", Size(cmb.size))
+    let bdf = provider.bdf;
+    let driver = provider.driver.as_deref().unwrap_or("its driver");
+    let client = machine.clients.iter().find(|client| client.bdf == bdf);
+    let lacks =
+        client
+            .and_then(|client| client.cmb)
+            .and_then(|cmb| match (cmb.reads, cmb.writes) {
+                (true, true) => None,
+                (false, true) => Some("reads (RDS)"),
+                (true, false) => Some("writes (WDS)"),
+                (false, false) => Some("reads (RDS) and writes (WDS)"),
+            });
+    let why = match lacks {
+        Some(lacks) => {
+            format!("; CMBSZ has no support for {lacks}, without which {driver} does not")
         }
-        None => format!("{bdf} has no p2pmem/: no driver provides memory of it now"),
+        None => String::new(),
     };
+    let is_ours = driver == "p2pdma_provider";
     Some(Check {
         id: "pool",
         state: State::Note,
+        evidence: format!(
+            "the pool of {bdf}, of {driver}, is not published: other drivers, such as the NVMe \
+             target, do not find it, while it can be mapped{why}"
+        ),
+        remedies: is_ours
+            .then(|| format!("p2pdma publish {bdf}"))
+            .into_iter()
+            .collect(),
+    })
+}
+
+/// Why a function provides nothing now, if so: it fails if it never can.
+fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
+    let provider = machine.providers.iter().find(|one| one.bdf == bdf);
+    if let Some(provider) = provider {
+        return unpublished(machine, provider);
+    }
+    let device = machine.devices.get(&bdf)?;
+    let client = machine.clients.iter().find(|client| client.bdf == bdf);
+    let large = |size: Option<u64>| size.is_none_or(|size| size >= SECTION);
+    let too_small =
+        !device.facts.bars.is_empty() && !device.facts.bars.iter().any(|bar| large(bar.size));
+    let none_large = "none of its BARs is as large as 2 MiB, of which the kernel needs multiples";
+    let mut state = State::Note;
+    let mut remedies = Vec::new();
+    let cmb = client.and_then(|client| Some((client, client.cmb?)));
+    let evidence = if let Some((client, cmb)) = cmb {
+        let (said, why) = of_cmb(machine, client, cmb);
+        let why = match why {
+            _ if machine.system.p2pdma == Some(false) => {
+                "this kernel is built without CONFIG_PCI_P2PDMA".to_owned()
+            }
+            Some(why) => {
+                state = State::Fail;
+                why
+            }
+            None => "the kernel's log says why (nvme: failed to register the CMB)".to_owned(),
+        };
+        format!("{said}; not provided: {why}")
+    } else if too_small {
+        state = State::Fail;
+        let first = client.map_or(format!("{bdf} is not provided"), |client| {
+            format!("{} has no CMB", client.controller)
+        });
+        format!("{first}: {none_large}")
+    } else {
+        let bind = format!("p2pdma bind {bdf}");
+        match (client, device.driver.as_deref()) {
+            (Some(client), _) => format!(
+                "{} has no CMB, the only memory that its driver, nvme, provides",
+                client.controller
+            ),
+            (None, None) if device.class >> 8 == 0x0108 => {
+                remedies.push(bind);
+                format!("{bdf} has no driver: whether it has a CMB is not known")
+            }
+            (None, None) => {
+                remedies.push(bind);
+                format!("{bdf} has no p2pmem/: it has no driver that would provide memory of it")
+            }
+            (None, Some(driver)) => {
+                format!("{bdf} has no p2pmem/: its driver, {driver}, provides no memory of it now")
+            }
+        }
+    };
+    Some(Check {
+        id: "pool",
+        state,
         evidence,
-        remedies: Vec::new(),
+        remedies,
     })
 }
 
@@ -777,6 +877,9 @@ fn bar(machine: &Machine, bdf: Bdf) -> Option<Check> {
     if bars.is_empty() {
         return None;
     }
+    // without an address, only what would be provided forbids it
+    let chosen = chosen_bar(machine, bdf).map(|bar| bar.index);
+    let has_pool = machine.providers.iter().any(|one| one.bdf == bdf);
     let mut state = State::Ok;
     let mut remedies = Vec::new();
     let mut said = Vec::new();
@@ -793,11 +896,18 @@ fn bar(machine: &Machine, bdf: Bdf) -> Option<Check> {
         let mut text = format!("BAR {} {size} at {:#x}{kind}", bar.index, bar.address);
         if bar.unassigned {
             text = format!("BAR {} {size} has no address", bar.index);
-            state = State::Fail;
+            if chosen == Some(bar.index) && !has_pool {
+                state = State::Fail;
+            } else if state == State::Ok {
+                state = State::Note;
+            }
             remedies.push(
                 "boot with pci=realloc, and switch on \"Above 4G decoding\" in the firmware"
                     .to_owned(),
             );
+        }
+        if bar.size.is_some_and(|size| size < SECTION) {
+            text.push_str(", too small to be provided");
         }
         if let Some(resizable) = &bar.resizable {
             let (now, most) = (Size(resizable.size), Size(resizable.largest));
@@ -822,27 +932,34 @@ fn bar(machine: &Machine, bdf: Bdf) -> Option<Check> {
     })
 }
 
-/// The largest memory BAR with an address, first and last byte: what would be provided.
-fn memory(machine: &Machine, bdf: Bdf) -> Option<(u64, u64)> {
-    let device = machine.devices.get(&bdf)?;
+/// The BAR that is provided, or would be: that of the pool or the CMB, or else the largest.
+fn chosen_bar(machine: &Machine, bdf: Bdf) -> Option<&Bar> {
+    let bars = &machine.devices.get(&bdf)?.facts.bars;
     let provider = machine
         .providers
         .iter()
         .find(|provider| provider.bdf == bdf);
     let chosen = provider.and_then(|provider| provider.source.as_ref()?.bar);
     let cmb = machine.clients.iter().find(|client| client.bdf == bdf);
-    let chosen = chosen.or_else(|| Some(cmb?.cmb?.bar));
-    let bars = device.facts.bars.iter().filter(|bar| !bar.unassigned);
-    let bar = match chosen {
-        Some(index) => bars.clone().find(|bar| bar.index == index),
-        None => bars.clone().max_by_key(|bar| (bar.prefetchable, bar.size)),
-    }?;
+    match chosen.or_else(|| Some(cmb?.cmb?.bar)) {
+        Some(index) => bars.iter().find(|bar| bar.index == index),
+        None => bars.iter().max_by_key(|bar| (bar.prefetchable, bar.size)),
+    }
+}
+
+/// First and last address of that BAR.
+fn memory(machine: &Machine, bdf: Bdf) -> Option<(u64, u64)> {
+    let bar = chosen_bar(machine, bdf).filter(|bar| !bar.unassigned)?;
     let last = bar.size.filter(|size| *size != 0)? - 1;
     Some((bar.address, bar.address.checked_add(last)?))
 }
 
 /// Whether the kernel can have pages for the memory.
 fn linear_map(machine: &Machine, bdf: Bdf) -> Option<Check> {
+    // it has had them
+    if machine.providers.iter().any(|one| one.bdf == bdf) {
+        return None;
+    }
     let (start, end) = memory(machine, bdf)?;
     let (first, last) = machine.system.linear_map?;
     let side = if start < first {
@@ -998,6 +1115,7 @@ pub fn check(machine: &Machine, provider: Bdf, client: Bdf) -> Report {
     checks.extend(neighbourhood(machine, &route));
     Report {
         verdict,
+        able: able(Some(verdict), &checks),
         route,
         checks,
     }
@@ -1066,6 +1184,7 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
     let mut answer = Answer {
         schema: SCHEMA,
         verdict: None,
+        able: None,
         checks: of_machine(machine),
         stack: None,
         pairs: Vec::new(),
@@ -1082,7 +1201,15 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
         }
         None => {
             for bdf in clients {
-                answer.checks.extend(of_provider(machine, bdf));
+                let memory = of_provider(machine, bdf).into_iter();
+                // that it provides nothing is an answer here, and no failure
+                answer.checks.extend(memory.map(|check| match check.id {
+                    "pool" => Check {
+                        state: State::Note,
+                        ..check
+                    },
+                    _ => check,
+                }));
                 let alone = route(machine, bdf, bdf);
                 answer.checks.extend(iommu(machine, &alone));
                 answer.checks.extend(neighbourhood(machine, &alone));
@@ -1093,9 +1220,6 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
                 .iter()
                 .map(|bdf| check(machine, provider, *bdf))
                 .collect();
-            let refuses = stack
-                .as_ref()
-                .is_some_and(|disk| disk.takes_p2p == Some(false));
             let worst = |verdicts: &[Verdict]| {
                 let order = [
                     Verdict::NotSupported,
@@ -1106,19 +1230,31 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
                 ];
                 order.into_iter().find(|verdict| verdicts.contains(verdict))
             };
-            let verdicts: Vec<_> = answer.pairs.iter().map(|pair| pair.verdict).collect();
-            answer.verdict = match worst(&verdicts) {
-                _ if refuses => Some(Verdict::NotSupported),
-                Some(verdict) => Some(verdict),
+            let pairs = answer.pairs.iter().map(|pair| pair.verdict);
+            // a queue that is not known leaves it open, whatever the paths are
+            let queue = stack.as_ref().and_then(|disk| match disk.takes_p2p {
+                Some(true) => None,
+                Some(false) => Some(Verdict::NotSupported),
                 None => Some(Verdict::Unknown),
-            };
+            });
+            let verdicts: Vec<_> = pairs.chain(queue).collect();
+            answer.verdict = worst(&verdicts).or(Some(Verdict::Unknown));
+            // lists that are cut are bad, but what came of it is known here
+            for check in &mut answer.checks {
+                if check.id == "command-line" {
+                    check.state = State::Note;
+                }
+            }
         }
     }
+    let pairs = answer.pairs.iter().flat_map(|pair| &pair.checks);
+    answer.able = able(answer.verdict, pairs.chain(&answer.checks));
     answer.stack = stack;
     answer
 }
 
-fn words(verdict: Verdict) -> String {
+/// The outcome in words: a path that is supported is of no use if a check fails.
+fn words(verdict: Verdict, checks: &[&[Check]]) -> String {
     let (style, text) = match verdict {
         Verdict::BusAddress => (GOOD, "supported, with bus addresses"),
         Verdict::HostBridge => (GOOD, "supported, through the host bridge"),
@@ -1129,7 +1265,21 @@ fn words(verdict: Verdict) -> String {
         Verdict::NotSupported => (BAD, "not supported"),
         Verdict::Unknown => (REFUSED, "cannot be told"),
     };
-    styled(style, text)
+    let failed = checks.iter().flat_map(|checks| checks.iter());
+    let mut failed: Vec<_> = failed
+        .filter(|check| check.state == State::Fail)
+        .map(|check| check.id.to_owned())
+        .collect();
+    failed.dedup();
+    match verdict {
+        Verdict::NotSupported => styled(style, text),
+        _ if failed.is_empty() => styled(style, text),
+        Verdict::Unknown => styled(BAD, &format!("not able: {}", list(&failed))),
+        _ => {
+            let able = styled(BAD, &format!("not able: {}", list(&failed)));
+            format!("{able}; the path is {text}")
+        }
+    }
 }
 
 fn lines(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
@@ -1151,10 +1301,18 @@ fn lines(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
 
 /// Prints what was found.
 pub fn text(answer: &Answer, mut out: impl Write) -> io::Result<()> {
+    let heading = |name: &str, words: String| {
+        // its own width, as it has no columns
+        textwrap::fill(
+            &format!("{}: {words}", styled(HEADING, name)),
+            textwrap::Options::new(WIDTH).subsequent_indent("    "),
+        )
+    };
     if let (Some(stack), Some(verdict)) = (&answer.stack, answer.verdict) {
         if answer.pairs.len() != 1 || answer.pairs[0].verdict != verdict {
-            let name = styled(HEADING, &stack.name);
-            writeln!(out, "{name}: {}", words(verdict))?;
+            let all: Vec<_> = answer.pairs.iter().map(|pair| &pair.checks[..]).collect();
+            let words = words(verdict, &[&[&answer.checks[..]], &all[..]].concat());
+            writeln!(out, "{}", heading(&stack.name, words))?;
         }
     }
     if answer.pairs.is_empty() {
@@ -1165,7 +1323,8 @@ pub fn text(answer: &Answer, mut out: impl Write) -> io::Result<()> {
     }
     for (number, pair) in answer.pairs.iter().enumerate() {
         let name = format!("{} - {}", pair.route.provider, pair.route.client);
-        writeln!(out, "{}: {}", styled(HEADING, &name), words(pair.verdict))?;
+        let words = words(pair.verdict, &[&answer.checks, &pair.checks]);
+        writeln!(out, "{}", heading(&name, words))?;
         if number == 0 {
             lines(&answer.checks, &mut out)?;
         }
@@ -1492,10 +1651,14 @@ mod tests {
         };
         assert_eq!(
             keys(&value),
-            ["checks", "pairs", "schema", "stack", "verdict"]
+            ["able", "checks", "pairs", "schema", "stack", "verdict"]
         );
         let pair = &value["pairs"][0];
-        assert_eq!(keys(pair), ["checks", "route", "verdict"]);
+        assert_eq!(keys(pair), ["able", "checks", "route", "verdict"]);
+        assert_eq!(
+            (&value["able"], &pair["able"]),
+            (&false.into(), &false.into())
+        );
         assert_eq!(
             keys(&pair["checks"][0]),
             ["evidence", "id", "remedies", "state"]

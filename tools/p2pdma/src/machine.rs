@@ -116,6 +116,10 @@ pub struct Cmb {
     pub offset: u64,
     /// Size in bytes.
     pub size: u64,
+    /// Whether a controller can read from it (CMBSZ.RDS).
+    pub reads: bool,
+    /// Whether a controller can write to it (CMBSZ.WDS).
+    pub writes: bool,
 }
 
 impl Cmb {
@@ -129,6 +133,8 @@ impl Cmb {
             size: ((size >> 12) & 0xf_ffff)
                 .checked_mul(unit)
                 .filter(|size| *size != 0)?,
+            reads: (size >> 3) & 1 == 1,
+            writes: (size >> 4) & 1 == 1,
         })
     }
 }

@@ -712,7 +712,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
     } else {
         check::text(&answer, out)?;
     }
-    Ok(match answer.is_able() {
+    Ok(match answer.able {
         Some(true) => ExitCode::SUCCESS,
         Some(false) => ExitCode::from(UNEXPECTED),
         None => ExitCode::from(COULD_NOT_RUN),
