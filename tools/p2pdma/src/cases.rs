@@ -126,6 +126,56 @@ fn acs_bits_and_domains() {
         2,
         "{iommu:?}"
     );
+    assert!(
+        iommu
+            .evidence
+            .contains("raw BAR addresses is dropped, silently"),
+        "{iommu:?}"
+    );
+    // the bits of each port, though they decide nothing here
+    let acs = find(&answer, "acs");
+    for port in ["0000:00:02.0", "0000:00:03.0"] {
+        let said = format!(
+            "{port} control 0x001d (SrcValid ReqRedir CmpltRedir UpstreamFwd), capability 0x"
+        );
+        assert!(acs.evidence.contains(&said), "{acs:?}");
+    }
+
+    // nothing is dropped where nothing is translated
+    for (kind, said) in [
+        ("identity", "passes through"),
+        ("blocked", "lets nothing through"),
+    ] {
+        for device in ["0000:02:00.0", "0000:03:00.0"] {
+            let group = format!("sys/bus/pci/devices/{device}/iommu_group");
+            fake.write(&format!("{group}/type"), kind);
+        }
+        let answer = pair(&fake.read(), "03:00.0", "02:00.0");
+        let iommu = &find(&answer, "iommu").evidence;
+        assert!(
+            iommu.contains(said) && !iommu.contains("silently"),
+            "{iommu}"
+        );
+    }
+}
+
+/// Whether there is an IOMMU at all is known of a machine whose sysfs was read.
+#[test]
+fn no_iommu() {
+    let fake = root_ports(None);
+    assert!(!has(&pair(&fake.read(), "03:00.0", "02:00.0"), "iommu"));
+    fake.write("proc/sys/kernel/osrelease", "7.3.4\n");
+    let said = |fake: &Fake| {
+        let answer = pair(&fake.read(), "03:00.0", "02:00.0");
+        find(&answer, "iommu").evidence.clone()
+    };
+    assert!(said(&fake).starts_with("off, or there is none"));
+    let group = "sys/bus/pci/devices/0000:01:00.0/iommu_group/type";
+    fake.write(group, "DMA\n");
+    assert_eq!(said(&fake), "no IOMMU group: 0000:03:00.0 and 0000:02:00.0");
+    let group = "sys/bus/pci/devices/0000:02:00.0/iommu_group/type";
+    fake.write(group, "DMA\n");
+    assert!(said(&fake).contains("0000:03:00.0 no IOMMU group and 0000:02:00.0 DMA"));
 }
 
 /// Arrays, partitions, files, disks of the fabrics driver.

@@ -10,7 +10,7 @@ use crate::bdf::Bdf;
 use crate::config_space::Bar;
 use crate::host_bridge;
 use crate::machine::{Client, Cmb, Device, Machine, Provider};
-use crate::route::{between, host_bridge_device, route, upwards, Route, Via};
+use crate::route::{between, host_bridge_device, judged, route, upwards, Route, Via};
 use crate::size::Size;
 use crate::target::{Member, Target};
 use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED, WIDTH};
@@ -246,7 +246,10 @@ pub fn acs_bits(control: u16) -> String {
         .zip(names)
         .filter(|(bit, _)| (control >> bit) & 1 == 1);
     let set: Vec<_> = set.map(|(_, name)| name).collect();
-    format!("{control:#06x} ({})", set.join(" "))
+    match set[..] {
+        [] => format!("{control:#06x}"),
+        _ => format!("{control:#06x} ({})", set.join(" ")),
+    }
 }
 
 fn names(bdfs: &[Bdf]) -> Vec<String> {
@@ -306,33 +309,69 @@ fn acs_remedies(machine: &Machine, ports: &[Bdf], provider: Bdf) -> Vec<String> 
     remedies
 }
 
-fn acs(machine: &Machine, route: &Route) -> Check {
-    let words = |ports: &[Bdf]| {
-        let word = |port: &Bdf| {
-            let control = machine.devices.get(port).and_then(|port| port.acs_control);
-            let bits = control.map_or("redirects".to_owned(), acs_bits);
-            format!("{port} {bits}")
-        };
-        list(&ports.iter().map(word).collect::<Vec<_>>())
+/// The ACS registers of a port: `0000:00:01.0 control 0x001d (…), capability 0x005f`.
+fn acs_words(machine: &Machine, port: Bdf) -> String {
+    let device = machine.devices.get(&port);
+    let Some(control) = device.and_then(|port| port.acs_control) else {
+        return port.to_string();
     };
+    let bits = acs_bits(control);
+    match device.and_then(|port| port.facts.acs_capability) {
+        Some(capability) => format!("{port} control {bits}, capability {capability:#06x}"),
+        None => format!("{port} control {bits}"),
+    }
+}
+
+/// What of these has which ACS registers, or none; ends of the path only if they have.
+fn acs_of_all(machine: &Machine, all: &[Bdf]) -> Vec<String> {
+    let devices = || all.iter().filter_map(|bdf| machine.devices.get(bdf));
+    let mut said: Vec<_> = devices()
+        .filter(|device| device.acs_control.is_some())
+        .map(|device| acs_words(machine, device.bdf))
+        .collect();
+    let ports = || devices().filter(|device| device.is_bridge() && device.acs_control.is_none());
+    let of = |is_known: bool| {
+        let ports = ports().filter(|port| port.acs_redirect.is_some() == is_known);
+        list(&ports.map(|port| port.bdf.to_string()).collect::<Vec<_>>())
+    };
+    for (text, ports) in [("without ACS", of(true)), ("not readable", of(false))] {
+        if !ports.is_empty() {
+            said.push(format!("{text}: {ports}"));
+        }
+    }
+    said
+}
+
+fn acs(machine: &Machine, route: &Route) -> Check {
+    let mut rest = judged(machine, route);
     let (state, evidence, remedies) = match &route.via {
         Via::HostBridge {
             acs_redirect,
             allowed,
-        } if !acs_redirect.is_empty() => (
-            match allowed {
-                Some(true) => State::Note,
-                Some(false) => State::Fail,
-                None => State::Unknown,
-            },
-            format!("redirect to the host bridge: {}", words(acs_redirect)),
-            acs_remedies(machine, acs_redirect, route.provider),
-        ),
-        Via::Unknown { acs_unknown, .. } => (
-            State::Unknown,
-            format!("cannot be read: {}", list(&names(acs_unknown))),
-            vec!["run it as root: others get the first 64 bytes of config only".to_owned()],
-        ),
+        } if !acs_redirect.is_empty() => {
+            rest.retain(|port| !acs_redirect.contains(port));
+            let words: Vec<_> = acs_redirect
+                .iter()
+                .map(|port| acs_words(machine, *port))
+                .collect();
+            (
+                match allowed {
+                    Some(true) => State::Note,
+                    Some(false) => State::Fail,
+                    None => State::Unknown,
+                },
+                format!("redirect to the host bridge: {}", words.join("; ")),
+                acs_remedies(machine, acs_redirect, route.provider),
+            )
+        }
+        Via::Unknown { acs_unknown, .. } => {
+            rest.retain(|port| !acs_unknown.contains(port));
+            (
+                State::Unknown,
+                format!("cannot be read: {}", list(&names(acs_unknown))),
+                vec!["run it as root: others get the first 64 bytes of config only".to_owned()],
+            )
+        }
         Via::HostBridge { .. } => (
             State::Ok,
             "does not matter: there is no path below a common bridge".to_owned(),
@@ -344,10 +383,12 @@ fn acs(machine: &Machine, route: &Route) -> Check {
             Vec::new(),
         ),
     };
+    let mut said = vec![evidence];
+    said.extend(acs_of_all(machine, &rest));
     Check {
         id: "acs",
         state,
-        evidence,
+        evidence: said.join("; "),
         remedies,
     }
 }
@@ -687,28 +728,61 @@ fn hypervisor(machine: &Machine) -> Option<Check> {
     })
 }
 
+/// Whether a domain of this type gives out other addresses than those of the bus.
+fn translates(domain: &str) -> bool {
+    !["identity", "blocked"].contains(&domain)
+}
+
 /// Whether IOMMUs translate what the two send.
 fn iommu(machine: &Machine, route: &Route) -> Option<Check> {
-    let domain = |bdf: Bdf| {
-        let device = machine.devices.get(&bdf)?;
-        let iommu = device.iommu.as_deref()?;
-        let kind = match iommu {
-            "identity" => "passes through",
-            _ => "translates",
-        };
-        let group = device.facts.iommu_group;
-        let group = group.map_or(String::new(), |group| format!(", group {group}"));
-        Some(format!("{bdf} {iommu} ({kind}{group})"))
-    };
+    let is_known = |device: &Device| device.iommu.is_some() || device.facts.iommu_group.is_some();
     let mut ends = vec![route.provider, route.client];
     ends.dedup();
-    let domains: Vec<_> = ends.into_iter().filter_map(domain).collect();
-    (!domains.is_empty()).then(|| Check {
+    let devices = || ends.iter().filter_map(|bdf| machine.devices.get(bdf));
+    let note = |evidence| Check {
         id: "iommu",
         state: State::Note,
-        evidence: format!("iommu_group/type: {}", list(&domains)),
+        evidence,
         remedies: Vec::new(),
-    })
+    };
+    if !devices().any(is_known) {
+        // what was not read of sysfs has no groups at all
+        machine.kernel.as_ref()?;
+        return Some(note(if machine.devices.values().any(is_known) {
+            format!("no IOMMU group: {}", list(&names(&ends)))
+        } else {
+            "off, or there is none: no function is in an IOMMU group".to_owned()
+        }));
+    }
+    let domain = |device: &Device| {
+        let bdf = device.bdf;
+        let group = device.facts.iommu_group;
+        let group = group.map(|group| format!("group {group}"));
+        let Some(iommu) = device.iommu.as_deref() else {
+            let group = group.unwrap_or_else(|| "no IOMMU group".to_owned());
+            return format!("{bdf} {group}");
+        };
+        let kind = match iommu {
+            "identity" => "passes through",
+            "blocked" => "lets nothing through",
+            _ => "translates",
+        };
+        let group = group.map_or(String::new(), |group| format!(", {group}"));
+        format!("{bdf} {iommu} ({kind}{group})")
+    };
+    let domains: Vec<_> = devices().map(domain).collect();
+    let mut evidence = format!("iommu_group/type: {}", list(&domains));
+    let client = machine.devices.get(&route.client);
+    let translated = client.and_then(|client| client.iommu.as_deref());
+    let through_host = matches!(route.via, Via::HostBridge { .. });
+    if through_host && translated.is_some_and(translates) {
+        evidence.push_str(&format!(
+            "; the kernel maps the memory for {}, and what software makes it send to raw BAR \
+             addresses is dropped, silently",
+            route.client
+        ));
+    }
+    Some(note(evidence))
 }
 
 /// Whether the kernel can do it at all.
@@ -986,10 +1060,7 @@ fn dma_mask(machine: &Machine, route: &Route) -> Option<Check> {
     let client = machine.devices.get(&route.client)?;
     let bits = client.facts.dma_mask_bits?;
     let translated = matches!(route.via, Via::HostBridge { .. })
-        && client
-            .iommu
-            .as_deref()
-            .is_some_and(|kind| kind != "identity");
+        && client.iommu.as_deref().is_some_and(translates);
     if translated || route.via == Via::SameFunction {
         return None;
     }
@@ -1711,7 +1782,8 @@ mod tests {
             out,
             "0000:05:00.0 - 0000:04:00.0: supported, with bus addresses\n  \
              ok      path         both are below 0000:01:00.0; distance 4\n  \
-             ok      acs          no port in the path redirects\n  \
+             ok      acs          no port in the path redirects; without ACS: 0000:02:02.0,\n  \
+             \x20                    0000:01:00.0 and 0000:02:01.0\n  \
              note    link         at most 3.93 GB/s each way, by the link of 0000:05:00.0:\n  \
              \x20                    8 GT/s x4; 0000:05:00.0 itself can do 16 GT/s x16 (31.50\n  \
              \x20                    GB/s)\n  \

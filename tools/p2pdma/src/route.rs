@@ -208,6 +208,20 @@ pub fn between(machine: &Machine, route: &Route) -> Vec<Bdf> {
     up
 }
 
+/// All functions whose ACS settings are in the path: up to the bridge that both share, that one
+/// too, or to the root buses.
+pub fn judged(machine: &Machine, route: &Route) -> Vec<Bdf> {
+    let up = upwards(machine, route.provider);
+    let down = upwards(machine, route.client);
+    if route.via == Via::SameFunction {
+        return Vec::new();
+    }
+    let shared = up.iter().position(|bdf| down.contains(bdf));
+    let upper = shared.map_or(up.len(), |at| at + 1);
+    let down = down.iter().take_while(|bdf| !up.contains(bdf));
+    up[..upper].iter().chain(down).copied().collect()
+}
+
 /// All ways from the providers to the clients.
 pub fn routes(machine: &Machine) -> Vec<Route> {
     let pairs = machine
@@ -301,6 +315,30 @@ mod tests {
         fake.cpu("AuthenticAMD", 0x19);
         let found = route(&fake.read(), bdf("03:00.0"), bdf("02:00.0"));
         assert_eq!(found.via, via(Some(true)));
+    }
+
+    #[test]
+    fn the_shared_bridge_is_judged_once() {
+        let machine = fake::switch().read();
+        let judged_of = |a, b| {
+            let bdfs = judged(&machine, &route(&machine, bdf(a), bdf(b)));
+            bdfs.iter().map(Bdf::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            judged_of("05:00.0", "04:00.0"),
+            [
+                "0000:05:00.0",
+                "0000:02:02.0",
+                "0000:01:00.0",
+                "0000:04:00.0",
+                "0000:02:01.0"
+            ]
+        );
+        assert_eq!(
+            judged_of("00:00.0", "01:00.0"),
+            ["0000:00:00.0", "0000:01:00.0", "0000:00:01.0"]
+        );
+        assert!(judged_of("05:00.0", "05:00.0").is_empty());
     }
 
     #[test]
