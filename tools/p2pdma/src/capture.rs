@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::block;
+use crate::cmdline;
 use crate::config_space;
 use crate::machine::{Machine, Reader};
 use crate::system;
@@ -66,9 +67,13 @@ impl Replacements {
 /// The parameters that matter here.
 fn parameters(line: &[u8]) -> Vec<u8> {
     let line = String::from_utf8_lossy(line);
-    let kept = line
-        .split_whitespace()
-        .filter(|word| PARAMETERS.iter().any(|name| word.starts_with(name)));
+    let kept = cmdline::parameters(&line)
+        .into_iter()
+        .filter(|word| PARAMETERS.iter().any(|name| word.starts_with(name)))
+        .map(|word| match word.contains(char::is_whitespace) {
+            true => format!("\"{word}\""),
+            false => word,
+        });
     let kept: Vec<_> = kept.collect();
     format!("{}\n", kept.join(" ")).into_bytes()
 }
@@ -165,6 +170,10 @@ mod tests {
         let machine = again(&record);
         assert_eq!(machine.command_line.as_deref(), Some("pci=noats"));
         assert!(machine.clients[0].serial.starts_with("serial-"));
+        assert_eq!(
+            parameters(b"\"pci=disable_acs_redir=1:0.0;2:0.0\" root=\"pci=x y\"\n"),
+            b"pci=disable_acs_redir=1:0.0;2:0.0\n"
+        );
         assert_ne!(machine.clients[0].serial, machine.clients[1].serial);
     }
 }

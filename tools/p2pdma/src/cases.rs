@@ -94,17 +94,58 @@ fn command_lines_without_effect() {
             "pci=disable_acs_redir=0000:aa:01.0",
             "disable_acs_redir=0000:aa:01.0 names no function here",
         ),
+        (
+            "x \"pci=disable_acs_redir=0000:02:00.0;0000:02:01.0\"",
+            "0000:02:01.0 redirects, though disable_acs_redir=0000:02:01.0 names it",
+        ),
+        (
+            "pci=config_acs=0x00xx@0000:02:01.0",
+            "0000:02:01.0 has ACS control 0x000c (ReqRedir CmpltRedir), though \
+             config_acs=0x00xx@0000:02:01.0 names it",
+        ),
+        ("pci=config_acs=0000:02:01.0", "has no flags before a '@'"),
+        ("pci=config_acs=2@0000:02:01.0", "flags are 0, 1 and x"),
+        (
+            "pci=config_acs=x@pci:dead:beef",
+            "config_acs=x@pci:dead:beef names no function here",
+        ),
+        (
+            "pci=disable_acs_redir=0000:02:01.0 pci=disable_acs_redir=0000:02:00.0",
+            "of several disable_acs_redir= the kernel takes the last only",
+        ),
     ] {
         fake.write("proc/cmdline", line);
         let answer = pair(&fake.read(), "05:00.0", "04:00.0");
         let check = find(&answer, "command-line");
         assert!(check.evidence.contains(said), "{line}: {}", check.evidence);
     }
-    fake.write("proc/cmdline", "pci=disable_acs_redir=0000:02:00.0");
-    assert!(!has(
-        &pair(&fake.read(), "05:00.0", "04:00.0"),
-        "command-line"
-    ));
+    for line in [
+        "pci=disable_acs_redir=0000:02:00.0",
+        "pci=disable_acs_redir=0000:02:00.0;",
+        "pci=disable_acs_redir=pci:1b36:0",
+        "pci=config_acs=1xxx@0000:02:01.0",
+        // what config_acs= says comes after it
+        "pci=disable_acs_redir=0000:02:01.0 pci=config_acs=11xx@0000:02:01.0",
+    ] {
+        fake.write("proc/cmdline", line);
+        let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+        assert!(!has(&answer, "command-line"), "{line}: {answer:?}");
+    }
+    // what is there stays
+    fake.write("proc/cmdline", "pci=disable_acs_redir=0000:00:01.0");
+    let remedies = find(&pair(&fake.read(), "05:00.0", "04:00.0"), "acs")
+        .remedies
+        .join("\n");
+    for said in [
+        "\"pci=disable_acs_redir=0000:02:01.0;0000:00:01.0\"",
+        "\"pci=disable_acs_redir=pci:104c:8233;0000:00:01.0\"",
+        "the kernel keeps the last list only",
+        "echo 0000:05:00.0 >/sys/bus/pci/drivers/p2pdma_provider/unbind\n\
+         echo 0000:05:00.0 >/sys/bus/pci/drivers/p2pdma_provider/bind",
+        "(devices below are less isolated)",
+    ] {
+        assert!(remedies.contains(said), "{said}: {remedies}");
+    }
 }
 
 /// Root ports of AMD with ACS, and a translating IOMMU: allowed for the kernel, dropped for
@@ -208,6 +249,8 @@ fn stacks() {
         (Some(Verdict::NotSupported), 0)
     );
     assert_eq!(fabrics.able, Some(false));
+    let remedies = &find(&fabrics, "queue").remedies;
+    assert!(remedies[0].starts_with("use an NVMe disk"), "{remedies:?}");
     let part = pair(&machine, "05:00.0", "nvme0n1p1");
     assert_eq!(
         (part.verdict, part.pairs.len()),
@@ -432,6 +475,10 @@ fn no_provider() {
     };
     let fake = switch();
     let (said, whole) = alone(&fake, "04:00.0");
+    assert_eq!(
+        find(&whole, "queue").evidence,
+        "queues of nvme1 (nvme; nvme1n1) take peer-to-peer pages"
+    );
     assert_eq!(
         said,
         "nvme1 has no CMB, the only memory that its driver, nvme, provides"

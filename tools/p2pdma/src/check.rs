@@ -7,10 +7,11 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::bdf::Bdf;
+use crate::cmdline;
 use crate::config_space::Bar;
 use crate::host_bridge;
 use crate::machine::{Client, Cmb, Device, Machine, Provider};
-use crate::route::{between, host_bridge_device, judged, route, upwards, Route, Via};
+use crate::route::{between, host_bridge_device, judged, route, Route, Via};
 use crate::size::Size;
 use crate::target::{Member, Target};
 use crate::text::{hanging, list, styled, BAD, GOOD, HEADING, REFUSED, WIDTH};
@@ -149,8 +150,8 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
     (
         "command-line",
         "pci=disable_acs_redir= and pci=config_acs= take lists separated by ';'. A comma ends the \
-         option: what follows is taken for another option of pci= and ignored \
-         (Documentation/admin-guide/kernel-parameters.txt).",
+         option: what follows is taken for another option of pci= and ignored. Of several of one \
+         kind the kernel keeps the last (Documentation/admin-guide/kernel-parameters.txt).",
     ),
     (
         "hypervisor",
@@ -256,45 +257,61 @@ fn names(bdfs: &[Bdf]) -> Vec<String> {
     bdfs.iter().map(Bdf::to_string).collect()
 }
 
-/// A port by its path from the root bus, which keeps its meaning where bus numbers move:
-/// `0000:00:01.0/00.0/02.0`.
-fn port_path(machine: &Machine, port: Bdf) -> String {
-    let mut path = upwards(machine, port);
-    path.reverse();
-    let parts = path.iter().enumerate().map(|(depth, bdf)| match depth {
-        0 => bdf.to_string(),
-        _ => bdf.slot(),
-    });
-    parts.collect::<Vec<_>>().join("/")
-}
-
 /// What makes the ports let traffic through.
 fn acs_remedies(machine: &Machine, ports: &[Bdf], provider: Bdf) -> Vec<String> {
-    let joined = names(ports).join(";");
-    let ids = ports.iter().filter_map(|port| machine.devices.get(port));
-    let mut ids: Vec<_> = ids
+    let devices = || ports.iter().filter_map(|port| machine.devices.get(port));
+    let line = machine.command_line.as_deref().unwrap_or_default();
+    // the kernel keeps the last list only, so that what is there already goes into this one
+    let there = |option: &str| cmdline::values(line, option);
+    let (lists, settings) = (there("disable_acs_redir"), there("config_acs"));
+    let merged = |new: &[String], old: &[String]| {
+        let mut all = new.to_vec();
+        for item in old.iter().flat_map(|list| cmdline::items(list)) {
+            if !all.iter().any(|one| one == item) {
+                all.push(item.to_owned());
+            }
+        }
+        all.join(";")
+    };
+    let mut ids: Vec<_> = devices()
         .map(|port| format!("pci:{:04x}:{:04x}", port.vendor_id, port.device_id))
         .collect();
     ids.sort();
     ids.dedup();
     // only what redirects is cleared, bits 5, 3 and 2; 'x' leaves a bit as it is
     let clear: Vec<_> = ports.iter().map(|port| format!("0x00xx@{port}")).collect();
-    let clear = clear.join(";");
+    let joined = merged(&names(ports), &lists);
+    let isolated = match devices().all(Device::is_bridge) {
+        true => "devices below are",
+        false => "these devices, and those below ports, are",
+    };
     let mut remedies = vec![
-        format!("boot with \"pci=disable_acs_redir={joined}\" (devices below are less isolated)"),
+        format!("boot with \"pci=disable_acs_redir={joined}\" ({isolated} less isolated)"),
         format!(
             "the same where bus numbers may move: \"pci=disable_acs_redir={}\"",
-            ids.join(";")
+            merged(&ids, &lists)
         ),
-        format!("or, bit by bit: \"pci=config_acs={clear}\""),
+        format!(
+            "or, bit by bit: \"pci=config_acs={}\"",
+            merged(&clear, &settings)
+        ),
         "quote these for a boot loader, in which ';' ends a command".to_owned(),
     ];
-    let paths: Vec<_> = ports.iter().map(|port| port_path(machine, *port)).collect();
+    let paths: Vec<_> = ports
+        .iter()
+        .map(|port| cmdline::path(machine, *port))
+        .collect();
     if paths != names(ports) {
-        let paths = paths.join(";");
+        let paths = merged(&paths, &lists);
         remedies.insert(
             1,
             format!("the same by the path from the root: \"pci=disable_acs_redir={paths}\""),
+        );
+    }
+    if !lists.is_empty() || !settings.is_empty() {
+        remedies.push(
+            "put each in the place of what is there now: the kernel keeps the last list only"
+                .to_owned(),
         );
     }
     // the redirecting bits, and no others
@@ -306,6 +323,11 @@ fn acs_remedies(machine: &Machine, ports: &[Bdf], provider: Bdf) -> Vec<String> 
     remedies.push(format!(
         "after setpci, unbind {provider} and bind it again: the kernel keeps its verdict until then"
     ));
+    let driver = machine.devices.get(&provider);
+    if let Some(driver) = driver.and_then(|device| device.driver.as_deref()) {
+        let command = |what| format!("echo {provider} >/sys/bus/pci/drivers/{driver}/{what}");
+        remedies.extend(["unbind", "bind"].map(command));
+    }
     remedies
 }
 
@@ -469,26 +491,21 @@ fn through_host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
     })
 }
 
-/// Lists that the kernel takes for shorter ones than were meant.
+/// Lists that the kernel takes for shorter ones than were meant, or not at all.
 pub fn command_line(line: &str) -> Option<Check> {
-    let options = line
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("pci="));
+    let is_list =
+        |part: &str| part.starts_with("disable_acs_redir=") || part.starts_with("config_acs=");
+    let mut said = Vec::new();
     let mut lost = Vec::new();
     let mut remedies = Vec::new();
-    for option in options {
+    for option in cmdline::pci(line) {
         let parts: Vec<_> = option.split(',').collect();
-        let lists =
-            |part: &str| part.starts_with("disable_acs_redir=") || part.contains("config_acs=");
-        let Some(at) = parts.iter().position(|part| lists(part)) else {
+        let Some(at) = parts.iter().position(|part| is_list(part)) else {
             continue;
-        };
-        let is_port = |part: &&&str| {
-            part.parse::<Bdf>().is_ok() || part.starts_with("pci:") || part.contains('@')
         };
         let after: Vec<_> = parts[at + 1..]
             .iter()
-            .take_while(is_port)
+            .take_while(|part| cmdline::is_port(part))
             .copied()
             .collect();
         if !after.is_empty() {
@@ -497,70 +514,109 @@ pub fn command_line(line: &str) -> Option<Check> {
             remedies.push(format!("separate them by ';': \"pci={all}\""));
         }
     }
-    (!lost.is_empty()).then(|| Check {
+    if !lost.is_empty() {
+        said.push(format!(
+            "a comma ends the list, so that the kernel ignores {}",
+            list(&lost)
+        ));
+    }
+    for option in ["disable_acs_redir", "config_acs"] {
+        let lists = cmdline::values(line, option);
+        if let [ignored @ .., _] = &lists[..] {
+            if !ignored.is_empty() {
+                let ignored = list(ignored);
+                said.push(format!(
+                    "of several {option}= the kernel takes the last only, and ignores {ignored}"
+                ));
+                let items = lists.iter().flat_map(|list| cmdline::items(list));
+                let all: Vec<_> = items.collect();
+                remedies.push(format!(
+                    "make one of them: \"pci={option}={}\"",
+                    all.join(";")
+                ));
+            }
+        }
+    }
+    (!said.is_empty()).then(|| Check {
         id: "command-line",
         state: State::Fail,
-        evidence: format!(
-            "command line: a comma ends the list, so that the kernel ignores {}",
-            list(&lost)
-        ),
+        evidence: format!("command line: {}", said.join("; ")),
         remedies,
     })
 }
 
-/// Ports that the command line names, whose ACS redirects all the same.
+/// What the lists of the command line name, and what became of that.
 fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
-    let options = line
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("pci="))
-        .flat_map(|option| option.split(','))
-        .filter_map(|part| part.strip_prefix("disable_acs_redir="));
+    let last = |option: &str| cmdline::values(line, option).pop().unwrap_or_default();
+    let (disable, config) = (last("disable_acs_redir"), last("config_acs"));
     let mut wrong = Vec::new();
     let mut remedies = Vec::new();
-    for port in options.flat_map(|list| list.split(';')) {
-        let ids: Vec<_> = match port.strip_prefix("pci:") {
-            Some(ids) => ids.split(':').collect(),
-            None => Vec::new(),
+    let changed = "look for what set it after boot: setpci, a service, vfio";
+    let moved = "name ports by path or by vendor and device: bus numbers move";
+    let mut by_flags = Vec::new();
+    for item in cmdline::items(&config) {
+        let Some((flags, port)) = item.split_once('@') else {
+            wrong.push(format!("config_acs={item} has no flags before a '@'"));
+            continue;
         };
-        let matches = |device: &Device| match ids[..] {
-            [vendor, id, ..] => {
-                let is = |word: &str, value: u16| u16::from_str_radix(word, 16) == Ok(value);
-                is(vendor, device.vendor_id) && is(id, device.device_id)
-            }
-            _ if port.contains('/') => {
-                let named = port.split_once('/').map_or("", |(first, _)| first);
-                let path = port_path(machine, device.bdf);
-                let ours = path.split_once('/').map_or("", |(_, rest)| rest);
-                let theirs = port.split_once('/').map_or("", |(_, rest)| rest);
-                let root = path
-                    .split('/')
-                    .next()
-                    .and_then(|root| root.parse::<Bdf>().ok());
-                named.parse().ok() == root && ours == theirs
-            }
-            _ => port.parse() == Ok(device.bdf),
+        let Some((mask, set)) = cmdline::flags(flags) else {
+            wrong.push(format!(
+                "config_acs={item}: flags are 0, 1 and x for up to seven bits, the last for bit 0"
+            ));
+            continue;
         };
-        let named: Vec<_> = machine
-            .devices
-            .values()
-            .filter(|device| matches(device))
+        let named = machine.devices.values();
+        let named: Vec<_> = named
+            .filter(|device| cmdline::names(machine, port, device))
+            .collect();
+        if named.is_empty() {
+            wrong.push(format!("config_acs={item} names no function here"));
+            remedies.push(moved.to_owned());
+        }
+        for device in named {
+            // the first that names it counts
+            if by_flags.contains(&device.bdf) {
+                continue;
+            }
+            by_flags.push(device.bdf);
+            let Some(control) = device.acs_control else {
+                continue;
+            };
+            // bits that a port does not have stay 0
+            let has = device.facts.acs_capability.unwrap_or(u16::MAX) | control;
+            let mask = mask & has;
+            if (control ^ set) & mask != 0 {
+                wrong.push(format!(
+                    "{} has ACS control {}, though config_acs={item} names it",
+                    device.bdf,
+                    acs_bits(control)
+                ));
+                remedies.push(changed.to_owned());
+            }
+        }
+    }
+    for port in cmdline::items(&disable) {
+        let named = machine.devices.values();
+        let named: Vec<_> = named
+            .filter(|device| cmdline::names(machine, port, device))
             .collect();
         if named.is_empty() {
             wrong.push(format!("disable_acs_redir={port} names no function here"));
-            remedies
-                .push("name ports by path or by vendor and device: bus numbers move".to_owned());
+            remedies.push(moved.to_owned());
         }
+        // config_acs= comes after it
         let redirecting = named
             .iter()
-            .filter(|device| device.acs_redirect == Some(true));
+            .filter(|device| device.acs_redirect == Some(true) && !by_flags.contains(&device.bdf));
         for device in redirecting {
             wrong.push(format!(
                 "{} redirects, though disable_acs_redir={port} names it",
                 device.bdf
             ));
-            remedies.push("look for what set it after boot: setpci, a service, vfio".to_owned());
+            remedies.push(changed.to_owned());
         }
     }
+    remedies.sort();
     remedies.dedup();
     (!wrong.is_empty()).then(|| Check {
         id: "command-line",
@@ -1147,7 +1203,10 @@ fn queue(stack: &Member) -> Check {
         })
         .collect();
     let culprits = all.iter().filter(|member| member.why.is_some());
-    let remedies = culprits.map(|member| format!("leave out {}", member.name));
+    let remedies = culprits.map(|member| match member.name == stack.name {
+        true => "use an NVMe disk on PCI, or md raid0, raid1 or raid10 of such".to_owned(),
+        false => format!("leave out {}", member.name),
+    });
     Check {
         id: "queue",
         state: match stack.takes_p2p {
@@ -1158,6 +1217,34 @@ fn queue(stack: &Member) -> Check {
         evidence: said.join("; "),
         remedies: remedies.collect(),
     }
+}
+
+/// Whether the queues of an NVMe controller take peer-to-peer pages.
+fn queues(machine: &Machine, bdf: Bdf) -> Option<Check> {
+    let client = machine.clients.iter().find(|client| client.bdf == bdf)?;
+    let driver = client.driver.as_deref().unwrap_or("no driver");
+    let disks: Vec<_> = client
+        .namespaces
+        .iter()
+        .map(|disk| disk.name.clone())
+        .collect();
+    let disks = match disks[..] {
+        [] => "no namespace".to_owned(),
+        _ => list(&disks),
+    };
+    let (state, takes) = match client.p2p_queues {
+        true => (State::Ok, "take"),
+        false => (State::Note, "do not take"),
+    };
+    Some(Check {
+        id: "queue",
+        state,
+        evidence: format!(
+            "queues of {} ({driver}; {disks}) {takes} peer-to-peer pages",
+            client.controller
+        ),
+        remedies: Vec::new(),
+    })
 }
 
 /// What the kernel decides about a pair.
@@ -1272,6 +1359,9 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
         }
         None => {
             for bdf in clients {
+                if stack.is_none() {
+                    answer.checks.extend(queues(machine, bdf));
+                }
                 let memory = of_provider(machine, bdf).into_iter();
                 // that it provides nothing is an answer here, and no failure
                 answer.checks.extend(memory.map(|check| match check.id {
@@ -1537,8 +1627,28 @@ mod tests {
             ["separate them by ';': \
               \"pci=disable_acs_redir=0000:0c:10.0;0000:0a:00.0;0000:16:08.0\""]
         );
+        for (bad, said) in [
+            (
+                "x \"pci=disable_acs_redir=0000:0c:10.0,0000:0a:00.0\"",
+                "a comma ends the list, so that the kernel ignores 0000:0a:00.0",
+            ),
+            (
+                "pci=\"disable_acs_redir=00:01.0/00.0,00:01.0/01.0/02.0\"",
+                "a comma ends the list, so that the kernel ignores 00:01.0/01.0/02.0",
+            ),
+            (
+                "pci=config_acs=0x00xx@0a:00.0 pci=realloc,config_acs=0x00xx@0b:00.0",
+                "of several config_acs= the kernel takes the last only, and ignores \
+                 0x00xx@0a:00.0",
+            ),
+        ] {
+            let check = command_line(bad).expect(bad);
+            assert_eq!(check.evidence, format!("command line: {said}"));
+        }
         for good in [
             "pci=disable_acs_redir=00:01.0;0a:00.0,realloc",
+            "pci=disable_acs_redir=00:01.0;",
+            "pci=config_acs=x@00:01.0 pci=disable_acs_redir=00:01.0",
             "pci=realloc,nomsi",
             "",
         ] {

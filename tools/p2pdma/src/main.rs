@@ -14,6 +14,7 @@ mod capture;
 #[cfg(test)]
 mod cases;
 mod check;
+mod cmdline;
 mod config_space;
 mod doctor;
 mod expect;
