@@ -558,6 +558,37 @@ fn buffers_larger_than_their_bar() {
     assert!(beyond.ends_with("inside of its BAR of 4 MiB"), "{beyond}");
 }
 
+/// A kernel whose list of host bridges was never looked at.
+#[test]
+fn kernels_that_are_not_known() {
+    let fake = root_ports(None);
+    fake.function(&["0000:00:00.0"], (0x8086, 0x2030, 0x06_0000), "");
+    for (release, said, able) in [
+        (
+            "5.10.0-8-amd64",
+            "the list that is known here is of Linux 7.2 and 7.3, and this is Linux 5.10.0-8-amd64",
+            None,
+        ),
+        ("7.3.4", "; in the kernel's list", Some(true)),
+        ("", "; in the list of Linux 7.3", Some(true)),
+    ] {
+        fake.write("proc/sys/kernel/osrelease", release);
+        let machine = fake.read();
+        let both = pair(&machine, "03:00.0", "02:00.0");
+        assert_eq!(both.able, able, "{release}");
+        let evidence = &find(&both, "host-bridge").evidence;
+        assert!(evidence.contains(said), "{evidence}");
+        let bridges = answer(&machine, None, None);
+        let is_unknown = find(&bridges, "host-bridge").state == State::Unknown;
+        assert_eq!(is_unknown, able.is_none(), "{release}");
+    }
+    // the processor's rule comes first
+    fake.write("proc/sys/kernel/osrelease", "5.10.0");
+    fake.cpu("AuthenticAMD", 0x17);
+    let both = pair(&fake.read(), "03:00.0", "02:00.0");
+    assert_eq!(both.able, Some(true));
+}
+
 /// A machine of a table.
 fn machine(table: &str) -> Machine {
     let device = |line: &str| {

@@ -432,6 +432,28 @@ fn path(route: &Route) -> Check {
     }
 }
 
+/// That the list of this kernel is not known, if so.
+fn other_kernel(machine: &Machine) -> Option<String> {
+    let release = machine.kernel.as_deref()?;
+    let version = host_bridge::version(release);
+    (!host_bridge::is_compared(version)).then(|| {
+        format!(
+            "the list that is known here is of {}, and this is Linux {release}: look into \
+             pci_p2pdma_whitelist[] of its drivers/pci/p2pdma.c",
+            host_bridge::compared()
+        )
+    })
+}
+
+/// What the list is called: that of the kernel, or of the newest if its version is not known.
+fn which_list(machine: &Machine) -> String {
+    let version = machine.kernel.as_deref().and_then(host_bridge::version);
+    match (version, host_bridge::COMPARED.last()) {
+        (None, Some((major, minor))) => format!("list of Linux {major}.{minor}"),
+        _ => "kernel's list".to_owned(),
+    }
+}
+
 /// What decides about traffic through the host bridge, if that is where it goes.
 fn through_host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
     let allowed = match &route.via {
@@ -458,17 +480,17 @@ fn through_host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
             Ok(None) => format!("{bus} begins with neither function 00.0 nor a root port"),
         })
         .collect();
-    said.push(
-        match (machine.cpu_allows_any_pair, allowed) {
-            (Some(true), _) => "the processor (AMD, Zen or newer) allows any pair",
-            (_, Some(true)) => "in the kernel's list",
-            (_, Some(false)) if buses.len() > 1 => "not in the kernel's list for two host bridges",
-            (_, Some(false)) => "not in the kernel's list",
-            (None, None) => "nothing is known of the processor, which may allow it",
-            (_, None) => "cannot be told",
+    said.push(match (machine.cpu_allows_any_pair, allowed) {
+        (Some(true), _) => "the processor (AMD, Zen or newer) allows any pair".to_owned(),
+        _ if other_kernel(machine).is_some() => other_kernel(machine).unwrap_or_default(),
+        (_, Some(true)) => format!("in the {}", which_list(machine)),
+        (_, Some(false)) if buses.len() > 1 => {
+            format!("not in the {} for two host bridges", which_list(machine))
         }
-        .to_owned(),
-    );
+        (_, Some(false)) => format!("not in the {}", which_list(machine)),
+        (None, None) => "nothing is known of the processor, which may allow it".to_owned(),
+        (_, None) => "cannot be told".to_owned(),
+    });
     // with ACS out of the way there would be a shorter path
     let is_detour = match &route.via {
         Via::HostBridge { acs_redirect, .. } => !acs_redirect.is_empty(),
@@ -707,7 +729,7 @@ fn unpublished(machine: &Machine, provider: &Provider) -> Option<Check> {
 }
 
 /// Why a function provides nothing now, if so: it fails if it never can.
-fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
+pub fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
     let provider = machine.providers.iter().find(|one| one.bdf == bdf);
     if let Some(provider) = provider {
         return unpublished(machine, provider);
@@ -768,14 +790,16 @@ fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
     })
 }
 
+/// What is to be said in a virtual machine.
+pub const GUEST: &str =
+    "this is a virtual machine: where the traffic really goes is the host's to decide";
+
 /// That nothing can be promised in a virtual machine.
 fn hypervisor(machine: &Machine) -> Option<Check> {
     machine.hypervisor.then(|| Check {
         id: "hypervisor",
         state: State::Note,
-        evidence:
-            "this is a virtual machine: where the traffic really goes is the host's to decide"
-                .to_owned(),
+        evidence: GUEST.to_owned(),
         remedies: vec![
             "if data are wrong: look at the ACS settings and the IOMMU of the host, and at whether \
              both functions are passed through below one switch"
@@ -1310,8 +1334,10 @@ fn host_bridges(machine: &Machine) -> Vec<Check> {
         };
         let ids = (device.vendor_id, device.device_id);
         let listed = |same| host_bridge::allows(ids, same, kernel);
+        let other = other_kernel(machine);
         let (state, said) = match (machine.cpu_allows_any_pair, listed(true), listed(false)) {
             (Some(true), ..) => (State::Ok, "the processor allows any pair"),
+            _ if other.is_some() => (State::Unknown, other.as_deref().unwrap_or_default()),
             (_, true, _) if !sure => (State::Unknown, "in the list, if it is a root port"),
             (_, true, true) => (State::Ok, "in the kernel's list"),
             (_, true, false) => (State::Ok, "in the kernel's list, for pairs below it alone"),

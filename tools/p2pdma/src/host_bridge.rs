@@ -2,8 +2,26 @@
 
 //! The kernel's list of host bridges that peer-to-peer traffic may pass.
 
+use crate::text::list as list_of;
+
 /// `pci_p2pdma_whitelist[]`, as data.
 const LIST: &str = include_str!("../data/host-bridges.txt");
+
+/// The kernels whose list this is: `make unit` compares it with that of the one in use.
+pub const COMPARED: &[(u32, u32)] = &[(7, 2), (7, 3)];
+
+/// Their names.
+pub fn compared() -> String {
+    let names = COMPARED
+        .iter()
+        .map(|(major, minor)| format!("{major}.{minor}"));
+    format!("Linux {}", list_of(&names.collect::<Vec<_>>()))
+}
+
+/// Whether a kernel is one of them, or not known.
+pub fn is_compared(kernel: Option<(u32, u32)>) -> bool {
+    kernel.is_none_or(|kernel| COMPARED.contains(&kernel))
+}
 
 /// A line of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +102,13 @@ mod tests {
     }
 
     #[test]
+    fn knows_what_it_is_the_list_of() {
+        assert_eq!(compared(), "Linux 7.2 and 7.3");
+        assert!(is_compared(None) && is_compared(Some((7, 2))) && is_compared(Some((7, 3))));
+        assert!(!is_compared(Some((5, 10))) && !is_compared(Some((7, 4))));
+    }
+
+    #[test]
     fn reads_versions() {
         assert_eq!(version("7.3.4+deb13-amd64"), Some((7, 3)));
         assert_eq!(version("8.0-rc1"), Some((8, 0)));
@@ -145,6 +170,7 @@ mod tests {
             .collect();
         let theirs = of_the_kernel(source);
         assert!(!theirs.is_empty());
+        assert!(is_compared(Some(kernel)), "{kernel:?} is not in COMPARED");
         assert_eq!(ours, theirs);
     }
 }

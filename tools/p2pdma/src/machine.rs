@@ -716,6 +716,24 @@ pub mod fake {
         fake
     }
 
+    /// Switches below switches, 14 ports one below the other, and a disk at the end.
+    pub fn chain() -> Fake {
+        let fake = Fake::new();
+        let mut path = vec!["0000:00:01.0".to_owned()];
+        fake.port(&["0000:00:01.0"], 4, Some(0x1d));
+        for bus in 1..14 {
+            path.push(format!("0000:{bus:02x}:00.0"));
+            let path: Vec<_> = path.iter().map(String::as_str).collect();
+            let port_type = if bus % 2 == 1 { 5 } else { 6 };
+            fake.port(&path, port_type, (port_type == 6).then_some(0x1d));
+        }
+        path.push("0000:0e:00.0".to_owned());
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        let dir = fake.nvme(&path, 0, "cmb");
+        fake.pool(&dir, 67_108_864);
+        fake
+    }
+
     /// The same devices, each below a root port of its own.
     pub fn root_ports(acs: Option<u16>) -> Fake {
         let fake = Fake::new();

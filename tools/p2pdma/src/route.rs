@@ -114,6 +114,10 @@ pub fn host_bridge_allows(machine: &Machine, a: Bdf, b: Bdf) -> Option<bool> {
     let root_bus = |bdf| machine.devices.get(&bdf).map(|device| &device.root_bus);
     let (a, b) = (root_bus(a)?, root_bus(b)?);
     let kernel = machine.kernel.as_deref().and_then(host_bridge::version);
+    // lists of others are not known
+    if !host_bridge::is_compared(kernel) {
+        return None;
+    }
     let listed = |device: &Device| {
         let ids = (device.vendor_id, device.device_id);
         host_bridge::allows(ids, a == b, kernel)

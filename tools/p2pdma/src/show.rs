@@ -9,15 +9,21 @@ use serde::Serialize;
 use termtree::{GlyphPalette, Tree};
 
 use crate::bdf::Bdf;
+use crate::check::{pool, GUEST};
 use crate::config_space::PortType;
 use crate::machine::{Client, Device, Machine, Provider, Source};
-use crate::route::{routes, Route, Via};
+use crate::route::{routes, upwards, Route, Via};
 use crate::size::Size;
-use crate::text::{list, shorten, styled, table, HEADING};
+use crate::text::{hanging, list, shorten, styled, table, HEADING, WIDTH};
+
+/// Version of what `--json` prints: it changes when something is renamed, removed or redefined.
+const SCHEMA: u32 = 1;
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
+    schema: u32,
+    hypervisor: bool,
     devices: Vec<&'a Device>,
     providers: &'a [Provider],
     clients: &'a [Client],
@@ -27,6 +33,8 @@ struct Report<'a> {
 /// Prints all as JSON.
 pub fn json(machine: &Machine, mut out: impl Write) -> io::Result<()> {
     let report = Report {
+        schema: SCHEMA,
+        hypervisor: machine.hypervisor,
         devices: machine.devices.values().collect(),
         providers: &machine.providers,
         clients: &machine.clients,
@@ -58,7 +66,13 @@ fn role(machine: &Machine, bdf: Bdf) -> String {
         .iter()
         .filter(|client| client.bdf == bdf)
         .flat_map(|client| client.namespaces.iter().map(|disk| disk.name.clone()));
-    provides.chain(serves).collect::<Vec<_>>().join(", ")
+    let mut all: Vec<_> = provides.chain(serves).collect();
+    if all.len() > 3 {
+        let more = all.len() - 2;
+        all.truncate(2);
+        all.push(format!("{more} more"));
+    }
+    all.join(", ")
 }
 
 /// Providers, clients, and all bridges above them.
@@ -90,19 +104,34 @@ const GLYPHS: GlyphPalette = GlyphPalette {
     ..GlyphPalette::new()
 };
 
+/// Narrow enough for long chains of them.
+const NARROW: GlyphPalette = GlyphPalette {
+    item_indent: "─",
+    skip_indent: " ",
+    ..GlyphPalette::new()
+};
+
+/// Trees that are deeper are drawn like that.
+const DEEP: usize = 8;
+
 /// Devices by the bridge above them.
 type Below<'a> = BTreeMap<Option<Bdf>, Vec<&'a Device>>;
 
 /// A device and what is below it; adds all of them to the order in which they are printed.
-fn branch(below: &Below<'_>, device: &Device, order: &mut Vec<Option<Bdf>>) -> Tree<String> {
+fn branch(
+    below: &Below<'_>,
+    device: &Device,
+    glyphs: GlyphPalette,
+    order: &mut Vec<Option<Bdf>>,
+) -> Tree<String> {
     order.push(Some(device.bdf));
     let children = below.get(&Some(device.bdf)).map_or(&[][..], Vec::as_slice);
     let leaves: Vec<_> = children
         .iter()
-        .map(|child| branch(below, child, order))
+        .map(|child| branch(below, child, glyphs, order))
         .collect();
     Tree::new(device.bdf.to_string())
-        .with_glyphs(GLYPHS)
+        .with_glyphs(glyphs)
         .with_leaves(leaves)
 }
 
@@ -117,6 +146,11 @@ pub fn tree_lines(machine: &Machine, shown: &BTreeSet<Bdf>) -> Vec<(String, Opti
         below.entry(device.parent).or_default().push(device);
     }
 
+    let depth = shown.iter().map(|bdf| upwards(machine, *bdf).len()).max();
+    let glyphs = match depth {
+        Some(depth) if depth > DEEP => NARROW,
+        _ => GLYPHS,
+    };
     let tops = below.get(&None).map_or(&[][..], Vec::as_slice);
     let root_buses: BTreeSet<&str> = tops.iter().map(|device| device.root_bus.as_str()).collect();
     let mut lines = Vec::new();
@@ -124,14 +158,43 @@ pub fn tree_lines(machine: &Machine, shown: &BTreeSet<Bdf>) -> Vec<(String, Opti
         let mut order = vec![None];
         let tops = tops.iter().filter(|device| device.root_bus == bus);
         let leaves: Vec<_> = tops
-            .map(|device| branch(&below, device, &mut order))
+            .map(|device| branch(&below, device, glyphs, &mut order))
             .collect();
         let tree = Tree::new(bus.to_owned())
-            .with_glyphs(GLYPHS)
+            .with_glyphs(glyphs)
             .with_leaves(leaves);
         lines.extend(tree.to_string().lines().map(str::to_owned).zip(order));
     }
     lines
+}
+
+/// Rows whose columns are shortened, down to so many characters each, until they fit.
+pub fn squeezed(
+    header: &[&str],
+    mut rows: Vec<Vec<String>>,
+    columns: &[(usize, usize)],
+) -> Vec<Vec<String>> {
+    let width = |rows: &[Vec<String>], column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let title = header.get(column).map_or(0, |title| title.chars().count());
+        cells
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(title)
+    };
+    let last = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let total: usize = (0..last).map(|column| width(&rows, column) + 2).sum();
+    let mut over = total.saturating_sub(WIDTH);
+    for (column, least) in columns {
+        let now = width(&rows, *column);
+        let cut = over.min(now.saturating_sub(*least));
+        over -= cut;
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(*column)) {
+            *cell = shorten(cell, now - cut);
+        }
+    }
+    rows
 }
 
 fn tree(machine: &Machine, all: bool, out: &mut impl Write) -> io::Result<()> {
@@ -151,7 +214,7 @@ fn tree(machine: &Machine, all: bool, out: &mut impl Write) -> io::Result<()> {
             role(machine, device.bdf),
         ]
     });
-    let rows: Vec<_> = rows.collect();
+    let rows = squeezed(&[], rows.collect(), &[(3, 12), (1, 9), (2, 9)]);
 
     writeln!(out, "{}", styled(HEADING, "PCI devices"))?;
     if !rows.is_empty() {
@@ -185,12 +248,31 @@ fn providers(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
         "\n{}",
         styled(HEADING, "Providers of peer-to-peer memory")
     )?;
-    if machine.providers.is_empty() {
+    if machine.providers.is_empty() && machine.system.p2pdma == Some(false) {
         return writeln!(
             out,
-            "  none: bind p2pdma_provider to a device with a memory BAR, or use an NVMe\n  \
-             controller with a CMB"
+            "  none: this kernel is built without CONFIG_PCI_P2PDMA"
         );
+    }
+    // buffers that are there, and cannot be used
+    let of_cmbs = machine.clients.iter().filter(|client| client.cmb.is_some());
+    let unused: Vec<_> = of_cmbs
+        .filter_map(|client| pool(machine, client.bdf))
+        .filter(|_| machine.providers.is_empty())
+        .collect();
+    if machine.providers.is_empty() {
+        let none = match unused[..] {
+            [] => {
+                "none: bind p2pdma_provider to a device with a memory BAR, or use an NVMe \
+                 controller with a CMB"
+            }
+            _ => "none: bind p2pdma_provider to a device with a memory BAR",
+        };
+        writeln!(out, "{}", hanging("  ", none))?;
+        for check in unused {
+            writeln!(out, "{}", hanging("  ", &check.evidence))?;
+        }
+        return Ok(());
     }
     let rows = machine.providers.iter().map(|provider| {
         vec![
@@ -217,10 +299,49 @@ fn providers(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", table(&header, rows.collect(), &[3, 4]))
 }
 
+/// Rows whose last column goes on in further lines if it is too wide, between its items.
+fn folded(header: &[&str], mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let last = header.len() - 1;
+    let before = (0..last).map(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0).max(header[column].chars().count()) + 2
+    });
+    let room = WIDTH.saturating_sub(2 + before.sum::<usize>());
+    for row in &mut rows {
+        let mut lines: Vec<String> = Vec::new();
+        for item in row[last].split_inclusive(", ") {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + item.trim_end().chars().count() <= room => {
+                    line.push_str(item);
+                }
+                _ => lines.push(item.to_owned()),
+            }
+        }
+        let lines: Vec<_> = lines.iter().map(|line| line.trim_end()).collect();
+        row[last] = lines.join("\n");
+    }
+    rows
+}
+
 fn clients(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{}", styled(HEADING, "Clients"))?;
     if machine.clients.is_empty() {
-        return writeln!(out, "  none: there is no NVMe controller with a driver");
+        let controllers = machine.devices.values();
+        let controllers: Vec<_> = controllers
+            .filter(|device| device.class >> 8 == 0x0108)
+            .map(|device| match device.driver.as_deref() {
+                Some(driver) => format!("{} (driver {driver})", device.bdf),
+                None => format!("{} (no driver)", device.bdf),
+            })
+            .collect();
+        let none = match controllers[..] {
+            [] => "none: there is no NVMe controller".to_owned(),
+            _ => format!(
+                "none that is known by name, but NVMe controllers: {}",
+                list(&controllers)
+            ),
+        };
+        return writeln!(out, "{}", hanging("  ", &none));
     }
     let rows = machine.clients.iter().map(|client| {
         let disks = client.namespaces.iter();
@@ -240,6 +361,7 @@ fn clients(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
             },
         ]
     });
+    let rows: Vec<Vec<String>> = rows.collect();
     let header = [
         "device",
         "name",
@@ -248,7 +370,7 @@ fn clients(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
         "takes P2P",
         "namespaces",
     ];
-    writeln!(out, "{}", table(&header, rows.collect(), &[]))
+    writeln!(out, "{}", table(&header, folded(&header, rows), &[]))
 }
 
 /// The way between a pair, in words.
@@ -303,6 +425,9 @@ fn ways(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
             out,
             "  ACS settings could not be read, which takes root: ways may be other than\n  shown"
         )?;
+    }
+    if machine.hypervisor {
+        writeln!(out, "{}", hanging("  ", GUEST))?;
     }
     Ok(())
 }
@@ -386,6 +511,54 @@ Ways between them
         assert!(!output.contains("Ways"), "{output}");
     }
 
+    /// Cases of users: a buffer that is too small, a controller without a name, a guest, and a
+    /// kernel that is built without it.
+    #[test]
+    fn says_why_there_is_nothing() {
+        let fake = fake::Fake::new();
+        let dir = fake.nvme(&["0000:00:04.0"], 0, "cmb");
+        fake.write(&format!("{dir}/nvme/nvme0/cmbloc"), "0x00000002\n");
+        fake.write(&format!("{dir}/nvme/nvme0/cmbsz"), "0x00080001\n");
+        let output = shown(&fake.read(), false);
+        assert!(
+            output.contains("nvme0 has a CMB of 512 KiB in BAR 2; not provided: the kernel needs"),
+            "{output}"
+        );
+        assert!(!output.contains("use an NVMe"), "{output}");
+        fake.write("proc/sys/kernel/osrelease", "6.1.0\n");
+        fake.write("boot/config-6.1.0", "# CONFIG_PCI_P2PDMA is not set\n");
+        let output = shown(&fake.read(), false);
+        assert!(
+            output.contains("none: this kernel is built without"),
+            "{output}"
+        );
+
+        let fake = fake::Fake::new();
+        fake.function(&["0000:00:04.0"], (0x8086, 0x0953, 0x01_0802), "nvme");
+        let output = shown(&fake.read(), false);
+        assert!(
+            output.contains("but NVMe controllers: 0000:00:04.0 (driver nvme)"),
+            "{output}"
+        );
+
+        let fake = fake::switch();
+        assert!(!shown(&fake.read(), false).contains("virtual machine"));
+        fake.write(
+            "proc/cpuinfo",
+            "vendor_id\t: GenuineIntel\nflags\t\t: fpu hypervisor\n",
+        );
+        let machine = fake.read();
+        let output = shown(&machine, false);
+        assert!(
+            output.contains("  this is a virtual machine: where the traffic"),
+            "{output}"
+        );
+        let mut out = Vec::new();
+        json(&machine, &mut out).expect("output");
+        let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(value["hypervisor"], true);
+    }
+
     #[test]
     fn fits() {
         let redirecting = fake::switch();
@@ -393,7 +566,20 @@ Ways between them
             let config = crate::config_space::fake::config(6, Some(0x1d));
             redirecting.write(&format!("sys/bus/pci/devices/{port}/config"), config);
         }
-        let fakes = [fake::switch(), fake::root_ports(Some(0x1d)), redirecting];
+        // a controller with many disks
+        let many = fake::switch();
+        for n in 2..12 {
+            let disk = format!("sys/bus/pci/devices/0000:04:00.0/nvme/nvme1/nvme1n{n}");
+            many.write(&format!("{disk}/size"), "3750748848\n");
+            many.write(&format!("{disk}/queue/logical_block_size"), "512\n");
+        }
+        let fakes = [
+            fake::switch(),
+            fake::root_ports(Some(0x1d)),
+            redirecting,
+            many,
+            fake::chain(),
+        ];
         for machine in fakes.map(|fake| fake.read()) {
             for line in shown(&machine, true).lines() {
                 assert!(line.chars().count() <= 80, "{line}");
@@ -406,6 +592,10 @@ Ways between them
         let mut out = Vec::new();
         json(&fake::switch().read(), &mut out).expect("output");
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(
+            (&value["schema"], &value["hypervisor"]),
+            (&1.into(), &false.into())
+        );
         assert_eq!(value["providers"][1]["bdf"], "0000:05:00.0");
         assert_eq!(value["providers"][1]["size"], 67_108_864);
         assert_eq!(value["clients"][1]["namespaces"][0]["name"], "nvme1n1");

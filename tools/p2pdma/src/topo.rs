@@ -13,7 +13,7 @@ use crate::check::{acs_bits, rate, transfers, verdict, Verdict};
 use crate::kmsg::Log;
 use crate::machine::{Device, Machine};
 use crate::route::{route, Route, Via};
-use crate::show::{tree_lines, what, with_bridges};
+use crate::show::{squeezed, tree_lines, what, with_bridges};
 use crate::text::{shorten, styled, table, BAD, HEADING};
 
 /// Version of what `--json` prints.
@@ -91,10 +91,22 @@ pub struct Topology<'a> {
     pub pairs: Vec<Pair>,
 }
 
-/// Whether a function is of a kind that does peer-to-peer DMA: graphics, accelerators, network,
-/// NVMe.
+/// Intel's Data Streaming and In-Memory Analytics Accelerators, as drivers/dma/idxd has them: their
+/// class, 0880, is that of most of what is in a processor.
+const IDXD: &[u16] = &[0x0b25, 0x0cfe, 0x11fb, 0x1212, 0x1216, 0xb02d, 0xfd2d];
+
+/// Whether a function is of a kind that does peer-to-peer DMA: graphics, accelerators (FPGAs
+/// too), network and InfiniBand, NVMe.
 fn is_of_a_kind(device: &Device) -> bool {
-    matches!(device.class >> 16, 0x02 | 0x03 | 0x12) || matches!(device.class >> 8, 0x0108 | 0x0b40)
+    let is_accelerator = match device.class >> 8 {
+        0x0880 => device.vendor_id == 0x8086 && IDXD.contains(&device.device_id),
+        // "memory controller", as many FPGAs are; on a root bus it is part of the chipset
+        0x0580 => device.parent.is_some(),
+        _ => false,
+    };
+    is_accelerator
+        || matches!(device.class >> 16, 0x02 | 0x03 | 0x12)
+        || matches!(device.class >> 8, 0x0108 | 0x0b40 | 0x0c06)
 }
 
 fn near(a: &Device, b: &Device, route: &Route) -> Near {
@@ -236,6 +248,7 @@ pub fn tree(machine: &Machine, topology: &Topology<'_>, mut out: impl Write) -> 
         return writeln!(out, "{NOTHING}");
     }
     let header = ["function", "what", "link", "ACS"];
+    let rows = squeezed(&header, rows, &[(1, 9), (3, 10)]);
     writeln!(out, "{}", table(&header, rows, &[]))?;
     let redirecting = shown
         .iter()
@@ -533,6 +546,41 @@ mod tests {
         assert_eq!(lines.len(), 9);
         assert_eq!(lines[1], "0000:03:00.0 0000:04:00.0 bus-address 4 PIX");
         assert_eq!(lines[0], "0000:03:00.0 0000:03:00.0 bus-address 0 X");
+    }
+
+    #[test]
+    fn long_chains_fit() {
+        let machine = fake::chain().read();
+        let topology = topology(&machine, &Log::default(), &Answers::new(), false);
+        let output = drawn(|out| tree(&machine, &topology, out));
+        assert!(output.contains("0000:0e:00.0"), "{output}");
+        for line in output.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn knows_what_matters() {
+        let fake = fake::Fake::new();
+        fake.port(&["0000:00:01.0"], 4, None);
+        for (function, ids, matters) in [
+            (0, (0x15b3, 0x1003, 0x0c_0600), true),
+            (1, (0x8086, 0x0b25, 0x08_8000), true),
+            (2, (0x8086, 0x3c20, 0x08_8000), false),
+            (3, (0x10ee, 0x9038, 0x05_8000), true),
+            (4, (0x10ee, 0x9038, 0x12_0000), true),
+            (5, (0x8086, 0x0000, 0x0c_0300), false),
+        ] {
+            let end = format!("0000:01:00.{function}");
+            fake.function(&["0000:00:01.0", &end], ids, "");
+            let machine = fake.read();
+            let found = devices(&machine, false);
+            let found = found.iter().any(|device| device.bdf.to_string() == end);
+            assert_eq!(found, matters, "{end}");
+        }
+        // of the chipset
+        fake.function(&["0000:00:1f.2"], (0x8086, 0xa121, 0x05_8000), "");
+        assert_eq!(devices(&fake.read(), false).len(), 4);
     }
 
     #[test]
