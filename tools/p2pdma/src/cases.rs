@@ -589,6 +589,15 @@ fn kernels_that_are_not_known() {
     assert_eq!(both.able, Some(true));
 }
 
+/// A tree without functions says nothing.
+#[test]
+fn no_functions() {
+    let fake = Fake::new();
+    assert_eq!(answer(&fake.read(), None, None).able, None);
+    fake.function(&["0000:00:00.0"], (0x8086, 0x1237, 0x06_0000), "");
+    assert_eq!(answer(&fake.read(), None, None).able, Some(true));
+}
+
 /// A machine of a table.
 fn machine(table: &str) -> Machine {
     let device = |line: &str| {

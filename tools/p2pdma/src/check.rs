@@ -1436,6 +1436,10 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
     }
     let pairs = answer.pairs.iter().flat_map(|pair| &pair.checks);
     answer.able = able(answer.verdict, pairs.chain(&answer.checks));
+    // of a machine without PCI functions there is nothing to be told
+    if machine.devices.is_empty() && answer.able == Some(true) {
+        answer.able = None;
+    }
     answer.stack = stack;
     answer
 }
@@ -1504,7 +1508,10 @@ pub fn text(answer: &Answer, mut out: impl Write) -> io::Result<()> {
     }
     if answer.pairs.is_empty() {
         return match answer.checks[..] {
-            [] => writeln!(out, "There is nothing to be said."),
+            [] => writeln!(
+                out,
+                "There is nothing to be said: no PCI function was found."
+            ),
             _ => lines(&answer.checks, &mut out),
         };
     }
@@ -1930,7 +1937,17 @@ mod tests {
 
     #[test]
     fn fits() {
-        let fakes = [switch(), nested(0x000c), crate::machine::fake::stacks()];
+        // the longest outcome
+        let either = switch();
+        either.cpu("AuthenticAMD", 0x19);
+        let cut = &config(6, Some(0))[..64];
+        either.write("sys/bus/pci/devices/0000:02:02.0/config", cut);
+        let fakes = [
+            switch(),
+            nested(0x000c),
+            crate::machine::fake::stacks(),
+            either,
+        ];
         for fake in fakes {
             let machine = fake.read();
             for client in machine.devices.keys() {

@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -799,6 +799,16 @@ fn log(file: Option<&Path>) -> Result<Log> {
         File::open(path).and_then(|file| file.take(LOG_MAX).read_to_end(&mut bytes))
     };
     read.with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        !bytes.trim_ascii().is_empty() && !bytes.contains(&0),
+        "{} is no log: it {}",
+        path.display(),
+        if bytes.contains(&0) {
+            "is no text"
+        } else {
+            "is empty"
+        }
+    );
     Ok(Log::of(&String::from_utf8_lossy(&bytes)))
 }
 

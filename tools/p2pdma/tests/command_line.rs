@@ -90,3 +90,25 @@ fn output_is_plain_when_it_is_no_terminal() {
     let output = p2pdma(&["show"]);
     assert!(!output.stdout.contains(&0x1b));
 }
+
+/// What is no log, and a machine without functions, give no answer, not a good one.
+#[test]
+fn nothing_gives_no_answer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, content, said, status) in [
+        ("empty", &b""[..], "is empty", 2),
+        ("blank", b"\n\n", "is empty", 2),
+        ("binary", b"\x7fELF\0\0", "is no text", 2),
+        ("log", b"[    0.1] Linux version 7.3.4\n", "", 0),
+    ] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        let output = p2pdma(&["doctor", path.to_str().expect("UTF-8")]);
+        assert_eq!(output.status.code(), Some(status), "{name}");
+        assert!(text(&output.stderr).contains(said), "{name}");
+    }
+    let functions = dir.path().join("sys/bus/pci/devices");
+    std::fs::create_dir_all(functions).expect("a directory");
+    let output = p2pdma(&["check", "--from", dir.path().to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
