@@ -32,6 +32,8 @@ pub enum Kind {
     },
     /// A part of a disk.
     Partition,
+    /// A file system that one or several devices hold together.
+    Btrfs,
     /// Anything else.
     Other,
 }
@@ -155,7 +157,30 @@ pub fn read(tree: &Tree) -> BTreeMap<String, Block> {
         };
         blocks.insert(name, block);
     }
+    blocks.extend(file_systems(tree));
     blocks
+}
+
+/// Where btrfs shows its file systems, by their UUIDs.
+pub const BTRFS: &str = "sys/fs/btrfs";
+
+/// File systems that can have several devices, as if they were made of them: `btrfs of nvme0n1`.
+fn file_systems(tree: &Tree) -> Vec<(String, Block)> {
+    // beside `features`
+    let ids = tree.entries(BTRFS, |name| {
+        tree.is_directory(&format!("{BTRFS}/{name}/devices"))
+    });
+    let one = |id: String| {
+        let below = tree.entries(&format!("{BTRFS}/{id}/devices"), |_| true);
+        let block = Block {
+            kind: Kind::Btrfs,
+            number: None,
+            function: None,
+            below,
+        };
+        Some((format!("btrfs of {}", block.below.first()?), block))
+    };
+    ids.into_iter().filter_map(one).collect()
 }
 
 /// A path of mountinfo, in which space, tab, newline and backslash are written in octal.

@@ -6,7 +6,7 @@
 //! MAC addresses. The same number gives the same replacement, so that what belongs together still
 //! does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -82,8 +82,27 @@ fn filter(content: &[u8], of_interest: impl Fn(&str) -> String) -> Vec<u8> {
     of_interest(&String::from_utf8_lossy(content)).into_bytes()
 }
 
+/// Takes the identifiers of file systems out of paths.
+fn rename(record: &mut Record) {
+    let ids = record.directories.iter().filter_map(|path| {
+        let path = path.strip_prefix(block::BTRFS)?.strip_prefix('/')?;
+        path.split('/').next().map(str::to_owned)
+    });
+    let ids: BTreeSet<_> = ids.collect();
+    let new = |path: &String| {
+        let renamed = ids.iter().enumerate().find_map(|(number, id)| {
+            let rest = path.strip_prefix(&format!("{}/{id}", block::BTRFS))?;
+            let is_whole = rest.is_empty() || rest.starts_with('/');
+            is_whole.then(|| format!("{}/fs-{number}{rest}", block::BTRFS))
+        });
+        renamed.unwrap_or_else(|| path.clone())
+    };
+    record.directories = record.directories.iter().map(new).collect();
+}
+
 /// Takes away what names a single machine.
 fn scrub(record: &mut Record) {
+    rename(record);
     let mut replacements = Replacements::default();
     for (path, content) in &mut record.files {
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -156,6 +175,7 @@ mod tests {
         config[0x184..0x18c].copy_from_slice(b"SECRET01");
         fake.write(&format!("{dir}/config"), config);
         fake.write(&format!("{dir}/nvme/nvme0/serial"), "SECRET02\n");
+        fake.write("sys/fs/btrfs/SECRET06/devices/nvme0n1/dev", "");
         fake.write(
             "proc/cmdline",
             "root=UUID=SECRET03 BOOTIF=SECRET04 pci=noats luks.key=SECRET05\n",
@@ -167,7 +187,10 @@ mod tests {
             let text = String::from_utf8_lossy(content);
             assert!(!text.contains("SECRET"), "{path}: {text}");
         }
+        let mut paths = record.directories.iter().chain(record.links.keys());
+        assert!(paths.all(|path| !path.contains("SECRET")), "{record:?}");
         let machine = again(&record);
+        assert_eq!(machine.blocks["btrfs of nvme0n1"].below, ["nvme0n1"]);
         assert_eq!(machine.command_line.as_deref(), Some("pci=noats"));
         assert!(machine.clients[0].serial.starts_with("serial-"));
         assert_eq!(

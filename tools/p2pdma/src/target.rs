@@ -10,7 +10,7 @@ use anyhow::{bail, Context, Result};
 use serde::Serialize;
 
 use crate::bdf::Bdf;
-use crate::block::Kind;
+use crate::block::{Block, Kind};
 use crate::machine::Machine;
 
 /// A block device, and all that it is made of.
@@ -107,6 +107,7 @@ fn member(machine: &Machine, name: &str, height: usize, room: &mut usize) -> Opt
             Some("the device mapper passes none on".to_owned()),
         ),
         Kind::Partition => ("partition".to_owned(), all_below(), None),
+        Kind::Btrfs => ("file system".to_owned(), all_below(), None),
         Kind::Other => (
             driver.map_or("other disk".to_owned(), |driver| {
                 format!("disk of {driver}")
@@ -140,7 +141,26 @@ fn mounted(machine: &Machine, path: &Path) -> Result<String> {
         .iter()
         .find(|(_, block)| block.number == Some(mount.number))
         .map(|(name, _)| name.clone());
-    // file systems with several devices have a number of their own
+    if mount.kind == "btrfs" {
+        let device = named(machine, &mount.source);
+        let holds = |block: &&(&String, &Block)| {
+            let (_, block) = block;
+            block.kind == Kind::Btrfs
+                && device
+                    .as_ref()
+                    .is_some_and(|device| block.below.contains(device))
+        };
+        let found = machine.blocks.iter().find(|block| holds(&block));
+        return found.map(|(name, _)| name.clone()).with_context(|| {
+            format!(
+                "{} is on btrfs, of {} and others: which they are is not known without \
+                 /sys/fs/btrfs; name the disks",
+                path.display(),
+                mount.source
+            )
+        });
+    }
+    // others with several devices have a number of their own, too
     by_number
         .or_else(|| named(machine, &mount.source))
         .with_context(|| {
@@ -271,6 +291,38 @@ mod tests {
         // a head, one path of which is not on PCI
         assert_eq!(disk(&machine, "nvme3n1").takes_p2p, Some(true));
         assert_eq!(disk(&machine, "nvme4n1").takes_p2p, Some(false));
+    }
+
+    /// btrfs names one of its devices as what is mounted.
+    #[test]
+    fn file_systems_of_several_devices() {
+        let fake = fake::stacks();
+        fake.write(
+            "proc/self/mountinfo",
+            "21 20 0:44 / /mnt/data rw - btrfs /dev/nvme0n1 rw\n\
+             22 20 0:45 / /mnt/mixed rw - btrfs /dev/nvme0n1p1 rw\n",
+        );
+        let file = Path::new("/mnt/data/file");
+        let error = mounted(&fake.read(), file).expect_err("one of several");
+        assert!(error.to_string().contains("name the disks"), "{error}");
+        for (id, devices) in [
+            ("0b7e-1", ["nvme0n1", "nvme1n1"]),
+            ("0b7e-2", ["nvme1n1p1", "nvme2n1"]),
+        ] {
+            for device in devices {
+                fake.write(&format!("sys/fs/btrfs/{id}/devices/{device}/dev"), "");
+            }
+        }
+        fake.write("sys/fs/btrfs/features/raid1c34", "0\n");
+        let machine = fake.read();
+        let all = disk(&machine, "/mnt/data/file");
+        let names: Vec<_> = all.all().iter().map(|one| one.name.clone()).collect();
+        assert_eq!(names, ["btrfs of nvme0n1", "nvme0n1", "nvme1n1"]);
+        assert_eq!((all.takes_p2p, all.functions().len()), (Some(true), 2));
+        // not the file system of this disk
+        mounted(&machine, Path::new("/mnt/mixed/file")).expect_err("another");
+        fake.write("sys/fs/btrfs/0b7e-1/devices/missing/dev", "");
+        assert_eq!(disk(&fake.read(), "/mnt/data/file").takes_p2p, None);
     }
 
     #[test]

@@ -203,9 +203,14 @@ pub struct Summary {
     position_unproven: usize,
 }
 
+/// Version of what `--json` prints: it changes when something is renamed, removed or redefined.
+const SCHEMA: u32 = 1;
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// Version of this format.
+    schema: u32,
     seed: u16,
     transfers: Vec<Transfer>,
     /// Directions in which nothing was moved.
@@ -1008,6 +1013,7 @@ pub fn verify(
         })
     });
     let report = Report {
+        schema: SCHEMA,
         seed: options.seed,
         leaks: leaks.collect(),
         summary: Report::summarize(&transfers),
@@ -1360,6 +1366,7 @@ mod tests {
         };
         let said = |transfers: Vec<Transfer>| {
             let report = Report {
+                schema: SCHEMA,
                 seed: 1,
                 summary: Report::summarize(&transfers),
                 transfers,
@@ -1371,6 +1378,8 @@ mod tests {
                 quiet: false,
             };
             conclude(&report, &mut voice).expect("a vector takes all");
+            let value = serde_json::to_value(&report).expect("JSON");
+            assert_eq!(value["schema"], 1);
             let out = String::from_utf8(voice.out).expect("text");
             let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
             (out, report.as_expected())
