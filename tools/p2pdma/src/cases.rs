@@ -589,6 +589,34 @@ fn kernels_that_are_not_known() {
     assert_eq!(both.able, Some(true));
 }
 
+/// In a container without /sys/class/block, and with one of two disks.
+#[test]
+fn containers() {
+    let fake = switch();
+    assert!(!has(&answer(&fake.read(), None, None), "container"));
+    fake.write("proc/sys/kernel/osrelease", "7.3.4\n");
+    fake.write("sys/bus/pci/drivers/nvme/bind", "");
+    fake.write("proc/self/status", "");
+    fake.write("dev/nvme0n1", "");
+    assert!(!has(&answer(&fake.read(), None, None), "container"));
+    fake.write("run/systemd/container", "lxc\n");
+    let whole = answer(&fake.read(), None, None);
+    let check = find(&whole, "container");
+    assert_eq!(
+        check.evidence,
+        "this is a container (lxc); not there: /sys/class/block: what drivers, disks and mounts \
+         there are is not known; no device node: nvme1n1: nothing can be moved to or from them"
+    );
+    assert_eq!(check.remedies[1], "run it with --device /dev/nvme1n1");
+    fake.write("dev/nvme1n1", "");
+    fake.write("sys/class/block/x", "");
+    let whole = answer(&fake.read(), None, None);
+    assert_eq!(
+        find(&whole, "container").evidence,
+        "this is a container (lxc)"
+    );
+}
+
 /// A tree without functions says nothing.
 #[test]
 fn no_functions() {

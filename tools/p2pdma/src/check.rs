@@ -916,14 +916,39 @@ fn container(machine: &Machine) -> Option<Check> {
         remedies.push("mount it for writing, with --privileged or -v /sys:/sys".to_owned());
     }
     let name = machine.system.container.as_deref();
+    let mut missing: Vec<_> = missing.into_iter().map(str::to_owned).collect();
+    let parts = &machine.system.missing;
+    // captures and copies need not have all
+    if name.is_some() && !parts.is_empty() {
+        missing.push(format!(
+            "not there: {}: what drivers, disks and mounts there are is not known",
+            list(parts)
+        ));
+        remedies.push("let it have all of /sys and /proc, with -v /sys:/sys".to_owned());
+    }
+    if let Some(nodes) = &machine.system.nodes {
+        let disks = machine.clients.iter().flat_map(|client| &client.namespaces);
+        let without: Vec<_> = disks
+            .filter(|disk| !nodes.contains(&disk.name))
+            .map(|disk| disk.name.clone())
+            .collect();
+        if !without.is_empty() {
+            missing.push(format!(
+                "no device node: {}: nothing can be moved to or from them",
+                list(&without)
+            ));
+            let options = without.iter().map(|disk| format!("--device /dev/{disk}"));
+            remedies.push(format!(
+                "run it with {}",
+                options.collect::<Vec<_>>().join(" ")
+            ));
+        }
+    }
     if missing.is_empty() && name.is_none() {
         return None;
     }
     let inside = name.map(|name| format!("this is a container ({name})"));
-    let said: Vec<_> = inside
-        .into_iter()
-        .chain(missing.iter().map(|text| (*text).to_owned()))
-        .collect();
+    let said: Vec<_> = inside.into_iter().chain(missing).collect();
     Some(Check {
         id: "container",
         state: State::Note,

@@ -21,7 +21,14 @@ pub struct System {
     pub container: Option<String>,
     /// Whether this program may do what root may (CAP_SYS_ADMIN).
     pub privileged: Option<bool>,
+    /// What is not there of /sys and /proc.
+    pub missing: Vec<String>,
+    /// In a container, the disks and controllers that have a device node.
+    pub nodes: Option<Vec<String>>,
 }
+
+/// What is there on every machine with PCI devices, but not in every container.
+const PARTS: &[&str] = &["sys/bus/pci/drivers", "sys/class/block", "proc/self"];
 
 /// Options of the kernel's configuration that matter here.
 const OPTIONS: &[&str] = &["CONFIG_PCI_P2PDMA", "CONFIG_ARM64_VA_BITS"];
@@ -101,6 +108,15 @@ impl System {
             p2pdma: text.map(is_set),
             linear_map: linear_map(tree, text),
             config: config.map(|(path, _)| path),
+            // who knows of no kernel has not read a machine at all
+            missing: PARTS
+                .iter()
+                .filter(|part| release.is_some() && !tree.is_directory(part))
+                .map(|part| format!("/{part}"))
+                .collect(),
+            nodes: container
+                .is_some()
+                .then(|| tree.entries("dev", |name| name.starts_with("nvme"))),
             container,
             privileged: effective.map(|set| (set >> CAP_SYS_ADMIN) & 1 == 1),
         }
@@ -117,6 +133,19 @@ mod tests {
     fn read(fake: &Fake) -> System {
         let tree = Tree::below(fake.root.path()).expect("a tree");
         System::read(&tree, Some("7.3.4"))
+    }
+
+    #[test]
+    fn looks_for_what_containers_lack() {
+        let fake = Fake::new();
+        fake.write("sys/bus/pci/drivers/nvme/bind", "");
+        fake.write("dev/nvme0n1", "");
+        fake.write("dev/null", "");
+        let system = read(&fake);
+        assert_eq!(system.missing, ["/sys/class/block", "/proc/self"]);
+        assert_eq!(system.nodes, None);
+        fake.write(".dockerenv", "");
+        assert_eq!(read(&fake).nodes, Some(vec!["nvme0n1".to_owned()]));
     }
 
     #[test]
