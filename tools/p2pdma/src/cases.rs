@@ -103,6 +103,11 @@ fn command_lines_without_effect() {
             "0000:02:01.0 has ACS control 0x000c (ReqRedir CmpltRedir), though \
              config_acs=0x00xx@0000:02:01.0 names it",
         ),
+        (
+            "pci=disable_acs_redir=zzz;0000:02:01.0",
+            "/proc/cmdline: disable_acs_redir=zzz names no port: the kernel ignores what follows",
+        ),
+        ("pci=config_acs=x@zzz", "config_acs=x@zzz names no port"),
         ("pci=config_acs=0000:02:01.0", "has no flags before a '@'"),
         ("pci=config_acs=2@0000:02:01.0", "flags are 0, 1 and x"),
         (

@@ -532,8 +532,20 @@ pub fn command_line(line: &str) -> Option<Check> {
             .collect();
         if !after.is_empty() {
             lost.extend(after.iter().map(|part| (*part).to_owned()));
-            let all = [&[parts[at]][..], &after].concat().join(";");
-            remedies.push(format!("separate them by ';': \"pci={all}\""));
+            // of config_acs=, each has flags of its own
+            let flags = parts[at].strip_prefix("config_acs=");
+            let flags = flags.and_then(|list| Some(list.rsplit_once('@')?.0));
+            let flags = flags.map(|flags| flags.rsplit(';').next().unwrap_or(flags));
+            let with_flags = |part: &&str| match flags {
+                Some(flags) if !part.contains('@') => format!("{flags}@{part}"),
+                _ => (*part).to_owned(),
+            };
+            let all: Vec<_> = after.iter().map(with_flags).collect();
+            let first = parts[at];
+            remedies.push(format!(
+                "separate them by ';': \"pci={first};{}\"",
+                all.join(";")
+            ));
         }
     }
     if !lost.is_empty() {
@@ -587,6 +599,12 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
             ));
             continue;
         };
+        if !cmdline::is_port(port) {
+            wrong.push(format!(
+                "config_acs={item} names no port: the kernel ignores what follows"
+            ));
+            break;
+        }
         let named = machine.devices.values();
         let named: Vec<_> = named
             .filter(|device| cmdline::names(machine, port, device))
@@ -618,6 +636,12 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
         }
     }
     for port in cmdline::items(&disable) {
+        if !cmdline::is_port(port) {
+            wrong.push(format!(
+                "disable_acs_redir={port} names no port: the kernel ignores what follows"
+            ));
+            break;
+        }
         let named = machine.devices.values();
         let named: Vec<_> = named
             .filter(|device| cmdline::names(machine, port, device))
@@ -709,7 +733,7 @@ fn unpublished(machine: &Machine, provider: &Provider) -> Option<Check> {
             });
     let why = match lacks {
         Some(lacks) => {
-            format!("; CMBSZ has no support for {lacks}, without which {driver} does not")
+            format!("; CMBSZ has no support for {lacks}, without which {driver} publishes none")
         }
         None => String::new(),
     };
@@ -1703,6 +1727,12 @@ mod tests {
             let check = command_line(bad).expect(bad);
             assert_eq!(check.evidence, format!("command line: {said}"));
         }
+        let check = command_line("pci=config_acs=0x00xx@00:01.0,00:02.0,x1@00:03.0").expect("it");
+        assert_eq!(
+            check.remedies,
+            ["separate them by ';': \
+              \"pci=config_acs=0x00xx@00:01.0;0x00xx@00:02.0;x1@00:03.0\""]
+        );
         for good in [
             "pci=disable_acs_redir=00:01.0;0a:00.0,realloc",
             "pci=disable_acs_redir=00:01.0;",
