@@ -53,43 +53,60 @@ fn dword(config: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 
-/// Offset of a capability in the first 256 bytes.
-fn capability(config: &[u8], id: u8) -> Option<usize> {
-    let has_list = word(config, 0x06)? & 0x10 != 0;
+/// Offset of a capability in the first 256 bytes, or that the function does not have it.
+///
+/// `Err` if the list goes on after the bytes that were read.
+fn find_capability(config: &[u8], id: u8) -> Result<Option<usize>, Unknown> {
+    let byte = |at| config.get(at).copied().ok_or(Unknown);
+    let has_list = word(config, 0x06).ok_or(Unknown)? & 0x10 != 0;
     if !has_list {
-        return None;
+        return Ok(None);
     }
-    let mut at = usize::from(*config.get(0x34)?) & !3;
+    let mut at = usize::from(byte(0x34)?) & !3;
     // a list that runs in circles ends after as many steps as there is room for entries
     for _ in 0..48 {
         if at < 0x40 {
-            return None;
+            return Ok(None);
         }
-        if *config.get(at)? == id {
-            return Some(at);
+        if byte(at)? == id {
+            return Ok(Some(at));
         }
-        at = usize::from(*config.get(at + 1)?) & !3;
+        at = usize::from(byte(at + 1)?) & !3;
     }
-    None
+    Ok(None)
 }
 
-/// Offset of an extended capability, behind the first 256 bytes.
-fn extended_capability(config: &[u8], id: u16) -> Option<usize> {
+/// Offset of a capability, if there is one and it could be read.
+fn capability(config: &[u8], id: u8) -> Option<usize> {
+    find_capability(config, id).ok().flatten()
+}
+
+/// Offset of an extended capability, behind the first 256 bytes, or that the function does not have
+/// it.
+///
+/// `Err` if the list goes on after the bytes that were read.
+fn find_extended_capability(config: &[u8], id: u16) -> Result<Option<usize>, Unknown> {
     let mut at = 0x100;
     for _ in 0..480 {
-        let header = dword(config, at)?;
+        let header = dword(config, at).ok_or(Unknown)?;
         if header == 0 || header == u32::MAX {
-            return None;
+            return Ok(None);
         }
         if header & 0xffff == u32::from(id) {
-            return Some(at);
+            return Ok(Some(at));
         }
-        at = usize::try_from(header >> 20).ok()? & !3;
+        // 12 bits
+        at = (header >> 20) as usize & !3;
         if at < 0x100 {
-            return None;
+            return Ok(None);
         }
     }
-    None
+    Ok(None)
+}
+
+/// Offset of an extended capability, if there is one and it could be read.
+fn extended_capability(config: &[u8], id: u16) -> Option<usize> {
+    find_extended_capability(config, id).ok().flatten()
 }
 
 /// The kind of PCIe function, if it is one and the configuration space could be read.
@@ -113,20 +130,39 @@ pub fn is_unreadable(config: &[u8]) -> bool {
     config.iter().all(|byte| *byte == 0xff)
 }
 
+/// Who read a configuration space, which decides what it means that there is no more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadBy {
+    /// This program, from the running kernel: after the first 256 bytes the function has no more,
+    /// or the kernel cannot read it, and thus finds no ACS either.
+    Us,
+    /// Somebody who made a copy of it, who may have stopped there.
+    Others,
+}
+
 /// The ACS control word, or that the function has no ACS capability.
 ///
 /// `Err` if that could not be found out: what was read ends before it would come.
-pub fn acs_control(config: &[u8]) -> Result<Option<u16>, Unknown> {
+pub fn acs_control(config: &[u8], read_by: ReadBy) -> Result<Option<u16>, Unknown> {
     if is_unreadable(config) || config.len() < 64 {
         return Err(Unknown);
     }
-    if word(config, 0x06).is_some_and(|status| status & 0x10 == 0) {
+    let express = find_capability(config, CAP_EXPRESS)?;
+    if let Some(at) = express {
+        word(config, at + 2).ok_or(Unknown)?;
+    }
+    let ends = match express {
+        // conventional PCI has 256 bytes
+        None => config.len() <= 256,
+        Some(_) => config.len() == 256 && read_by == ReadBy::Us,
+    };
+    if ends {
         return Ok(None);
     }
-    if config.len() <= 64 {
-        return Err(Unknown);
-    }
-    Ok(extended_capability(config, EXT_CAP_ACS).and_then(|at| word(config, at + 6)))
+    let found = find_extended_capability(config, EXT_CAP_ACS)?;
+    found
+        .map(|at| word(config, at + 6).ok_or(Unknown))
+        .transpose()
 }
 
 /// It could not be found out.
@@ -136,8 +172,8 @@ pub struct Unknown;
 /// Whether ACS sends peer-to-peer traffic that passes this function up to the host bridge.
 ///
 /// `None` if that could not be read.
-pub fn acs_redirect(config: &[u8]) -> Option<bool> {
-    let control = acs_control(config).ok()?;
+pub fn acs_redirect(config: &[u8], read_by: ReadBy) -> Option<bool> {
+    let control = acs_control(config, read_by).ok()?;
     Some(control.is_some_and(|control| control & ACS_REDIRECT != 0))
 }
 
@@ -425,6 +461,10 @@ pub mod fake {
 mod tests {
     use super::*;
 
+    fn acs_redirect(config: &[u8]) -> Option<bool> {
+        super::acs_redirect(config, ReadBy::Us)
+    }
+
     #[test]
     fn finds_the_port_type() {
         for (value, expected) in [
@@ -460,6 +500,31 @@ mod tests {
         let config = &fake::config(4, Some(0x1d))[..64];
         assert_eq!(port_type(config), None);
         assert_eq!(acs_redirect(config), None);
+    }
+
+    /// What ends too early is unknown, wherever it ends, and never "no ACS".
+    #[test]
+    fn what_is_cut_is_unknown() {
+        let by_others = |config: &[u8]| super::acs_redirect(config, ReadBy::Others);
+        for acs in [Some(0x0c), Some(0), None] {
+            let config = fake::config(6, acs);
+            // the last byte of what tells
+            let needs = if acs.is_some() { 0x148 } else { 0x104 };
+            for length in 0..config.len() {
+                let found = by_others(&config[..length]);
+                let expected = (length >= needs).then_some(acs == Some(0x0c));
+                assert_eq!(found, expected, "{acs:?} {length}");
+                // the kernel gives 256 bytes where it has no more
+                let found = acs_redirect(&config[..length]);
+                let expected = if length == 256 { Some(false) } else { expected };
+                assert_eq!(found, expected, "{acs:?} {length}");
+            }
+        }
+        // conventional PCI has 256 bytes, and a list without PCI Express
+        let mut config = fake::config(6, None);
+        config[0x80] = 0x05;
+        assert_eq!(by_others(&config[..256]), Some(false));
+        assert_eq!(by_others(&config[..0x81]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::bdf::Bdf;
 use crate::block::{self, Block, Mount};
-use crate::config_space::{self, PortType};
+use crate::config_space::{self, PortType, ReadBy};
 use crate::facts::Facts;
 use crate::system::System;
 use crate::tree::Tree;
@@ -345,6 +345,11 @@ impl Reader {
         let class = class.unwrap_or(0);
         let config = self.tree.read(&attributes.path("config"));
         let config = config.unwrap_or_default();
+        let read_by = if self.tree.is_live() {
+            ReadBy::Us
+        } else {
+            ReadBy::Others
+        };
 
         let group = self.tree.real(&attributes.path("iommu_group"));
         let mut facts = Facts::read(&self.tree, path, &config);
@@ -370,8 +375,8 @@ impl Reader {
             numa_node: attributes
                 .number("numa_node")
                 .and_then(|n| u32::try_from(n).ok()),
-            acs_redirect: config_space::acs_redirect(&config),
-            acs_control: config_space::acs_control(&config).ok().flatten(),
+            acs_redirect: config_space::acs_redirect(&config, read_by),
+            acs_control: config_space::acs_control(&config, read_by).ok().flatten(),
             iommu: group
                 .as_ref()
                 .and_then(|dir| self.tree.text(&format!("{dir}/type"))),

@@ -97,10 +97,13 @@ pub fn host_bridge_device<'a>(
     let Some(first) = first.and_then(|bdf| machine.devices.get(bdf)) else {
         return Ok(None);
     };
+    // without a class it may be a port, without ids it may be in the list
+    let may_be_port = first.is_bridge() || first.class == 0;
     match first.port_type {
+        _ if first.vendor_id == 0xffff => Err(first),
         _ if first.bdf.is_slot_zero() => Ok(Some(first)),
         Some(PortType::RootPort) => Ok(Some(first)),
-        None if first.is_bridge() && first.acs_redirect.is_none() => Err(first),
+        None if may_be_port && first.acs_redirect.is_none() => Err(first),
         _ => Ok(None),
     }
 }
@@ -125,7 +128,7 @@ pub fn host_bridge_allows(machine: &Machine, a: Bdf, b: Bdf) -> Option<bool> {
     let one = |bus: &str| match host_bridge_device(machine, bus) {
         Ok(device) => Some(device.is_some_and(listed)),
         // if it is not in the list, it does not matter what it is
-        Err(device) => (!listed(device)).then_some(false),
+        Err(device) => (device.vendor_id != 0xffff && !listed(device)).then_some(false),
     };
     match (one(a), one(b)) {
         (Some(true), Some(true)) => Some(true),
@@ -319,6 +322,34 @@ mod tests {
         fake.cpu("AuthenticAMD", 0x19);
         let found = route(&fake.read(), bdf("03:00.0"), bdf("02:00.0"));
         assert_eq!(found.via, via(Some(true)));
+    }
+
+    /// A configuration space that is cut may be one of a root port that the list has.
+    #[test]
+    fn the_host_bridges_device_may_be_unknown() {
+        let fake = fake::Fake::new();
+        // its ids are in the list
+        let listed = (0x8086, 0x2030, 0x06_0400);
+        let port = fake.function(&["0000:00:01.0"], listed, "pcieport");
+        let whole = crate::config_space::fake::config(4, Some(0));
+        for length in [64, 80, 112, 128, 130] {
+            fake.write(&format!("{port}/config"), &whole[..length]);
+            let machine = fake.read();
+            let found = host_bridge_device(&machine, "pci0000:00").map(|_| ());
+            assert_eq!(found.map_err(|device| device.bdf), Err(bdf("00:01.0")));
+        }
+        fake.write(&format!("{port}/config"), &whole);
+        let machine = fake.read();
+        let found = host_bridge_device(&machine, "pci0000:00").expect("known");
+        assert_eq!(found.map(|device| device.bdf), Some(bdf("00:01.0")));
+
+        // without ids it may be in the list, wherever it is
+        let fake = fake::root_ports(Some(0));
+        fake.write("sys/bus/pci/devices/0000:00:01.0/vendor", "0xffff\n");
+        let machine = fake.read();
+        assert!(host_bridge_device(&machine, "pci0000:00").is_err());
+        let allowed = host_bridge_allows(&machine, bdf("03:00.0"), bdf("02:00.0"));
+        assert_eq!(allowed, None);
     }
 
     #[test]

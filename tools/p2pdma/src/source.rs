@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::bdf::Bdf;
-use crate::config_space;
+use crate::config_space::{self, ReadBy};
 use crate::facts::Facts;
 use crate::machine::{device_name, Device, Machine, Reader};
 use crate::tree::Tree;
@@ -71,9 +71,6 @@ pub fn lspci(text: &str) -> Machine {
         let (vendor_id, device_id, class) =
             config_space::ids(config).unwrap_or((0xffff, 0xffff, 0));
         let port_type = config_space::port_type(config);
-        // lspci -xxx stops at 256 bytes: what comes after them is not known
-        let cut = config.len() < 4096 && port_type.is_some();
-        let known = if cut { &[][..] } else { config };
         Device {
             bdf,
             parent: bridges.get(&bdf.bus()).copied(),
@@ -85,8 +82,10 @@ pub fn lspci(text: &str) -> Machine {
             port_type,
             driver: None,
             numa_node: None,
-            acs_redirect: config_space::acs_redirect(known),
-            acs_control: config_space::acs_control(known).ok().flatten(),
+            acs_redirect: config_space::acs_redirect(config, ReadBy::Others),
+            acs_control: config_space::acs_control(config, ReadBy::Others)
+                .ok()
+                .flatten(),
             iommu: None,
             facts: Facts::of_config(config),
         }
@@ -221,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_is_unknown() {
-        for length in [64, 256] {
+        for length in [64, 80, 112, 128, 160, 256, 320] {
             let machine = lspci(&machine_text(length));
             let found = route(&machine, bdf("10000:03:00.0"), bdf("10000:04:00.0"));
             assert!(

@@ -203,6 +203,11 @@ impl Tree {
         Self::of(Place::Live)
     }
 
+    /// Whether it is this machine's own.
+    pub fn is_live(&self) -> bool {
+        matches!(self.place, Place::Live)
+    }
+
     /// The same, remembering what is read of it.
     pub fn recording(self) -> Self {
         Tree {
