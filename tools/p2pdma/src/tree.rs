@@ -20,8 +20,14 @@ use rustix::fs::{Mode, OFlags};
 const FILE_MAX: u64 = 1 << 20;
 /// No archive has more than this after decompression.
 const ARCHIVE_MAX: u64 = 256 << 20;
-/// No archive has more files, links and directories than this.
+/// No archive has more files, links and directories than this, with those that only the paths of
+/// others mention.
 const ENTRIES_MAX: usize = 1 << 20;
+/// The paths of an archive, and what its links point to, have no more bytes than this: so many
+/// entries with paths of 64 bytes.
+const NAMES_MAX: usize = ENTRIES_MAX * 64;
+/// No path of an archive has more parts than this: sysfs has some 20.
+const DEPTH_MAX: usize = 63;
 /// So many links are followed to find one file, as by the kernel.
 const LINKS_MAX: usize = 40;
 /// No path is longer than this.
@@ -42,6 +48,8 @@ enum Node {
 #[derive(Debug, Default)]
 struct Memory {
     nodes: BTreeMap<String, Node>,
+    /// Bytes of the paths, and of what links point to.
+    names: usize,
 }
 
 /// Where the files are.
@@ -91,17 +99,41 @@ fn plain(path: &Path) -> Option<String> {
 const MARK: &str = "sys/bus/pci/devices";
 
 impl Memory {
-    /// Adds a node, and all directories above it.
-    fn insert(&mut self, path: String, node: Node) {
+    /// Adds a node, and all directories above it, unless that is more than the limits allow.
+    fn insert(&mut self, path: String, node: Node) -> Result<()> {
+        let depth = path.split('/').count();
+        ensure!(
+            depth <= DEPTH_MAX,
+            "a path in it has {depth} parts, more than {DEPTH_MAX}"
+        );
         let mut above = path.as_str();
         while let Some((parent, _)) = above.rsplit_once('/') {
             if self.nodes.contains_key(parent) {
                 break;
             }
-            self.nodes.insert(parent.to_owned(), Node::Directory);
+            self.add(parent.to_owned(), Node::Directory)?;
             above = parent;
         }
+        self.add(path, node)
+    }
+
+    fn add(&mut self, path: String, node: Node) -> Result<()> {
+        let target = match &node {
+            Node::Link(target) => target.len(),
+            _ => 0,
+        };
+        // those that are replaced by a later one of the same path count, too
+        self.names += path.len() + target;
+        ensure!(
+            self.names <= NAMES_MAX,
+            "its paths and links have more than {NAMES_MAX} bytes"
+        );
         self.nodes.insert(path, node);
+        ensure!(
+            self.nodes.len() <= ENTRIES_MAX,
+            "there are more than {ENTRIES_MAX} files and directories"
+        );
+        Ok(())
     }
 
     /// Reads an archive made by tar.
@@ -139,7 +171,7 @@ impl Memory {
             } else {
                 continue;
             };
-            memory.insert(path, node);
+            memory.insert(path, node)?;
         }
         Ok(memory)
     }
@@ -160,6 +192,7 @@ impl Memory {
         });
         Some(Memory {
             nodes: nodes.collect(),
+            ..Memory::default()
         })
     }
 
@@ -609,6 +642,52 @@ mod tests {
         assert_eq!(
             tree.read("sys/large").map(|data| data.len() as u64),
             Some(FILE_MAX)
+        );
+
+        // directories that are only mentioned count as well, and so do the bytes of all paths
+        let deep = |parts: usize| {
+            let mut archive = tar::Builder::new(Vec::new());
+            for path in [HERE.0.to_owned(), "d/".repeat(parts - 1) + "file"] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(0);
+                let added = archive.append_data(&mut header, path, io::empty());
+                added.expect("room");
+            }
+            let bytes = archive.into_inner().expect("an archive");
+            Tree::archive(&bytes).expect("an archive")
+        };
+        assert!(deep(DEPTH_MAX).is_ok());
+        for parts in [DEPTH_MAX + 1, 2001] {
+            let error = deep(parts).expect_err("too deep");
+            let said = format!("{error:#}");
+            assert!(said.contains(&format!("has {parts} parts")), "{said}");
+        }
+
+        let long = "n".repeat(60);
+        let mut memory = Memory::default();
+        // each adds itself and 61 directories, with some 120,000 bytes of paths
+        let mut names = (0..).map(|i| format!("{i}/{}x", format!("{long}/").repeat(61)));
+        let error = loop {
+            let name = names.next().expect("endless");
+            if let Err(error) = memory.insert(name, Node::Directory) {
+                break error;
+            }
+        };
+        assert!(error.to_string().contains("paths and links"), "{error}");
+        let kept: usize = memory.nodes.keys().map(String::len).sum();
+        assert!(kept <= NAMES_MAX && kept > NAMES_MAX - (1 << 17), "{kept}");
+
+        let mut memory = Memory::default();
+        // each adds a directory as well
+        let mut names = (0..).map(|i| format!("{i:x}/x"));
+        let added = (0..)
+            .zip(names.by_ref())
+            .find_map(|(i, name)| memory.insert(name, Node::Directory).err().map(|e| (i, e)));
+        let (added, error) = added.expect("endless");
+        assert_eq!(added, ENTRIES_MAX / 2);
+        assert!(
+            error.to_string().contains("files and directories"),
+            "{error}"
         );
 
         // what grows beyond all limits when it is decompressed is given up
