@@ -314,8 +314,8 @@ fn ranges(text: &str) -> Option<[(u64, u64); 2]> {
 /// What the kernel said of pairs.
 fn pairs(log: &Log, findings: &mut Findings) {
     for ((provider, client), verdict) in log.verdicts() {
-        let redirects = match &verdict.disable {
-            Some(list) => format!("ACS of {} redirects", list.replace(';', ", ")),
+        let redirects = match &verdict.bridges {
+            Some(bridges) => format!("ACS of {} redirects", bridges.words()),
             None => "ACS redirects".to_owned(),
         };
         let (id, state, meaning) = match (verdict.acs_redirect, verdict.refused) {
@@ -345,16 +345,25 @@ fn pairs(log: &Log, findings: &mut Findings) {
             ),
         };
         let mut remedies = Vec::new();
-        if let Some(list) = &verdict.disable {
-            remedies.push(format!(
-                "boot with \"pci=disable_acs_redir={list}\" (quoted, as ';' ends a command in many \
-                 boot loaders; devices below are then less isolated)"
-            ));
-            remedies.push(format!("or now, and then bind {provider} again:"));
-            let ports = list
-                .split(';')
-                .map(|port| format!("setpci -s {port} ECAP_ACS+6.w=0000:002c"));
-            remedies.extend(ports);
+        if let Some(bridges) = &verdict.bridges {
+            if bridges.complete {
+                remedies.push(format!(
+                    "boot with \"pci=disable_acs_redir={}\" (quoted, as ';' ends a command in many \
+                     boot loaders; devices below are then less isolated)",
+                    bridges.parameter()
+                ));
+                remedies.push(format!("or now, and then bind {provider} again:"));
+                let ports = bridges
+                    .said
+                    .iter()
+                    .map(|port| format!("setpci -s {port} ECAP_ACS+6.w=0000:002c"));
+                remedies.extend(ports);
+            } else {
+                remedies.push(format!(
+                    "the kernel's list of ports is cut, or damaged: as root, p2pdma check \
+                     {provider} {client} names all of them, and tells how to change each"
+                ));
+            }
         } else if verdict.refused {
             remedies.push("put both below one PCIe switch".to_owned());
         }
@@ -664,6 +673,40 @@ mod tests {
             remedies.contains("setpci -s 0000:00:02.0 ECAP_ACS+6.w=0000:002c"),
             "{remedies}"
         );
+    }
+
+    /// Commands are made of addresses alone, and of whole lists: what else there is in a log, and
+    /// half an address, which names every function of a slot, is not for a shell.
+    #[test]
+    fn makes_no_commands_of_what_may_be_anything() {
+        let nine: Vec<_> = (0x20..0x29)
+            .map(|bus| format!("0000:{bus:02x}:00.0;"))
+            .collect();
+        let nine = nine.concat();
+        for list in [
+            "$(rm -rf /);`id`",
+            "0000:00:01.0;$(rm -rf /)",
+            &format!("{nine}0000:29:00"),
+        ] {
+            let found = of(&[
+                "nvme 0000:12:00.0: ACS redirect is set between the client and provider \
+                 (0000:0e:00.0)",
+                &format!(
+                    "nvme 0000:12:00.0: to disable ACS redirect for this path, add the kernel \
+                     parameter: pci=disable_acs_redir={list}"
+                ),
+            ]);
+            assert_eq!(
+                ids(&found),
+                [("pair-acs", State::Note, Some(bdf("12:00.0")))]
+            );
+            let said = serde_json::to_string(&found).expect("JSON");
+            for text in ["setpci", "rm -rf", "`", "disable_acs_redir", "0000:29:00"] {
+                assert!(!said.contains(text), "{text}: {said}");
+            }
+            let remedy = "p2pdma check 0000:0e:00.0 0000:12:00.0 names all of them";
+            assert!(said.contains(remedy), "{said}");
+        }
     }
 
     #[test]

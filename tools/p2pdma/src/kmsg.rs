@@ -19,11 +19,58 @@ use crate::bdf::Bdf;
 pub enum Reason {
     /// Bridges on the way send the traffic up to the host bridge.
     AcsRedirect {
-        /// Value of the kernel parameter that the kernel proposes: the bridges.
-        disable: String,
+        /// The bridges, as far as the kernel has said them.
+        bridges: Bridges,
     },
     /// The two meet in the host bridge only, and the kernel does not trust it with this.
     NoSharedBridge,
+}
+
+/// Bridges that the kernel proposes as a value of `pci=disable_acs_redir=`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bridges {
+    /// Those that are said, in their order.
+    pub said: Vec<Bdf>,
+    /// There are no others: the list was not cut, and has nothing else in it.
+    pub complete: bool,
+}
+
+impl Bridges {
+    /// A list of the log, of which anything that is no address, and what follows, is left out: the
+    /// text may come from anywhere.
+    fn of(list: &str) -> Self {
+        // the kernel has room for so many characters, and cuts what has more
+        const ROOM: usize = 127;
+
+        let address = |word: &str| {
+            let bdf: Bdf = word.parse().ok()?;
+            (bdf.to_string() == word).then_some(bdf)
+        };
+        let said: Vec<_> = list.split(';').map_while(address).collect();
+        Bridges {
+            complete: list.len() < ROOM && said.len() == list.split(';').count(),
+            said,
+        }
+    }
+
+    /// As a value of the kernel's parameter.
+    pub fn parameter(&self) -> String {
+        self.joined(";")
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match (self.said.is_empty(), self.complete) {
+            (true, _) => "ports that the log does not name".to_owned(),
+            (false, true) => self.joined(", "),
+            (false, false) => format!("{} and perhaps others", self.joined(", ")),
+        }
+    }
+
+    fn joined(&self, separator: &str) -> String {
+        let said: Vec<_> = self.said.iter().map(Bdf::to_string).collect();
+        said.join(separator)
+    }
 }
 
 /// What the kernel said of a pair, the last time that it judged it.
@@ -31,8 +78,8 @@ pub enum Reason {
 pub struct Verdict {
     /// ACS sends the traffic to the host bridge.
     pub acs_redirect: bool,
-    /// The bridges that do, as a value of `pci=disable_acs_redir=`, if that line is there.
-    pub disable: Option<String>,
+    /// The bridges that do, if that line is there.
+    pub bridges: Option<Bridges>,
     /// The pair is refused. If not, and ACS redirects, the host bridge is trusted with it.
     pub refused: bool,
     /// Numbers of the lines, from 1.
@@ -169,7 +216,7 @@ impl Log {
             {
                 let pair = current.get(&device).map(|provider| (*provider, device));
                 if let Some(verdict) = pair.and_then(|pair| verdicts.get_mut(&pair)) {
-                    verdict.disable = Some(list.trim().to_owned());
+                    verdict.bridges = Some(Bridges::of(list.trim()));
                     verdict.lines.push(number);
                 }
             } else if text.starts_with("cannot be used for peer-to-peer DMA as the client") {
@@ -198,9 +245,9 @@ impl Log {
         if !verdict.refused {
             return None;
         }
-        Some(match &verdict.disable {
-            Some(disable) => Reason::AcsRedirect {
-                disable: disable.clone(),
+        Some(match &verdict.bridges {
+            Some(bridges) => Reason::AcsRedirect {
+                bridges: bridges.clone(),
             },
             None => Reason::NoSharedBridge,
         })
@@ -251,7 +298,7 @@ mod tests {
 
     fn acs() -> Option<Reason> {
         Some(Reason::AcsRedirect {
-            disable: "0000:00:01.0;0000:00:02.0".to_owned(),
+            bridges: Bridges::of("0000:00:01.0;0000:00:02.0"),
         })
     }
 
@@ -299,11 +346,54 @@ mod tests {
         let (acs2, disable2, refused2) = (other(ACS), other(DISABLE), other(REFUSED));
         let log = log(&[ACS, &acs2, DISABLE, &disable2, &refused2]);
         assert_eq!(reason(&log, "01:00.0", "02:00.0"), None);
-        let disable = "0000:00:01.0;0000:00:05.0".to_owned();
+        let bridges = Bridges::of("0000:00:01.0;0000:00:05.0");
+        assert!(bridges.complete);
         assert_eq!(
             reason(&log, "01:00.0", "05:00.0"),
-            Some(Reason::AcsRedirect { disable })
+            Some(Reason::AcsRedirect { bridges })
         );
+    }
+
+    /// What is no address is left out, with all after it, and what has no more room may be cut.
+    #[test]
+    fn takes_addresses_only() {
+        let bridges = |list: &str| {
+            let found = Bridges::of(list);
+            (found.parameter(), found.complete)
+        };
+        assert_eq!(bridges("0000:00:01.0"), ("0000:00:01.0".to_owned(), true));
+        for list in [
+            "$(reboot);0000:00:01.0",
+            "`id`",
+            "",
+            "0000:00:01",
+            "00:01.0",
+            "0000:0:1.0",
+            "-s",
+        ] {
+            assert_eq!(bridges(list), (String::new(), false), "{list}");
+        }
+        for list in [
+            "0000:00:01.0;",
+            "0000:00:01.0;0000:29:00",
+            "0000:00:01.0;0000:29:00.0 ;",
+            "0000:00:01.0;$(reboot);0000:00:02.0",
+        ] {
+            assert_eq!(bridges(list), ("0000:00:01.0".to_owned(), false), "{list}");
+        }
+        // nine of 12 characters and a ';' each, and the tenth after 10 characters; or whole, in
+        // a domain with 5 digits
+        let nine: Vec<_> = (0x20..0x29)
+            .map(|bus| format!("0000:{bus:02x}:00.0;"))
+            .collect();
+        let nine = nine.concat();
+        let (said, complete) = bridges(&format!("{nine}0000:29:00"));
+        assert_eq!((said + ";", complete), (nine.clone(), false));
+        assert!(bridges(nine.trim_end_matches(';')).1);
+        let wide: Vec<_> = (0..9).map(|bus| format!("10000:{bus:02x}:00.0;")).collect();
+        let wide = wide.concat();
+        assert_eq!(wide.len() + 1, 127);
+        assert!(!bridges(&format!("{wide}1")).1);
     }
 
     /// `0000:01:00.0: ` is also the end of `10000:01:00.0: `.

@@ -737,20 +737,23 @@ impl Bench<'_> {
 /// What the bridges are set to now counts. The kernel's log tells of the time when the kernel
 /// judged the pair, which it does once: it is asked only where the settings cannot be read.
 pub fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (String, String) {
-    let acs = |bridges: &str| {
+    let acs = |bridges: Option<String>| {
         let why =
             "ACS redirect sends this traffic to the host bridge, which the kernel does not trust \
              with it";
-        let what = format!(
-            "boot with pci=disable_acs_redir={bridges} (devices below are then less isolated)"
-        );
+        let what = match bridges {
+            Some(bridges) => format!(
+                "boot with pci=disable_acs_redir={bridges} (devices below are then less isolated)"
+            ),
+            None => format!("p2pdma check {provider} {client} tells which ports redirect"),
+        };
         (why.to_owned(), what)
     };
     let via = route(machine, provider, client).via;
     match (&via, log.reason(provider, client)) {
         (Via::HostBridge { acs_redirect, .. }, _) if !acs_redirect.is_empty() => {
             let bridges: Vec<_> = acs_redirect.iter().map(Bdf::to_string).collect();
-            acs(&bridges.join(";"))
+            acs(Some(bridges.join(";")))
         }
         (Via::Bridge { .. } | Via::SameFunction, _) => (
             "nothing between the two forbids it now; the kernel keeps what it found when it was \
@@ -758,7 +761,9 @@ pub fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (Str
                 .to_owned(),
             format!("unbind the provider {provider} from its driver and bind it again"),
         ),
-        (Via::Unknown { .. }, Some(Reason::AcsRedirect { disable })) => acs(&disable),
+        (Via::Unknown { .. }, Some(Reason::AcsRedirect { bridges })) => {
+            acs(bridges.complete.then(|| bridges.parameter()))
+        }
         _ => (
             "the two meet in the host bridge only, which the kernel does not trust with it"
                 .to_owned(),
