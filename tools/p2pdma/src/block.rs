@@ -128,7 +128,7 @@ pub fn read(tree: &Tree) -> BTreeMap<String, Block> {
         let Some(dir) = tree.real(&format!("{class}/{name}")) else {
             continue;
         };
-        let text = |file: &str| tree.text(&format!("{dir}/{file}"));
+        let text = |file: &str| tree.line(&format!("{dir}/{file}"));
         let slaves = || tree.entries(&format!("{dir}/slaves"), |_| true);
         let (kind, below) = if text("partition").is_some() {
             let parent = dir.rsplit('/').nth(1).map(str::to_owned);

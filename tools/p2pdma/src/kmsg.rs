@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use rustix::fs::{Mode, OFlags};
 
 use crate::bdf::Bdf;
+use crate::text::printable;
 
 /// Why the kernel refuses a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,13 +160,15 @@ impl Log {
         };
         let number = prefix.split(',').nth(1).and_then(|n| n.parse().ok());
 
-        self.lines.push(message.to_owned());
+        self.lines.push(printable(message));
         self.numbers.push(number.unwrap_or_else(|| self.end()));
     }
 
-    /// The log in a text, as dmesg, journalctl or a console gives it.
+    /// The log in a text, as dmesg, journalctl or a console gives it. Colours are taken away, and
+    /// what else is not safe to print is replaced.
     pub fn of(text: &str) -> Self {
-        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let plain = |line: &str| printable(&anstream::adapter::strip_str(line).to_string());
+        let lines: Vec<_> = text.lines().map(plain).collect();
         let numbers = (0..).take(lines.len()).collect();
 
         Log { lines, numbers }
@@ -281,6 +284,21 @@ mod tests {
         assert_eq!(after.since(13), [""; 0]);
         assert_eq!(Log::default().end(), 0);
         assert_eq!(Log::of("x\ny").since(1), ["y"]);
+    }
+
+    /// A log may hold what others wrote, and dmesg colours it.
+    #[test]
+    fn lines_are_safe_to_print() {
+        let log = log(&[
+            "\x1b[33mnvme 0000:02:00.0: \x1b[0mtext",
+            "a\x1b]0;title\x07b\rc\x08",
+        ]);
+        assert_eq!(log.lines()[0], "nvme 0000:02:00.0: text");
+        assert!(log.lines()[1].starts_with('a'));
+        assert!(!log.lines()[1].contains(char::is_control));
+        let mut live = Log::default();
+        live.take("4,9,3,-;a\x1b[2Jb\n");
+        assert_eq!(live.lines(), ["a\u{fffd}[2Jb"]);
     }
 
     fn reason(log: &Log, provider: &str, client: &str) -> Option<Reason> {

@@ -14,6 +14,7 @@ use crate::block::{self, Block, Mount};
 use crate::config_space::{self, PortType, ReadBy};
 use crate::facts::Facts;
 use crate::system::System;
+use crate::text::printable_line;
 use crate::tree::Tree;
 
 /// A PCI function.
@@ -233,7 +234,7 @@ impl Attributes<'_> {
     }
 
     fn text(&self, name: &str) -> Option<String> {
-        self.0.text(&self.path(name))
+        self.0.line(&self.path(name))
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -306,8 +307,8 @@ impl Reader {
         );
 
         let mut machine = Machine::of(BTreeMap::new());
-        machine.kernel = self.tree.text("proc/sys/kernel/osrelease");
-        machine.command_line = self.tree.text("proc/cmdline");
+        machine.kernel = self.tree.line("proc/sys/kernel/osrelease");
+        machine.command_line = self.tree.line("proc/cmdline");
         machine.cpu_allows_any_pair = self.cpu_allows_any_pair();
         machine.hypervisor = self.hypervisor();
         machine.system = System::read(&self.tree, machine.kernel.as_deref());
@@ -365,7 +366,7 @@ impl Reader {
         Device {
             bdf,
             parent: parent.and_then(|name| name.parse().ok()),
-            root_bus: root_bus.unwrap_or_default().to_owned(),
+            root_bus: printable_line(root_bus.unwrap_or_default()),
             vendor_id,
             device_id,
             class,
@@ -379,7 +380,7 @@ impl Reader {
             acs_control: config_space::acs_control(&config, read_by).ok().flatten(),
             iommu: group
                 .as_ref()
-                .and_then(|dir| self.tree.text(&format!("{dir}/type"))),
+                .and_then(|dir| self.tree.line(&format!("{dir}/type"))),
             facts,
         }
     }
@@ -871,6 +872,55 @@ mod tests {
             .map(|n| (n.name.clone(), n.size, n.block_size))
             .collect();
         assert_eq!(names, [("nvme1n1".to_owned(), 4096, 4096)]);
+    }
+
+    /// Whatever names itself, no name reaches a terminal as more than a text.
+    #[test]
+    fn names_are_safe_to_print() {
+        let fake = fake::switch();
+        let evil = "\x1b]0;title\x07\x1b[2J\nline";
+        let path = ["0000:00:05.0"];
+        fake.function_on(
+            "pci0000:00\x1b[31m",
+            &path,
+            (0x8086, 0x1234, 0x02_0000),
+            evil,
+        );
+        let nvme = "sys/bus/pci/devices/0000:03:00.0/nvme/nvme0";
+        for file in ["model", "serial", "state"] {
+            fake.write(&format!("{nvme}/{file}"), evil);
+        }
+        fake.write("proc/sys/kernel/osrelease", evil);
+        fake.write("proc/cmdline", format!("pci={evil}"));
+        fake.write("run/systemd/container", evil);
+        let dir = "sys/devices/virtual/block/dm-0";
+        fake.block("dm-0", dir);
+        fake.write(&format!("{dir}/dm/name"), evil);
+        let machine = fake.read();
+        assert_eq!(
+            machine.clients[0].model,
+            "\u{fffd}]0;title\u{fffd}\u{fffd}[2J\u{fffd}line"
+        );
+        let safe = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => printable_line(text) == *text,
+            _ => true,
+        };
+        let mut todo = vec![serde_json::to_value(&machine).expect("JSON")];
+        let mut texts = 0;
+        while let Some(value) = todo.pop() {
+            assert!(safe(&value), "{value}");
+            match value {
+                serde_json::Value::Array(values) => todo.extend(values),
+                serde_json::Value::Object(values) => {
+                    todo.extend(values.into_iter().map(|(_, value)| value));
+                }
+                serde_json::Value::String(text) => texts += usize::from(text.contains("title")),
+                _ => (),
+            }
+        }
+        // model, serial, state, release, command line, container, name; the driver's link has a
+        // '/' before its name
+        assert_eq!(texts, 8);
     }
 
     #[test]

@@ -958,7 +958,8 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         if !reader_is_gone(&error) {
-            eprintln!("p2pdma: {error:#}");
+            // names of files and mounts may be part of it
+            eprintln!("p2pdma: {}", text::printable(&format!("{error:#}")));
         }
         let refused = error.is::<bind::Refused>();
         ExitCode::from(if refused { UNEXPECTED } else { COULD_NOT_RUN })

@@ -97,7 +97,7 @@ impl System {
         let text = config.as_ref().map(|(_, text)| text.as_str());
         let is_set = |text: &str| text.lines().any(|line| line == "CONFIG_PCI_P2PDMA=y");
         let container = tree
-            .text("run/systemd/container")
+            .line("run/systemd/container")
             .filter(|name| !name.is_empty())
             .or_else(|| tree.read(".dockerenv").map(|_| "docker".to_owned()))
             .or_else(|| tree.read("run/.containerenv").map(|_| "podman".to_owned()));

@@ -24,6 +24,22 @@ pub fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// What could change a terminal instead of being printed on it, or the order of what is printed.
+fn is_active(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text of others, such as the name that a device gives itself, safe to print: whatever is in it
+/// for a terminal is replaced, but for the ends of lines and tabs.
+pub fn printable(text: &str) -> String {
+    text.replace(|c| is_active(c) && !matches!(c, '\n' | '\t'), "\u{fffd}")
+}
+
+/// The same of what is one line.
+pub fn printable_line(text: &str) -> String {
+    text.replace(is_active, "\u{fffd}")
+}
+
 /// At most so many characters of a text.
 pub fn shorten(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -86,6 +102,27 @@ mod tests {
         assert_eq!(shorten("root port", 9), "root port");
         assert_eq!(shorten("root port", 6), "root…");
         assert_eq!(shorten("ünïcödé", 4), "ünï…");
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal() {
+        assert_eq!(printable("a\tb\nünï"), "a\tb\nünï");
+        assert_eq!(printable_line("a\tb\nünï"), "a\u{fffd}b\u{fffd}ünï");
+        // a title, a carriage return, and the beginning of a sequence in one character
+        for text in [
+            "\x1b]0;title\x07",
+            "good\rbad",
+            "\u{9b}2J",
+            "\u{202e}x",
+            "\x7f",
+        ] {
+            for safe in [printable(text), printable_line(text)] {
+                assert!(
+                    safe.contains('\u{fffd}') && !safe.contains(is_active),
+                    "{safe:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use anyhow::{bail, ensure, Context, Result};
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{Mode, OFlags};
 
+use crate::text::{printable, printable_line};
+
 /// No file that is read has more than this; what follows is cut off.
 const FILE_MAX: u64 = 1 << 20;
 /// No archive has more than this after decompression.
@@ -386,13 +388,18 @@ impl Tree {
         Some(content)
     }
 
-    /// What is in a file of text, without space at its ends.
+    /// What is in a file of text, without space at its ends, and safe to print.
     pub fn text(&self, path: &str) -> Option<String> {
         let content = self.read(path)?;
-        Some(String::from_utf8_lossy(&content).trim().to_owned())
+        Some(printable(String::from_utf8_lossy(&content).trim()))
     }
 
-    /// The last part of what a symbolic link points to.
+    /// The same of a file with one line.
+    pub fn line(&self, path: &str) -> Option<String> {
+        Some(printable_line(&self.text(path)?))
+    }
+
+    /// The last part of what a symbolic link points to, safe to print.
     pub fn link_name(&self, path: &str) -> Option<String> {
         let target = self.link(path)??;
         if let Some(record) = &self.record {
@@ -400,10 +407,12 @@ impl Tree {
             record.links.insert(path.to_owned(), target.clone());
         }
         let name = target.rsplit('/').find(|part| !part.is_empty())?;
-        Some(name.to_owned())
+        Some(printable_line(name))
     }
 
     /// Names in a directory that are of interest, in order; none if there is no such directory.
+    ///
+    /// Those that are not safe to print are left out: the kernel makes no such names.
     pub fn entries(&self, path: &str, of_interest: impl Fn(&str) -> bool) -> Vec<String> {
         let on_disk = |dir: &Path| -> Vec<String> {
             let entries = fs::read_dir(dir).into_iter().flatten().take(ENTRIES_MAX);
@@ -419,7 +428,7 @@ impl Tree {
                 .resolve(path)
                 .map_or_else(Vec::new, |path| memory.entries(&path)),
         };
-        names.retain(|name| of_interest(name));
+        names.retain(|name| of_interest(name) && printable_line(name) == *name);
         names.sort();
         if let Some(record) = &self.record {
             let mut record = record.borrow_mut();
@@ -576,6 +585,24 @@ mod tests {
             .expect_err("no /sys");
         assert!(error.to_string().contains("no copy of /sys"), "{error}");
         assert!(Tree::archive(b"00:00.0 Host bridge").is_none());
+    }
+
+    /// What a terminal would act upon is not handed on.
+    #[test]
+    fn what_is_read_is_safe_to_print() {
+        let files: [(&str, &[u8]); 3] = [
+            HERE,
+            ("sys/a/model", b"evil\x1b[2Jmodel\nnext\x07\n"),
+            ("sys/a/\x1b[2J", b""),
+        ];
+        let tree = unpack(&pack(&files, &[("sys/a/driver", "drivers/\x1b]0;x\x07y")]));
+        let text = tree.text("sys/a/model").expect("a file");
+        assert_eq!(text, "evil\u{fffd}[2Jmodel\nnext\u{fffd}");
+        let line = tree.line("sys/a/model").expect("a file");
+        assert_eq!(line, "evil\u{fffd}[2Jmodel\u{fffd}next\u{fffd}");
+        let name = tree.link_name("sys/a/driver").expect("a link");
+        assert_eq!(name, "\u{fffd}]0;x\u{fffd}y");
+        assert_eq!(tree.entries("sys/a", |_| true), ["driver", "model"]);
     }
 
     #[test]

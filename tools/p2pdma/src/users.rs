@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::bdf::Bdf;
 use crate::machine::Provider;
 use crate::size::Size;
+use crate::text::printable_line;
 
 /// What a function is in use for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -143,6 +144,12 @@ fn entries(dir: impl AsRef<Path>) -> Vec<(String, PathBuf)> {
 
 fn text(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// The name that a process, by its directory, gives itself, safe to print.
+fn command(process: impl AsRef<Path>) -> String {
+    let name = text(process.as_ref().join("comm")).unwrap_or_default();
+    printable_line(&name)
 }
 
 /// Undoes the octal escapes of /proc/mounts and /proc/swaps.
@@ -378,7 +385,7 @@ impl<'a> Files<'a> {
                 uses.extend(node.map(|node| Use::Open {
                     node,
                     pid,
-                    command: text(dir.join("comm")).unwrap_or_default(),
+                    command: command(&dir),
                 }));
             }
         }
@@ -464,7 +471,7 @@ impl<'a> Files<'a> {
             if bytes > 0 {
                 processes.push(Process {
                     pid,
-                    command: text(dir.join("comm")).unwrap_or_default(),
+                    command: command(&dir),
                     bytes,
                 });
             }
