@@ -425,7 +425,6 @@ fn what_fails_forbids() {
             "linear-map",
             "beyond the linear map",
         ),
-        ("0xfe000000 0xfe003fff 0x40200", "pool", "16 KiB"),
     ] {
         let fake = without_pool(resource);
         let answer = pair(&fake.read(), "05:00.0", "04:00.0");
@@ -442,6 +441,13 @@ fn what_fails_forbids() {
         let other = pair(&fake.read(), "03:00.0", "05:00.0");
         assert_eq!(other.able, Some(true), "{name}");
     }
+    // too small for a pool, which the pair does not need
+    let fake = without_pool("0xfe000000 0xfe003fff 0x40200");
+    let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+    assert_eq!(
+        (find(&answer, "pool").state, answer.able),
+        (State::Note, Some(true))
+    );
     // another BAR than that of a pool may have none
     let fake = switch();
     fake.write(
@@ -627,8 +633,20 @@ fn containers() {
 fn no_functions() {
     let fake = Fake::new();
     assert_eq!(answer(&fake.read(), None, None).able, None);
-    fake.function(&["0000:00:00.0"], (0x8086, 0x1237, 0x06_0000), "");
-    assert_eq!(answer(&fake.read(), None, None).able, Some(true));
+    let said = |fake: &Fake| heading(&answer(&fake.read(), None, None));
+    assert_eq!(
+        said(&fake),
+        "There is nothing to be said: no PCI function was found.\n"
+    );
+    // a bus whose first function stands for no host bridge
+    fake.function(&["0000:00:02.0"], (0x8086, 0x1237, 0x06_0000), "");
+    let whole = answer(&fake.read(), None, None);
+    assert_eq!(whole.able, Some(true));
+    let bridge = &find(&whole, "host-bridge").evidence;
+    assert!(
+        bridge.contains("neither function 00.0 nor a root port"),
+        "{bridge}"
+    );
 }
 
 /// A machine of a table.

@@ -145,7 +145,8 @@ pub const EXPLANATIONS: &[(&str, &str)] = &[
         "A provider is a function whose driver gave memory of a BAR to the kernel \
          (pci_p2pdma_add_resource()). That has to begin and end at multiples of 2 MiB, the size \
          of a section of struct pages, or memremap_pages() refuses it. Whether two functions can \
-         reach each other does not depend on it.",
+         reach each other does not depend on it, and drivers that hand memory on as a dma-buf \
+         need none. A CMB that cannot be provided is of no use to anybody.",
     ),
     (
         "command-line",
@@ -781,7 +782,7 @@ pub fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
         };
         format!("{said}; not provided: {why}")
     } else if too_small {
-        state = State::Fail;
+        // which does not keep its driver from handing it on as a dma-buf
         let first = client.map_or(format!("{bdf} is not provided"), |client| {
             format!("{} has no CMB", client.controller)
         });
@@ -1379,7 +1380,22 @@ fn host_bridges(machine: &Machine) -> Vec<Check> {
         let (device, sure) = match host_bridge_device(machine, bus) {
             Ok(Some(device)) => (device, true),
             Err(device) => (device, false),
-            Ok(None) => return None,
+            // no list can name it
+            Ok(None) => {
+                let (state, said) = match machine.cpu_allows_any_pair {
+                    Some(true) => (State::Ok, "the processor allows any pair"),
+                    Some(false) => (State::Note, "pairs have to be below one switch"),
+                    None => (State::Unknown, "the processor is not known"),
+                };
+                return Check {
+                    id: "host-bridge",
+                    state,
+                    evidence: format!(
+                        "{bus} begins with neither function 00.0 nor a root port: {said}"
+                    ),
+                    remedies: Vec::new(),
+                };
+            }
         };
         let ids = (device.vendor_id, device.device_id);
         let listed = |same| host_bridge::allows(ids, same, kernel);
@@ -1399,7 +1415,7 @@ fn host_bridges(machine: &Machine) -> Vec<Check> {
                 "not in the list: pairs have to be below one switch",
             ),
         };
-        Some(Check {
+        Check {
             id: "host-bridge",
             state,
             evidence: format!(
@@ -1407,9 +1423,9 @@ fn host_bridges(machine: &Machine) -> Vec<Check> {
                 device.bdf, ids.0, ids.1
             ),
             remedies: Vec::new(),
-        })
+        }
     };
-    machine.first_on_root.keys().filter_map(one).collect()
+    machine.first_on_root.keys().map(one).collect()
 }
 
 /// Looks at the machine, at a function or disk of it, or at a pair.
@@ -1557,10 +1573,11 @@ pub fn text(answer: &Answer, mut out: impl Write) -> io::Result<()> {
     }
     if answer.pairs.is_empty() {
         return match answer.checks[..] {
-            [] => writeln!(
+            [] if answer.able.is_none() => writeln!(
                 out,
                 "There is nothing to be said: no PCI function was found."
             ),
+            [] => writeln!(out, "There is nothing to be said."),
             _ => lines(&answer.checks, &mut out),
         };
     }
