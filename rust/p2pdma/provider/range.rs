@@ -27,12 +27,13 @@ pub const NUM_BARS: u8 = 6;
 /// What a BAR decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarKind {
-    /// Nothing: not implemented, or the upper half of a 64-bit BAR.
+    /// Nothing: not implemented, the upper half of a 64-bit BAR, or one that the kernel had no
+    /// room for, which it forgets (`reset_resource()` in `drivers/pci/setup-bus.c`).
     Absent,
     /// I/O ports (`IORESOURCE_IO`): no memory, so nothing that a peer could address.
     IoPort,
-    /// Memory or ports that have no address (`IORESOURCE_UNSET`): neither the firmware nor the
-    /// kernel found room for them.
+    /// Memory or ports that have no address (`IORESOURCE_UNSET`): the firmware found no
+    /// room for them, or they were released.
     Unassigned,
     /// Memory (`IORESOURCE_MEM`).
     Memory,
@@ -146,7 +147,10 @@ impl fmt::Display for RangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoSuchBar { bar } => write!(f, "BAR {bar} does not exist, use 0 to 5"),
-            Self::Absent { bar } => write!(f, "BAR {bar} is not implemented by the device"),
+            Self::Absent { bar } => write!(
+                f,
+                "BAR {bar} is not implemented by the device, or there was no room for it"
+            ),
             Self::IoPort { bar } => write!(f, "BAR {bar} decodes I/O ports, not memory"),
             Self::Unassigned { bar } => write!(
                 f,

@@ -57,6 +57,7 @@ static const char *module_file;
  * @ON_HUGE: a memory BAR with more pages than this machine has memory to
  *	describe, of a device that no driver is bound to
  * @ON_IVSHMEM: QEMU's ivshmem that no driver is bound to
+ * @ON_UNASSIGNED: the same, whose memory BAR has no address
  */
 enum where {
 	ON_BAR,
@@ -65,6 +66,7 @@ enum where {
 	ON_SMALL,
 	ON_HUGE,
 	ON_IVSHMEM,
+	ON_UNASSIGNED,
 };
 
 static const char * const where_names[] = {
@@ -74,6 +76,7 @@ static const char * const where_names[] = {
 	[ON_SMALL] = "small",
 	[ON_HUGE] = "huge",
 	[ON_IVSHMEM] = "ivshmem",
+	[ON_UNASSIGNED] = "unassigned",
 };
 
 #define CANNOT		"cannot provide peer-to-peer memory: "
@@ -102,9 +105,9 @@ static const struct refusal {
 	{ "io_ports", ON_BAR, "bar=1", EINVAL,
 	  CANNOT "BAR 1 decodes I/O ports, not memory" },
 	{ "upper_half", ON_BAR, "bar=3", EINVAL,
-	  CANNOT "BAR 3 is not implemented by the device" },
+	  CANNOT "BAR 3 is not implemented by the device, or there was no room for it" },
 	{ "absent", ON_BAR, "bar=4", EINVAL,
-	  CANNOT "BAR 4 is not implemented by the device" },
+	  CANNOT "BAR 4 is not implemented by the device, or there was no room for it" },
 	{ "registers", ON_BAR, "bar=0", EINVAL,
 	  MISALIGNED("{start0}", "{len0}") },
 	/* the range */
@@ -137,6 +140,9 @@ static const struct refusal {
 	  CANNOT "no prefetchable memory BAR of at least 0x200000 bytes" },
 	{ "too_much", ON_HUGE, "", ENOMEM,
 	  "not enough memory: the pages of the range need {pages:d} bytes of system memory" },
+	/* the kernel forgets a BAR that it has no room for: reset_resource() */
+	{ "no_address", ON_UNASSIGNED, "", ENODEV,
+	  CANNOT "no prefetchable memory BAR of at least 0x200000 bytes" },
 	/* the parameters themselves */
 	{ "bar_6", ON_BAR, "bar=6", EINVAL,
 	  "parameter bar=6: BARs are 0 to 5" },
@@ -427,9 +433,11 @@ static void add_idle(const char *bdf)
 			  flags & BAR_MEMORY && len >= MB(2);
 
 	if (p2p_attr_number(bdf, "vendor") == 0x1af4 &&
-	    p2p_attr_number(bdf, "device") == 0x1110 &&
-	    read_bar(bdf, 2, &start, &len, &flags))
-		add_subject(bdf, page_structs(len) > memory_of_machine() ?
+	    p2p_attr_number(bdf, "device") == 0x1110)
+		/* sysfs has nothing of a BAR without an address */
+		add_subject(bdf, !read_bar(bdf, 2, &start, &len, &flags) ?
+				 ON_UNASSIGNED :
+				 page_structs(len) > memory_of_machine() ?
 				 ON_HUGE : ON_IVSHMEM);
 	else if (!memory && !small_found &&
 		 p2p_attr_number(bdf, "class") >> 16 != 6)
