@@ -66,32 +66,33 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 PROGRAM ?= build/release/p2pdma
 DESCRIBE ?= $(PROGRAM)
-BASH_COMPLETIONS := $(PREFIX)/share/bash-completion/completions
-FISH_COMPLETIONS := $(PREFIX)/share/fish/vendor_completions.d
-ZSH_COMPLETIONS := $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+# Below DESTDIR, if one is given; a relative one is one of the directory that make is called in.
+TO := $(if $(DESTDIR),$(shell realpath -m -- "$(DESTDIR)"))
+BASH_COMPLETIONS := $(TO)$(PREFIX)/share/bash-completion/completions
+FISH_COMPLETIONS := $(TO)$(PREFIX)/share/fish/vendor_completions.d
+ZSH_COMPLETIONS := $(TO)$(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 install-files:
-	$(Q)install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/p2pdma
-	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(BASH_COMPLETIONS) \
-		$(DESTDIR)$(FISH_COMPLETIONS) $(DESTDIR)$(ZSH_COMPLETIONS) \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(SYSCONFDIR)/default
-	$(Q)$(DESCRIBE) man $(DESTDIR)$(PREFIX)/share/man/man1
-	$(Q)$(DESCRIBE) completions bash >$(DESTDIR)$(BASH_COMPLETIONS)/p2pdma
-	$(Q)$(DESCRIBE) completions fish >$(DESTDIR)$(FISH_COMPLETIONS)/p2pdma.fish
-	$(Q)$(DESCRIBE) completions zsh >$(DESTDIR)$(ZSH_COMPLETIONS)/_p2pdma
-	$(Q)sed 's|@CONFIG@|$(SYSCONFDIR)/default/p2pdma|; s|@LIBEXEC@|$(PREFIX)/libexec/p2pdma|' \
-		packaging/p2pdma.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/p2pdma.service
-	$(Q)install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec/p2pdma packaging/p2pdma-boot
-	$(Q)install -D -m 644 packaging/p2pdma.modprobe $(DESTDIR)$(PREFIX)/lib/modprobe.d/p2pdma.conf
-	$(Q)test -e $(DESTDIR)$(SYSCONFDIR)/default/p2pdma || \
-		install -m 644 packaging/p2pdma.default $(DESTDIR)$(SYSCONFDIR)/default/p2pdma
-	$(Q)install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/p2pdma README.md Documentation/p2pdma/*.rst
+	$(Q)install -D -m 755 $(PROGRAM) "$(TO)$(PREFIX)/bin/p2pdma"
+	$(Q)mkdir -p "$(TO)$(PREFIX)/share/man/man1" "$(BASH_COMPLETIONS)" "$(FISH_COMPLETIONS)" \
+		"$(ZSH_COMPLETIONS)" "$(TO)$(PREFIX)/lib/systemd/system" "$(TO)$(SYSCONFDIR)/default"
+	$(Q)$(DESCRIBE) man "$(TO)$(PREFIX)/share/man/man1"
+	$(Q)$(DESCRIBE) completions bash >"$(BASH_COMPLETIONS)/p2pdma"
+	$(Q)$(DESCRIBE) completions fish >"$(FISH_COMPLETIONS)/p2pdma.fish"
+	$(Q)$(DESCRIBE) completions zsh >"$(ZSH_COMPLETIONS)/_p2pdma"
+	$(Q)sed 's|@CONFIG@|$(SYSCONFDIR)/default/p2pdma|; s|@LIBEXEC@|$(PREFIX)/libexec/p2pdma|; s|@BIN@|$(PREFIX)/bin|' \
+		packaging/p2pdma.service >"$(TO)$(PREFIX)/lib/systemd/system/p2pdma.service"
+	$(Q)install -D -m 755 -t "$(TO)$(PREFIX)/libexec/p2pdma" packaging/p2pdma-boot
+	$(Q)install -D -m 644 packaging/p2pdma.modprobe "$(TO)$(PREFIX)/lib/modprobe.d/p2pdma.conf"
+	$(Q)test -e "$(TO)$(SYSCONFDIR)/default/p2pdma" || \
+		install -m 644 packaging/p2pdma.default "$(TO)$(SYSCONFDIR)/default/p2pdma"
+	$(Q)install -D -m 644 -t "$(TO)$(PREFIX)/share/doc/p2pdma" README.md Documentation/p2pdma/*.rst
 
 modules-install-files:
 	$(Q)cd build/staged && find lib -name '*.ko*' | while read -r module; do \
-		install -D -m 644 "$$module" "$(DESTDIR)/$$module" || exit; done
+		install -D -m 644 "$$module" "$(TO)/$$module" || exit; done
 	$(Q)cd build/staged/lib/modules && for release in *; do \
-		test ! -e "$(DESTDIR)/lib/modules/$$release/modules.order" || \
-		PATH="$$PATH:/sbin:/usr/sbin" depmod $(DESTDIR:%=-b %) "$$release" || exit; done
+		test ! -e "$(TO)/lib/modules/$$release/modules.order" || \
+		PATH="$$PATH:/sbin:/usr/sbin" depmod -b "$(TO)/" "$$release" || exit; done
 
 ifndef P2PDMA_TESTBED
 
@@ -349,7 +350,7 @@ modules-staged: kernel
 	$(Q)$(WITH_KERNEL) export P2PDMA_WITHOUT_TESTS=y && for target in modules modules_install; do \
 		flock build/modules.lock $(MAKE) -C $$KERNEL_BUILD $$KERNEL_MAKE M=$(CURDIR) \
 		MO=$$OUT-install INSTALL_MOD_PATH=$(CURDIR)/build/staged INSTALL_MOD_DIR=updates/p2pdma \
-		DEPMOD=true $$target >&2 || exit; done
+		DEPMOD=true $(if $(MOK),CONFIG_MODULE_COMPRESS_ALL=) $$target >&2 || exit; done
 	$(Q)$(WITH_KERNEL) test -z "$(MOK)" || for module in build/staged/lib/modules/*/updates/p2pdma/*.ko; do \
 		$$KERNEL_BUILD/scripts/sign-file sha256 $(MOK)/MOK.priv $(MOK)/MOK.der $$module || exit; done
 
@@ -398,7 +399,7 @@ check-packages: deb ## Install, use, upgrade and purge the packages in a virtual
 	$(Q)cp build/deb/next/*.deb $(REPOSITORY)/next
 	$(Q)for dir in current next; do \
 		(cd $(REPOSITORY)/$$dir && apt-ftparchive packages . >Packages) || exit; done
-	$(Q)$(MAKE) modules-staged MOK=
+	$(Q)$(MAKE) modules-staged MOK=$(TEST_KEY)
 	$(Q)rm -rf /tmp/program && dpkg-deb -x $(DEB_OUT)/p2pdma_*.deb /tmp/program
 	$(Q)$(MAKE) install-files modules-install-files PROGRAM=/tmp/program/usr/bin/p2pdma \
 		DESTDIR=$(CURDIR)/$(REPOSITORY)/other

@@ -116,13 +116,19 @@ fn values(
     };
     let date = output(Command::new("date").args(["-u", "-R", "-d", &format!("@{epoch}")]))
         .with_context(|| format!("SOURCE_DATE_EPOCH={epoch}: seconds since 1970"))?;
+    // A later commit is a later version, and so is what was made for a later kernel.
+    let minute =
+        output(Command::new("date").args(["-u", "+%Y%m%d%H%M", "-d", &format!("@{epoch}")]))?;
     let make: Vec<String> = kernel
         .make
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     Ok(BTreeMap::from([
-        ("VERSION", format!("{}{suffix}", env!("CARGO_PKG_VERSION"))),
+        (
+            "VERSION",
+            format!("{}+{minute}{suffix}", env!("CARGO_PKG_VERSION")),
+        ),
         ("ABI", kernel.release.clone()),
         ("KBUILD_ABI", abi.to_owned()),
         ("LOCALVERSION", localversion.to_owned()),
