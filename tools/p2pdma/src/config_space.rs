@@ -5,6 +5,8 @@
 //! sysfs hands the whole of it to root only; others get the first 64 bytes, which hold no
 //! capabilities. Everything here is therefore optional.
 
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 
 /// PCIe capability: PCI Express.
@@ -417,12 +419,12 @@ pub fn clear_serial_number(config: &mut [u8]) {
     }
 }
 
-/// Number of the bus below a bridge, if the function is one.
-pub fn secondary_bus(config: &[u8]) -> Option<u8> {
+/// Numbers of the buses below a bridge, if the function is one: the first is its own.
+pub fn buses_below(config: &[u8]) -> Option<RangeInclusive<u8>> {
     let header = *config.get(0x0e)?;
     let is_bridge = !is_unreadable(config) && header & 0x7f == 1;
-    let bus = *config.get(0x19)?;
-    (is_bridge && bus != 0).then_some(bus)
+    let (secondary, subordinate) = (*config.get(0x19)?, *config.get(0x1a)?);
+    (is_bridge && secondary != 0).then_some(secondary..=subordinate.max(secondary))
 }
 
 /// Vendor, device and class.
@@ -552,7 +554,7 @@ mod tests {
             }
             config.truncate(usize::try_from(next() % 4097).expect("small"));
             let _ = (port_type(&config), acs_redirect(&config));
-            let _ = (secondary_bus(&config), ids(&config));
+            let _ = (buses_below(&config), ids(&config));
             let _ = (link(&config), payload(&config), resizable(&config));
             let _ = (is_cxl(&config), acs_capability(&config), bars(&config));
             clear_serial_number(&mut config);

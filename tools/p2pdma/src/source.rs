@@ -28,9 +28,99 @@ fn bytes(line: &str) -> Option<(usize, Vec<u8>)> {
     (bytes.len() == 16 && offset % 16 == 0 && offset < 4096).then_some((offset, bytes))
 }
 
+/// Vendor and device in the line that lspci begins a function with: `[8086:154c]`, for `-nn`.
+fn ids_in_brackets(line: &str) -> Option<(u16, u16)> {
+    let id = |word: &str| (word.len() == 4).then(|| u16::from_str_radix(word, 16).ok())?;
+    let mut words = line.rsplit('[').filter_map(|rest| {
+        let (vendor, device) = rest.split_once(']')?.0.split_once(':')?;
+        Some((id(vendor)?, id(device)?))
+    });
+    words.next()
+}
+
+/// Whether a function is a virtual one: it has no ids of its own in its configuration space.
+fn is_virtual(config: &[u8]) -> bool {
+    let ids = config_space::ids(config);
+    !config_space::is_unreadable(config)
+        && ids.is_some_and(|(vendor, device, _)| (vendor, device) == (0xffff, 0xffff))
+}
+
+/// What is on a bus.
+#[derive(Clone, Copy)]
+struct Bus {
+    /// All functions are virtual ones.
+    virtual_only: bool,
+    /// All functions could be read.
+    known: bool,
+    /// There is a function that is no bridge.
+    has_endpoint: bool,
+}
+
+/// What is above a bus.
+struct Buses {
+    buses: BTreeMap<(u32, u8), Bus>,
+    /// The bridges and the last bus below each, by domain and the bus of their own below them.
+    bridges: BTreeMap<(u32, u8), (Bdf, u8)>,
+}
+
+impl Buses {
+    fn of(configs: &BTreeMap<Bdf, Vec<u8>>) -> Self {
+        let mut all = Buses {
+            buses: BTreeMap::new(),
+            bridges: BTreeMap::new(),
+        };
+        for (bdf, config) in configs {
+            let below = config_space::buses_below(config);
+            let bus = all.buses.entry(bdf.bus()).or_insert(Bus {
+                virtual_only: true,
+                known: true,
+                has_endpoint: false,
+            });
+            bus.virtual_only &= is_virtual(config);
+            bus.known &= !config_space::is_unreadable(config);
+            bus.has_endpoint |= below.is_none();
+            let (domain, bus) = bdf.bus();
+            if let Some(below) = below.filter(|below| *below.start() > bus) {
+                let bridge = (*bdf, *below.end());
+                all.bridges.insert((domain, *below.start()), bridge);
+            }
+        }
+        all
+    }
+
+    /// The bridge above a bus, the number of which is larger than that of the bridge's own.
+    fn bridge(&self, (domain, bus): (u32, u8)) -> Option<Bdf> {
+        if let Some((bridge, _)) = self.bridges.get(&(domain, bus)) {
+            return Some(*bridge);
+        }
+        // Virtual functions may be on buses after that of their physical function, below the same
+        // bridge. Anything else on such a bus is below a bridge that could not be read, and so may
+        // be virtual functions, unless all functions on the bus of the physical one could.
+        let virtual_only = |bus: &Bus| bus.virtual_only;
+        if !self.buses.get(&(domain, bus)).is_some_and(virtual_only) {
+            return None;
+        }
+        let mut above = self.bridges.range((domain, 0)..=(domain, bus)).rev();
+        let (first, (bridge, _)) = above.find(|(_, (_, last))| bus <= *last)?;
+        let beside = self.buses.get(first)?;
+        (beside.known && beside.has_endpoint).then_some(*bridge)
+    }
+
+    /// The root bus that a function is below.
+    fn root(&self, mut bdf: Bdf) -> String {
+        // numbers of buses grow downwards, so that this ends
+        while let Some(bridge) = self.bridge(bdf.bus()) {
+            bdf = bridge;
+        }
+        let (domain, bus) = bdf.bus();
+        format!("pci{domain:04x}:{bus:02x}")
+    }
+}
+
 /// Reads what `lspci -D -nn -xxxx` prints; `-xxx` and `-x` will do, with less known.
 pub fn lspci(text: &str) -> Machine {
     let mut configs: BTreeMap<Bdf, Vec<u8>> = BTreeMap::new();
+    let mut named: BTreeMap<Bdf, (u16, u16)> = BTreeMap::new();
     let mut current = None;
     for line in text.lines() {
         if let Some((offset, bytes)) = bytes(line) {
@@ -49,32 +139,24 @@ pub fn lspci(text: &str) -> Machine {
         {
             current = Some(bdf);
             configs.entry(bdf).or_default().clear();
+            named.extend(ids_in_brackets(line).map(|ids| (bdf, ids)));
         }
     }
 
-    let bridges: BTreeMap<(u32, u8), Bdf> = configs
-        .iter()
-        .filter_map(|(bdf, config)| {
-            let below = config_space::secondary_bus(config)?;
-            (below > bdf.bus().1).then_some(((bdf.bus().0, below), *bdf))
-        })
-        .collect();
-    let root_bus = |mut bdf: Bdf| {
-        // numbers of buses grow downwards, so that this ends
-        while let Some(bridge) = bridges.get(&bdf.bus()) {
-            bdf = *bridge;
-        }
-        let (domain, bus) = bdf.bus();
-        format!("pci{domain:04x}:{bus:02x}")
-    };
+    let buses = Buses::of(&configs);
     let device = |bdf: Bdf, config: &[u8]| {
         let (vendor_id, device_id, class) =
             config_space::ids(config).unwrap_or((0xffff, 0xffff, 0));
+        // the kernel has ids of virtual functions from their physical one, and lspci from it
+        let (vendor_id, device_id) = match (vendor_id, named.get(&bdf)) {
+            (0xffff, Some(ids)) => *ids,
+            _ => (vendor_id, device_id),
+        };
         let port_type = config_space::port_type(config);
         Device {
             bdf,
-            parent: bridges.get(&bdf.bus()).copied(),
-            root_bus: root_bus(bdf),
+            parent: buses.bridge(bdf.bus()),
+            root_bus: buses.root(bdf),
             vendor_id,
             device_id,
             class,
@@ -216,6 +298,51 @@ mod tests {
             acs_redirect,
         };
         assert_eq!((found.distance, found.via), (4, via));
+    }
+
+    /// A virtual function on a bus that no bridge has for its own, in the range of one.
+    #[test]
+    fn virtual_functions_have_no_bridge_of_their_own() {
+        let text = |upstream: Vec<u8>, port: Vec<u8>| {
+            let range = |mut config: Vec<u8>, last| {
+                config[0x1a] = last;
+                config
+            };
+            let mut text = String::new();
+            dump(&mut text, "00:01.0", Some(1), range(config(4, Some(0)), 9));
+            dump(&mut text, "01:00.0", Some(2), range(upstream, 9));
+            dump(&mut text, "02:00.0", Some(3), range(port, 4));
+            dump(&mut text, "02:01.0", Some(5), range(config(6, Some(0)), 5));
+            dump(&mut text, "03:00.0", None, config(0, None));
+            dump(&mut text, "05:00.0", None, config(0, None));
+            let start = text.len();
+            dump(&mut text, "04:02.0", None, config(0, None));
+            let own = text.split_off(start);
+            let own = own.replacen("00: 86 80 34 12", "00: ff ff ff ff", 1);
+            text + &own.replacen("vendor", "vendor [8086:154c]", 1)
+        };
+        let whole = || config(6, Some(0));
+        let machine = lspci(&text(config(5, None), whole()));
+        let device = &machine.devices[&bdf("04:02.0")];
+        assert_eq!(device.parent, Some(bdf("02:00.0")));
+        assert_eq!(device.root_bus, "pci0000:00");
+        assert_eq!((device.vendor_id, device.device_id), (0x8086, 0x154c));
+        let found = route(&machine, bdf("04:02.0"), bdf("05:00.0"));
+        let bridge = bdf("01:00.0");
+        assert_eq!(found.via, Via::Bridge { bridge });
+
+        // not below the bridge above the one that could not be read
+        let mut lost = text(config(5, None), whole());
+        let (start, end) = ("02:00.0", "02:01.0");
+        let range = lost.find(start).expect("it")..lost.find(end).expect("it");
+        lost.replace_range(range, &format!("{start} Unreadable\n\n"));
+        let machine = lspci(&lost);
+        assert_eq!(machine.devices[&bdf("04:02.0")].parent, None);
+        let found = route(&machine, bdf("04:02.0"), bdf("05:00.0"));
+        assert_eq!(found.via.works(), None);
+        // nor is anything but a virtual function
+        let other = text(config(5, None), whole()).replace("00: ff ff ff ff", "00: 86 80 34 12");
+        assert_eq!(lspci(&other).devices[&bdf("04:02.0")].parent, None);
     }
 
     #[test]
