@@ -930,10 +930,17 @@ fn bench(args: BenchArgs) -> Result<ExitCode> {
 
 /// Whether the reader of the output has gone away, as `head` does.
 fn reader_is_gone(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        // the cause of an error of serde_json is not that of input and output, but what is in it
+        let of_json = cause.downcast_ref::<serde_json::Error>();
+        let of_io = cause.downcast_ref::<io::Error>();
+        of_json
+            .and_then(serde_json::Error::io_error_kind)
+            .or(of_io.map(io::Error::kind))
+    };
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        .any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
 fn main() -> ExitCode {

@@ -2,6 +2,9 @@
 
 //! What the command line promises: help with examples, and exit status 2 for what cannot be run.
 
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 
 fn p2pdma(args: &[&str]) -> Output {
@@ -111,4 +114,43 @@ fn nothing_gives_no_answer() {
     std::fs::create_dir_all(functions).expect("a directory");
     let output = p2pdma(&["check", "--from", dir.path().to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// A copy of a machine with a function of conventional PCI.
+fn machine() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let function = dir.path().join("sys/bus/pci/devices/0000:00:01.0");
+    fs::create_dir_all(&function).expect("a directory");
+    for (name, content) in [
+        ("vendor", "0x8086\n"),
+        ("device", "0x1234\n"),
+        ("class", "0x020000\n"),
+    ] {
+        fs::write(function.join(name), content).expect("a file");
+    }
+    dir
+}
+
+/// As `head` does: nothing is wrong then.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let dir = machine();
+    for args in [
+        &["show"][..],
+        &["show", "--json"],
+        &["check", "--json"],
+        &["topo", "--json"],
+        &["list", "--json"],
+    ] {
+        let (reader, writer) = UnixStream::pair().expect("a pair");
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_p2pdma"))
+            .args(args)
+            .arg("--from")
+            .arg(dir.path())
+            .stdout(OwnedFd::from(writer))
+            .output()
+            .expect("the program runs");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
 }
