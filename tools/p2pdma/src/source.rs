@@ -13,7 +13,7 @@ use crate::bdf::Bdf;
 use crate::config_space::{self, ReadBy};
 use crate::facts::Facts;
 use crate::machine::{device_name, Device, Machine, Reader};
-use crate::tree::Tree;
+use crate::tree::{decompressed, Tree};
 
 /// No text of lspci is larger than this: 64 Ki functions of 4 KiB need less.
 const TEXT_MAX: u64 = 1 << 30;
@@ -204,6 +204,7 @@ fn open(from: Option<&Path>) -> Result<From> {
             .map(From::Tree)
             .with_context(|| format!("cannot use {}", from.display()));
     }
+    let bytes = decompressed(bytes).with_context(|| format!("cannot use {}", from.display()))?;
     let machine = lspci(&String::from_utf8_lossy(&bytes));
     ensure!(
         !machine.devices.is_empty(),
@@ -236,6 +237,7 @@ pub fn tree(from: Option<&Path>) -> Result<Tree> {
 mod tests {
     use std::fmt::Write as _;
     use std::fs;
+    use std::io::Write as _;
 
     use super::*;
     use crate::config_space::fake::config;
@@ -395,5 +397,22 @@ mod tests {
         fs::write(&file, "nothing of the kind\n").expect("a file");
         let error = read(Some(&file)).map(|_| ()).expect_err("nothing in it");
         assert!(error.to_string().contains("lspci -D -nn -xxxx"), "{error}");
+
+        // the same where it is compressed, which a text of lspci may be as well
+        let compressed = |text: &str| {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(text.as_bytes()).expect("room");
+            packer.finish().expect("compressed")
+        };
+        fs::write(&file, compressed("nothing of the kind\n")).expect("a file");
+        let error = read(Some(&file)).map(|_| ()).expect_err("nothing in it");
+        assert!(error.to_string().contains("lspci -D -nn -xxxx"), "{error}");
+        fs::write(&file, compressed(&machine_text(4096))).expect("a file");
+        assert_eq!(read(Some(&file)).expect("a machine").devices.len(), 7);
+        let mut cut = compressed(&machine_text(4096));
+        cut.truncate(cut.len() / 2);
+        fs::write(&file, &cut).expect("a file");
+        let error = read(Some(&file)).map(|_| ()).expect_err("damaged");
+        assert_eq!(format!("{error:#}").lines().count(), 1, "{error:#}");
     }
 }

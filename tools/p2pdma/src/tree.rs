@@ -210,6 +210,27 @@ impl Memory {
     }
 }
 
+/// A reader of what these bytes were before they were compressed, if they are compressed.
+fn decompressor(bytes: &[u8]) -> Option<Box<dyn Read + '_>> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        Some(Box::new(MultiGzDecoder::new(bytes)))
+    } else if bytes.starts_with(b"BZh") {
+        Some(Box::new(bzip2::read::MultiBzDecoder::new(bytes)))
+    } else {
+        None
+    }
+}
+
+/// What these bytes were before they were compressed, or they themselves.
+pub fn decompressed(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    let Some(reader) = decompressor(&bytes) else {
+        return Ok(bytes);
+    };
+    let mut plain = Vec::new();
+    Bounded(reader, ARCHIVE_MAX).read_to_end(&mut plain)?;
+    Ok(plain)
+}
+
 /// A reader that fails after so many bytes, instead of going on for ever.
 struct Bounded<R>(R, u64);
 
@@ -272,14 +293,18 @@ impl Tree {
 
     /// An archive, if these bytes are the beginning of one.
     pub fn archive(bytes: &[u8]) -> Option<Result<Self>> {
-        let memory = if bytes.starts_with(&[0x1f, 0x8b]) {
-            Memory::unpack(MultiGzDecoder::new(bytes))
-        } else if bytes.starts_with(b"BZh") {
-            Memory::unpack(bzip2::read::MultiBzDecoder::new(bytes))
-        } else if bytes.get(257..262) == Some(b"ustar") {
-            Memory::unpack(bytes)
-        } else {
-            return None;
+        let is_archive = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
+        let memory = match decompressor(bytes) {
+            Some(mut reader) => {
+                let mut start = Vec::new();
+                match reader.by_ref().take(512).read_to_end(&mut start) {
+                    Ok(_) if !is_archive(&start) => return None,
+                    Ok(_) => Memory::unpack(start.chain(reader)),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            None if is_archive(bytes) => Memory::unpack(bytes),
+            None => return None,
         };
         let tree = memory.context("the archive is damaged").and_then(|memory| {
             let memory = memory.descend().context("there is no copy of /sys in it")?;
