@@ -3,10 +3,11 @@
 //! `p2pdma capture`: all that this program reads of a machine, in one file, for others to look at.
 //!
 //! What names a single piece of hardware is replaced: serial numbers, identifiers made of them,
-//! MAC addresses. The same number gives the same replacement, so that what belongs together still
-//! does.
+//! MAC addresses. So is what people named: volumes, and places at which file systems are mounted.
+//! The same name gives the same replacement, so that what belongs together still does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _, Write as _};
 
 use anyhow::Result;
 
@@ -49,19 +50,117 @@ const PARAMETERS: &[&str] = &[
     "swiotlb",
 ];
 
-/// Replaces contents, the same by the same.
+/// What is kept of /proc/cpuinfo: there may be a serial number of the processor, too.
+const PROCESSOR: &[&str] = &[
+    "processor",
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "stepping",
+    "flags",
+    "CPU implementer",
+    "CPU architecture",
+    "CPU variant",
+    "CPU part",
+    "CPU revision",
+    "Features",
+];
+
+/// Mount points that every machine may have. The names of others are replaced.
+const POINTS: &[&str] = &[
+    "/",
+    "/boot",
+    "/boot/efi",
+    "/home",
+    "/mnt",
+    "/opt",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+];
+
+/// Replaces names, the same by the same.
 #[derive(Default)]
 struct Replacements(BTreeMap<Vec<u8>, usize>);
 
 impl Replacements {
-    fn of(&mut self, name: &str, content: &[u8]) -> Vec<u8> {
+    fn name(&mut self, kind: &str, name: &[u8]) -> String {
+        let next = self.0.len() + 1;
+        let number = self.0.entry(name.trim_ascii().to_vec()).or_insert(next);
+        format!("{kind}-{number}")
+    }
+
+    fn content(&mut self, kind: &str, content: &[u8]) -> Vec<u8> {
         if content.trim_ascii().is_empty() {
             return content.to_vec();
         }
-        let next = self.0.len() + 1;
-        let number = self.0.entry(content.to_vec()).or_insert(next);
-        format!("{name}-{number}\n").into_bytes()
+        format!("{}\n", self.name(kind, content)).into_bytes()
     }
+
+    /// A line of mountinfo without names: of what is mounted, only the device is left.
+    fn mount(&mut self, line: &str) -> Option<String> {
+        let (first, second) = line.split_once(" - ")?;
+        let first: Vec<_> = first.split(' ').collect();
+        let [id, parent, number, _, point, options, ..] = first[..] else {
+            return None;
+        };
+        let mut second = second.split(' ');
+        let (kind, source) = (second.next()?, second.next()?);
+        let point = match POINTS.contains(&point) {
+            true => point.to_owned(),
+            false => format!("/{}", self.name("mount", point.as_bytes())),
+        };
+        let name = source
+            .strip_prefix("/dev/")
+            .map(|name| name.rsplit_once('/'));
+        let source = match name {
+            _ if kind == "sysfs" => kind.to_owned(),
+            None => return None,
+            // the kernel's own name
+            Some(None) => source.to_owned(),
+            Some(Some(("mapper", name))) => {
+                format!("/dev/mapper/{}", self.name("name", name.as_bytes()))
+            }
+            Some(Some(_)) => format!("/dev/{}", self.name("source", source.as_bytes())),
+        };
+        let mode = match options.split(',').any(|option| option == "ro") {
+            true => "ro",
+            false => "rw",
+        };
+        Some(format!(
+            "{id} {parent} {number} / {point} {mode} - {kind} {source} {mode}\n"
+        ))
+    }
+
+    /// What matters of mountinfo.
+    fn mounts(&mut self, text: &str) -> String {
+        let of_interest = block::mounts_of_interest(text);
+        let lines = of_interest.lines();
+        lines.filter_map(|line| self.mount(line)).collect()
+    }
+}
+
+/// The lines about processors that matter here, and those that separate them.
+fn processors(text: &str) -> String {
+    let of_interest = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default().trim();
+        name.is_empty() || PROCESSOR.contains(&name)
+    };
+    text.split_inclusive('\n').filter(of_interest).collect()
+}
+
+/// A compressed configuration of the kernel, without what does not matter here.
+fn configuration(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let unpacker = flate2::read::GzDecoder::new(packed);
+    unpacker.take(4 << 20).read_to_end(&mut text)?;
+    let kept = filter(&text, system::options_of_interest);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(&kept)?;
+    packer.finish()
 }
 
 /// The parameters that matter here.
@@ -111,13 +210,21 @@ fn scrub(record: &mut Record) {
         } else if path == "proc/cmdline" {
             *content = parameters(content);
         } else if path == "proc/self/mountinfo" {
-            *content = filter(content, block::mounts_of_interest);
+            let text = String::from_utf8_lossy(content);
+            *content = replacements.mounts(&text).into_bytes();
         } else if path == "proc/self/status" {
             *content = filter(content, system::status_of_interest);
+        } else if path == "proc/cpuinfo" {
+            *content = filter(content, processors);
         } else if path.starts_with("boot/config-") {
             *content = filter(content, system::options_of_interest);
-        } else if NAMES.contains(&name) {
-            *content = replacements.of(name, content);
+        } else if path == "proc/config.gz" {
+            *content = configuration(content).unwrap_or_default();
+        } else if path == "run/.containerenv" || path == ".dockerenv" {
+            // that it is there is all that matters: podman writes names into it
+            content.clear();
+        } else if NAMES.contains(&name) || path.ends_with("/dm/name") {
+            *content = replacements.content(name, content);
         }
     }
 }
@@ -154,9 +261,22 @@ mod tests {
                 for client in value["clients"].as_array_mut().expect("clients") {
                     client["serial"] = "replaced".into();
                 }
+                for block in value["blocks"]
+                    .as_object_mut()
+                    .expect("blocks")
+                    .values_mut()
+                {
+                    if block.get("name").is_some() {
+                        block["name"] = "replaced".into();
+                    }
+                }
                 // those that are on no block device are left out
                 let mounts = value["mounts"].as_array_mut().expect("mounts");
                 mounts.retain(|mount| mount["kind"] == "ext4");
+                for mount in mounts {
+                    mount["point"] = "replaced".into();
+                    mount["source"] = "replaced".into();
+                }
                 value
             };
             assert_eq!(json(&machine), json(&again(&record)));
@@ -198,5 +318,72 @@ mod tests {
             b"pci=disable_acs_redir=1:0.0;2:0.0\n"
         );
         assert_ne!(machine.clients[0].serial, machine.clients[1].serial);
+    }
+
+    /// Names that people gave, and a number of the processor, are no part of it.
+    #[test]
+    fn other_names_are_replaced() {
+        let fake = fake::switch();
+        let processor = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\n\
+                         Serial\t\t: SECRET1\nflags\t\t: fpu hypervisor\n";
+        fake.write("proc/cpuinfo", processor);
+        let dir = "sys/devices/virtual/block/dm-0";
+        fake.block("dm-0", dir);
+        fake.write(&format!("{dir}/dm/name"), "luks-SECRET2\n");
+        fake.write(&format!("{dir}/dev"), "253:0\n");
+        fake.write(
+            "proc/self/mountinfo",
+            "22 20 253:0 /SECRET3 /home/SECRET4 rw,context=SECRET5 shared:1 - ext4 \
+             /dev/mapper/luks-SECRET2 rw,subvol=SECRET6\n\
+             23 20 259:1 / / ro - ext4 /dev/nvme0n1p1 ro\n\
+             24 20 254:7 / /mnt rw - ext4 /dev/SECRET7/SECRET8 rw\n\
+             25 20 0:22 / /sys ro,nosuid - sysfs sysfs rw\n",
+        );
+        fake.write("run/.containerenv", "name=\"SECRET9\"\n");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        packed
+            .write_all(b"CONFIG_PCI_P2PDMA=y\nCONFIG_DEFAULT_HOSTNAME=\"SECRET10\"\n")
+            .expect("room");
+        fake.write("proc/config.gz", packed.finish().expect("an archive"));
+        fake.write(
+            "proc/cmdline",
+            "quiet \"pci=disable_acs_redir=0000:00:01.0;0000:00:02.0\" init=\"SECRET11 x\"\n",
+        );
+        let tree = Tree::below(fake.root.path()).expect("a tree");
+        let (machine, record) = capture(tree).expect("a capture");
+        for (path, content) in &record.files {
+            let mut text = content.clone();
+            if path.ends_with(".gz") {
+                text.clear();
+                let mut unpacker = flate2::read::GzDecoder::new(content.as_slice());
+                unpacker.read_to_end(&mut text).expect("compressed");
+            }
+            let text = String::from_utf8_lossy(&text);
+            assert!(!text.contains("SECRET"), "{path}: {text}");
+        }
+        let again = again(&record);
+        assert_eq!(again.system, machine.system);
+        assert_eq!(again.cpu_allows_any_pair, Some(false));
+        assert!(again.hypervisor);
+        let line = again.command_line.expect("a command line");
+        assert_eq!(line, "pci=disable_acs_redir=0000:00:01.0;0000:00:02.0");
+        let mounts: Vec<_> = again
+            .mounts
+            .iter()
+            .map(|mount| (mount.number, mount.kind.as_str(), mount.read_only))
+            .collect();
+        let expected = [
+            ((253, 0), "ext4", false),
+            ((259, 1), "ext4", true),
+            ((254, 7), "ext4", false),
+            ((0, 22), "sysfs", true),
+        ];
+        assert_eq!(mounts, expected);
+        assert_eq!(again.mounts[3].point, "/sys");
+        // the volume and what is mounted of it have one name
+        let block::Kind::Dm { name } = &again.blocks["dm-0"].kind else {
+            panic!("no volume");
+        };
+        assert_eq!(again.mounts[0].source, format!("/dev/mapper/{name}"));
     }
 }

@@ -411,11 +411,14 @@ pub fn resources(text: &str) -> Vec<Bar> {
     (0..6).zip(text.lines()).filter_map(bar).collect()
 }
 
-/// Overwrites the serial number of a function with zeros.
+/// Overwrites the serial number of a function with zeros, as much of it as there is.
 pub fn clear_serial_number(config: &mut [u8]) {
-    let at = extended_capability(config, EXT_CAP_SERIAL);
-    if let Some(number) = at.and_then(|at| config.get_mut(at + 4..at + 12)) {
-        number.fill(0);
+    if let Some(at) = extended_capability(config, EXT_CAP_SERIAL) {
+        config
+            .iter_mut()
+            .skip(at + 4)
+            .take(8)
+            .for_each(|byte| *byte = 0);
     }
 }
 

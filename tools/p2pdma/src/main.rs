@@ -143,8 +143,8 @@ Examples:
 Exit status: 0 measured, 1 something refused, wrong, failed or not as expected, 2 could not run.";
 
 const CAPTURE_EXAMPLES: &str = "\
-It takes root, or ACS settings are missing. Serial numbers, what is made of them, and all of the
-kernel's command line that has nothing to do with it are left out.
+It takes root, or ACS settings are missing. Serial numbers, what is made of them, names of volumes
+and mount points, and all of the kernel's command line that has nothing to do with it are left out.
 
 Examples:
   p2pdma capture machine.tar.gz
@@ -778,7 +778,7 @@ fn write_capture(args: &CaptureArgs) -> Result<ExitCode> {
         cut => format!(", of {cut} of which ACS settings could not be read (that takes root)"),
     };
     eprintln!(
-        "{}: {} PCI functions{cut}; serial numbers are replaced",
+        "{}: {} PCI functions{cut}; serial numbers and names are replaced",
         args.file.display(),
         machine.devices.len()
     );
