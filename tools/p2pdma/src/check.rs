@@ -2008,6 +2008,53 @@ mod tests {
     }
 
     #[test]
+    fn no_command_line_makes_it_panic() {
+        use rand::seq::SliceRandom as _;
+        use rand::SeedableRng as _;
+
+        let pieces = [
+            "pci=",
+            "disable_acs_redir=",
+            "config_acs=",
+            "\"",
+            " ",
+            ",",
+            ";",
+            "@",
+            "/",
+            ":",
+            "=",
+            "pci:",
+            "104c:8233",
+            "0000:02:01.0",
+            "00:01.0",
+            "00.0",
+            "0x00xx",
+            "x",
+            "1",
+            "é",
+            "--",
+        ];
+        let mut machine = nested(0x000c).read();
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        for round in 0..2000 {
+            let line: String = (0..round % 40)
+                .filter_map(|_| pieces.choose(&mut random))
+                .copied()
+                .collect();
+            let _ = command_line_effect(&machine, &line);
+            machine.command_line = Some(line.clone());
+            let report = check(&machine, bdf("0e:00.0"), bdf("12:00.0"));
+            assert_eq!(report.able, Some(false), "{line}");
+            // quotes are taken away once
+            let plain = line.replace('"', "");
+            assert!(cmdline::parameters(&plain)
+                .iter()
+                .all(|word| !word.contains(' ')));
+        }
+    }
+
+    #[test]
     fn fits() {
         // the longest outcome
         let either = switch();
