@@ -35,7 +35,7 @@ use crate::pattern::Pattern;
 use crate::route::{route, Via};
 use crate::show::describe;
 use crate::size::Size;
-use crate::text::list;
+use crate::text::{list, printable_line};
 use crate::users::Files;
 use crate::verify::{explain, names, open_disk, open_pool, plain};
 
@@ -357,15 +357,27 @@ impl Report {
         })
     }
 
-    /// Reads what `--json` printed.
+    /// Reads what `--json` printed. The file may be of others: its texts are made safe to print.
     pub fn parse(text: &str) -> Result<Self> {
-        let report: Self = serde_json::from_str(text)?;
+        let mut value = serde_json::from_str(text)?;
+        make_printable(&mut value);
+        let report: Self = serde_json::from_value(value)?;
         ensure!(
             report.schema == SCHEMA,
             "it is of version {}, this program knows {SCHEMA}",
             report.schema
         );
         Ok(report)
+    }
+}
+
+/// Replaces what a terminal would act upon in all texts of a value.
+fn make_printable(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = printable_line(text),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(make_printable),
+        serde_json::Value::Object(values) => values.values_mut().for_each(make_printable),
+        _ => (),
     }
 }
 
@@ -1193,6 +1205,18 @@ mod tests {
         assert_eq!(count(|one| one.counted = None, &bridge), 0);
         assert_eq!(count(|one| one.pages.elsewhere = 1, &bridge), 1);
         assert_eq!(count(|one| one.pages.in_provider = 1, &bridge), 0);
+    }
+
+    #[test]
+    fn results_of_others_are_safe_to_print() {
+        let mut report = fake::report();
+        report.kernel = Some("7.3\u{1b}[2J\n".to_owned());
+        report.cases[0].provider_driver = Some("\u{9b}31mx".to_owned());
+        let text = serde_json::to_string(&report).expect("JSON");
+        let found = Report::parse(&text).expect("a report");
+        assert_eq!(found.kernel.as_deref(), Some("7.3\u{fffd}[2J\u{fffd}"));
+        let driver = found.cases[0].provider_driver.as_deref();
+        assert_eq!(driver, Some("\u{fffd}31mx"));
     }
 
     #[test]

@@ -1359,6 +1359,37 @@ mod tests {
         }
     }
 
+    /// Where only the log names ports, and not all of them, no parameter is made of it.
+    #[test]
+    fn half_a_list_is_no_parameter() {
+        let bdf = |text: &str| text.parse::<Bdf>().expect("an address");
+        let fake = fake::switch();
+        let port = "sys/bus/pci/devices/0000:02:01.0/config";
+        let config = crate::config_space::fake::config(6, Some(0x1d));
+        fake.write(port, &config[..64]);
+        let what = |list: &str| {
+            let log = Log::of(&format!(
+                "nvme 0000:04:00.0: ACS redirect is set between the client and provider \
+                 (0000:05:00.0)\n\
+                 nvme 0000:04:00.0: to disable ACS redirect for this path, add the kernel \
+                 parameter: pci=disable_acs_redir={list}\n\
+                 nvme 0000:04:00.0: cannot be used for peer-to-peer DMA as the client and provider \
+                 (0000:05:00.0) do not share an upstream bridge or whitelisted host bridge\n"
+            ));
+            explain(&fake.read(), &log, bdf("05:00.0"), bdf("04:00.0")).1
+        };
+        let whole = what("0000:02:01.0");
+        assert!(
+            whole.contains("pci=disable_acs_redir=0000:02:01.0 "),
+            "{whole}"
+        );
+        let cut = what("0000:02:01.0;$(reboot)");
+        assert_eq!(
+            cut,
+            "p2pdma check 0000:05:00.0 0000:04:00.0 tells which ports redirect"
+        );
+    }
+
     /// An Intel host bridge that carries peer writes, and never completes peer reads.
     #[test]
     fn one_direction_of_the_bus() {
