@@ -588,6 +588,25 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
     let mut remedies = Vec::new();
     let changed = "look for what set it after boot: setpci, a service, vfio";
     let moved = "name ports by path or by vendor and device: bus numbers move";
+    // the functions that a word names, or none if the kernel reads no further
+    let mut nobody = false;
+    let mut named = |port: &str, word: &str, wrong: &mut Vec<String>| {
+        if !cmdline::is_port(port) {
+            wrong.push(format!(
+                "{word} names no port: the kernel ignores what follows"
+            ));
+            return None;
+        }
+        let devices = machine.devices.values();
+        let named: Vec<_> = devices
+            .filter(|device| cmdline::names(machine, port, device))
+            .collect();
+        if named.is_empty() {
+            wrong.push(format!("{word} names no function here"));
+            nobody = true;
+        }
+        Some(named)
+    };
     let mut by_flags = Vec::new();
     for item in cmdline::items(&config) {
         let Some((flags, port)) = item.split_once('@') else {
@@ -600,20 +619,9 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
             ));
             continue;
         };
-        if !cmdline::is_port(port) {
-            wrong.push(format!(
-                "config_acs={item} names no port: the kernel ignores what follows"
-            ));
+        let Some(named) = named(port, &format!("config_acs={item}"), &mut wrong) else {
             break;
-        }
-        let named = machine.devices.values();
-        let named: Vec<_> = named
-            .filter(|device| cmdline::names(machine, port, device))
-            .collect();
-        if named.is_empty() {
-            wrong.push(format!("config_acs={item} names no function here"));
-            remedies.push(moved.to_owned());
-        }
+        };
         for device in named {
             // the first that names it counts
             if by_flags.contains(&device.bdf) {
@@ -637,20 +645,9 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
         }
     }
     for port in cmdline::items(&disable) {
-        if !cmdline::is_port(port) {
-            wrong.push(format!(
-                "disable_acs_redir={port} names no port: the kernel ignores what follows"
-            ));
+        let Some(named) = named(port, &format!("disable_acs_redir={port}"), &mut wrong) else {
             break;
-        }
-        let named = machine.devices.values();
-        let named: Vec<_> = named
-            .filter(|device| cmdline::names(machine, port, device))
-            .collect();
-        if named.is_empty() {
-            wrong.push(format!("disable_acs_redir={port} names no function here"));
-            remedies.push(moved.to_owned());
-        }
+        };
         // config_acs= comes after it
         let redirecting = named
             .iter()
@@ -662,6 +659,9 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
             ));
             remedies.push(changed.to_owned());
         }
+    }
+    if nobody {
+        remedies.push(moved.to_owned());
     }
     remedies.sort();
     remedies.dedup();
