@@ -34,6 +34,8 @@ pub struct Names {
     pub qemu: &'static str,
     /// The guest's console.
     pub console: &'static str,
+    /// What its kernels are told of a machine that is emulated; may be empty.
+    pub emulated: &'static str,
     /// `e_machine` of its programs, and `Machine` of its EFI images.
     pub efi_machine: u16,
     /// Where programs for its guests are, on a machine of another architecture.
@@ -48,6 +50,9 @@ const X86_64: Names = Names {
     image_target: "bzImage",
     qemu: "qemu-system-x86_64",
     console: "ttyS0,115200",
+    // Else a kernel whose processor gets no time while it counts ticks panics: "IO-APIC + timer
+    // doesn't work!".
+    emulated: "no_timer_check",
     efi_machine: 0x8664,
     guest_root: "/guest/amd64",
 };
@@ -60,6 +65,7 @@ const ARM64: Names = Names {
     image_target: "Image.gz",
     qemu: "qemu-system-aarch64",
     console: "ttyAMA0",
+    emulated: "",
     efi_machine: 0xaa64,
     guest_root: "/guest/arm64",
 };

@@ -103,8 +103,9 @@ impl Machine {
             .args([
                 "-append",
                 &format!(
-                    "root=/dev/vda rw console={} panic=-1 random.trust_cpu=on",
-                    Arch::HOST.names().console
+                    "root=/dev/vda rw console={} panic=-1 random.trust_cpu=on {}",
+                    Arch::HOST.names().console,
+                    Arch::HOST.names().emulated
                 ),
             ])
             .args(["-chardev", &chardev("file,id=console", console)])

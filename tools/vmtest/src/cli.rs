@@ -3,7 +3,7 @@
 //! The command line, and what each command does.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -885,6 +885,10 @@ impl DemoArgs {
 
 impl ShellArgs {
     fn run(&self) -> Result<bool> {
+        // QEMU would go on at the end of its input, and nobody could end the guest.
+        if !std::io::stdin().is_terminal() {
+            bail!("a shell needs a terminal as its input; `vmtest exec` runs one command instead");
+        }
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
         let demo = suite.demo.as_ref().map(|demo| &demo.topology);
         let name = self

@@ -68,6 +68,7 @@ pub fn command(
     let words = [
         &*terminal,
         CMDLINE,
+        kernel.arch.names().emulated,
         &loglevel,
         &kernel.check.cmdline,
         &topology.cmdline,
@@ -211,6 +212,7 @@ mod tests {
         let words = shell_words(&command);
         for part in [
             "-cpu EPYC",
+            "random.trust_cpu=on no_timer_check loglevel",
             "loglevel=7 no5lvl iommu=pt'",
             "-object memory-backend-ram,id=m,size=1M",
             "-chardev file,id=console,append=on,path=/c,,1 -serial chardev:console",
