@@ -13,7 +13,12 @@ use crate::kernel::Kernel;
 use crate::topology::Topology;
 
 /// What every guest's kernel is told. Warnings must reach the console, a guest that dies must end.
-const CMDLINE: &str = "rdinit=/init panic=-1 oops=panic printk.devkmsg=on random.trust_cpu=on";
+///
+/// A guest whose processors get no time for half a minute, beside other work, has no defect: the
+/// kernel's own limits are for others. What hangs is ended by the limits of the tests.
+const CMDLINE: &str = "rdinit=/init panic=-1 oops=panic printk.devkmsg=on random.trust_cpu=on \
+    watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300 \
+    sysctl.kernel.hung_task_timeout_secs=600";
 
 /// Where the guest's console and port go.
 #[derive(Debug)]
@@ -212,7 +217,7 @@ mod tests {
         let words = shell_words(&command);
         for part in [
             "-cpu EPYC",
-            "random.trust_cpu=on no_timer_check loglevel",
+            "hung_task_timeout_secs=600 no_timer_check loglevel",
             "loglevel=7 no5lvl iommu=pt'",
             "-object memory-backend-ram,id=m,size=1M",
             "-chardev file,id=console,append=on,path=/c,,1 -serial chardev:console",
