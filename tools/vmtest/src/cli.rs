@@ -24,7 +24,7 @@ use crate::matrix;
 use crate::qemu::{self, Wiring};
 use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
 use crate::results::{closing_lines, flaky, write_summaries, Flaky, KtapSink, Live, Summary};
-use crate::run::{create, Extra, Setup, Sink};
+use crate::run::{create, Extra, Setup, Sink, BUSYBOX};
 use crate::schedule::{self, Costs, Part, Room, Unit};
 use crate::selftest;
 use crate::suite::{scaled, Suite, Test};
@@ -910,7 +910,7 @@ impl ShellArgs {
             missing.is_none()
         });
         let mut files = setup.suite.shell.files.clone();
-        files.push("/bin/busybox".into());
+        files.push(BUSYBOX.into());
         let extra = Extra {
             programs: setup.suite.shell.programs.clone(),
             files,

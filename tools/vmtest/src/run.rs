@@ -35,6 +35,9 @@ const TRIES: usize = 2;
 /// Name of the guest's init among the programs.
 pub const GUEST: &str = "vmtest-guest";
 
+/// The shell of the guest, where it has one.
+pub const BUSYBOX: &str = "/bin/busybox";
+
 /// What all runs of one invocation have in common.
 pub struct Setup {
     /// The kernel to boot.
@@ -182,10 +185,12 @@ impl Setup {
             }
         }
         let files = tests.iter().flat_map(|test| &test.files);
-        for file in files.chain(&extra.files) {
+        let shell = topology.prepare.is_some().then(|| BUSYBOX.to_owned());
+        let files = files.chain(&extra.files).chain(&topology.files);
+        for file in files.chain(&shell) {
             add_file(&mut archive, &self.root, Path::new(file))?;
         }
-        if archive.contains("/bin/sh") || archive.contains("/bin/busybox") {
+        if archive.contains("/bin/sh") || archive.contains(BUSYBOX) {
             // A script's interpreter; the root's may be too big, and busybox is static.
             archive.link("/bin/sh", "busybox");
         }
@@ -282,7 +287,7 @@ impl Setup {
             .filter_map(|device| {
                 Some(NvmeController {
                     serial: device.text("serial")?.into(),
-                    namespace: device.drive.is_some(),
+                    namespace: topology.has_namespace(device),
                 })
             })
             .collect();
@@ -292,6 +297,7 @@ impl Setup {
             modules: guest.modules.clone(),
             nvme,
             driver_override: topology.driver_override.clone(),
+            prepare: topology.prepare.clone(),
             tests: Vec::new(),
             kmemleak: true,
             patience: ((self.scale * self.load).max(1.0) * 100.0) as u32,

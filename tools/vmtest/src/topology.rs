@@ -69,6 +69,12 @@ pub struct Topology {
     /// device, as `"1af4:1110"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_override: BTreeMap<String, String>,
+    /// What `/bin/sh` does in the guest when the devices are there, before the first test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<String>,
+    /// Programs and files of the root that `prepare` needs in the guest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// QEMU's `-device`, from the root down.
     pub devices: Vec<Device>,
     /// What P2PDMA is expected to find, the most specific first.
@@ -339,12 +345,35 @@ impl Topology {
         let clients = self.expect.iter().chain(variant);
         let clients = clients.map(|expect| &expect.client);
         for serial in clients.filter(|client| *client != "*").chain(&self.scratch) {
-            if !serials.contains(serial.as_str()) {
+            if !serials.contains(serial.as_str()) && !self.is_virtual(serial) {
                 let message = format!("\"{serial}\": no nvme device has that serial");
                 return Err((serial.clone(), message));
             }
         }
         Ok(())
+    }
+
+    /// Whether a client is a virtual function of a controller: `data-vf0` is the first one of
+    /// `data`, as `virtfn0` is in sysfs.
+    fn is_virtual(&self, client: &str) -> bool {
+        let Some((serial, number)) = client.rsplit_once("-vf") else {
+            return false;
+        };
+        let limit = self.devices.iter().find_map(|device| {
+            let limit = device.properties.get("sriov_max_vfs")?.as_integer()?;
+            (device.text("serial") == Some(serial)).then_some(limit)
+        });
+        number
+            .parse::<u16>()
+            .is_ok_and(|number| i64::from(number) < limit.unwrap_or(0))
+    }
+
+    /// Whether a device has a namespace: of its own, or one that another line describes.
+    pub fn has_namespace(&self, device: &Device) -> bool {
+        device.drive.is_some()
+            || self.devices.iter().any(|namespace| {
+                namespace.driver == "nvme-ns" && namespace.text("bus") == device.id.as_deref()
+            })
     }
 
     /// What it is on `arch`, if it is to be had there.
@@ -555,6 +584,32 @@ verdict = "not-supported"
         let topology = Topology::parse(&text).expect("parses");
         assert!(topology.wants("p2pdma_surprise"));
         assert!(!topology.wants("p2pdma_bind"));
+    }
+
+    #[test]
+    fn virtual_functions_are_clients_of_their_own() {
+        let text = GOOD
+            .replace(
+                "drive = \"64M\", cmb_size_mb = 64",
+                "id = \"n\", sriov_max_vfs = 2",
+            )
+            .replace("client = \"data\"", "client = \"data-vf1\"");
+        let topology = Topology::parse(&text).expect("parses");
+        assert!(!topology.has_namespace(&topology.devices[1]));
+        let namespace = "{ driver = \"nvme-ns\", bus = \"n\", drive = \"1M\" },\n]\n\n[[expect";
+        let with = Topology::parse(&text.replacen("]\n\n[[expect", namespace, 1)).expect("parses");
+        assert!(with.has_namespace(&with.devices[1]));
+        assert!(!with.has_namespace(&with.devices[0]));
+        for name in ["data-vf2", "data-vf", "date-vf0", "data-vf-1"] {
+            let message = error(&text.replace("data-vf1", name));
+            assert!(
+                message.contains("no nvme device has that serial"),
+                "{message}"
+            );
+        }
+        assert!(
+            Topology::parse(&GOOD.replace("client = \"data\"", "client = \"data-vf0\"")).is_err()
+        );
     }
 
     #[test]

@@ -821,6 +821,7 @@ int main(int argc, char **argv)
 					p->bdf, c->label);
 			/* a controller that nobody else is in need of */
 			if (c->scratch && strcmp(c->bdf, p->bdf) &&
+			    !p2p_has_virtual(c->bdf) &&
 			    p2p_expect(p, c).verdict != P2P_NOT_SUPPORTED) {
 				FIXTURE_VARIANT(client_gone) gone = { p, c };
 

@@ -473,6 +473,48 @@ static bool client_bdf(struct p2p_client *client)
 	return false;
 }
 
+/* Whether a PCI function has virtual ones, which it takes with it. */
+bool p2p_has_virtual(const char *bdf)
+{
+	return attr_number(bdf, "sriov_numvfs") > 0;
+}
+
+static bool is_virtual(const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), SYS_PCI "/%s/physfn", bdf);
+	return !access(path, F_OK);
+}
+
+/*
+ * A virtual function has the serial number of its physical one: "-vf0" is added
+ * to that of the first one, as sysfs calls it virtfn0.
+ */
+static void number_function(struct p2p_client *client)
+{
+	char path[PATH_MAX], real[PATH_MAX], serial[sizeof(client->serial)];
+	const char *slash;
+
+	if (!is_virtual(client->bdf))
+		return;
+	for (unsigned int i = 0;; i++) {
+		snprintf(path, sizeof(path), SYS_PCI "/%s/physfn/virtfn%u",
+			 client->bdf, i);
+		if (!realpath(path, real))
+			ksft_exit_fail_msg("%s: its physical function does not have it\n",
+					   client->bdf);
+		slash = strrchr(real, '/');
+		if (slash && strcmp(slash + 1, client->bdf))
+			continue;
+		copy_name(serial, sizeof(serial), client->serial);
+		if (snprintf(client->serial, sizeof(client->serial), "%s-vf%u",
+			     serial, i) >= (int)sizeof(client->serial))
+			ksft_exit_fail_msg("name too long: %s\n", serial);
+		return;
+	}
+}
+
 /* A name for tests, without what has a meaning in KTAP or splits words. */
 static void make_label(struct p2p_client *client)
 {
@@ -508,6 +550,7 @@ static bool describe_client(struct p2p_client *client, const char *name)
 	}
 	attr_read(client->serial, sizeof(client->serial),
 		  "/sys/block/%s/device/serial", name);
+	number_function(client);
 	if (attr_read(buf, sizeof(buf), "/sys/block/%s/size", name) > 0)
 		client->size = strtoull(buf, NULL, 10) * 512;
 	if (attr_read(buf, sizeof(buf),
@@ -754,10 +797,13 @@ static void idle_devices(struct missing *m)
 
 		if (!strcmp(kind_of(bdf), "testdev") && !p2p_is_provider(bdf))
 			add_missing(m, "memory of", bdf);
-		/* a controller can also have been given to a provider driver */
+		/*
+		 * A controller can also have been given to a provider driver,
+		 * and virtual ones are offline until they are given queues.
+		 */
 		p2p_driver_link(bdf, driver, sizeof(driver));
 		if (!strcmp(kind_of(bdf), "cmb") && !is_client(bdf) &&
-		    strcmp(driver, "p2pdma_provider"))
+		    !is_virtual(bdf) && strcmp(driver, "p2pdma_provider"))
 			add_missing(m, "namespace of", bdf);
 		free(entry[i]);
 	}

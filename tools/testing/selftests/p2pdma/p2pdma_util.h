@@ -48,7 +48,8 @@ struct p2p_provider {
  * @name: disk name, as in /sys/block
  * @path: device node
  * @label: serial number and namespace, stable across boots; for test names
- * @serial: serial number of the controller
+ * @serial: serial number of the controller, with "-vf0" and so on if that is a
+ *	virtual function
  * @bdf: PCI address of the controller
  * @size: size of the namespace in bytes
  * @lba: logical block size in bytes
@@ -119,6 +120,7 @@ double p2p_patience(void);
 
 /* sysfs */
 bool p2p_has_iommu(const char *bdf);
+bool p2p_has_virtual(const char *bdf);
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_sysfs_write_limited(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);

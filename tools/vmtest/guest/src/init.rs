@@ -133,7 +133,30 @@ fn prepare(
         });
         wait_for_nvme(&plan.nvme, plan.limit(NVME_LIMIT))?;
     }
+    if let Some(script) = &plan.prepare {
+        reporter.send(Event::Stage {
+            name: "preparing the devices".into(),
+        });
+        run_script(script)?;
+    }
     Ok(())
+}
+
+/// Runs what the topology wants done, and tells what it said if it fails.
+fn run_script(script: &str) -> Result<(), String> {
+    let done = Command::new("/bin/sh")
+        .args(["-euc", script])
+        .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("prepare: /bin/sh: {error}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim().replace('\n', "; ");
+    Err(format!("prepare: {}: {said}", done.status))
 }
 
 fn mount_filesystems() {
@@ -415,6 +438,14 @@ mod tests {
         );
         let report = report.expect("a report");
         (String::from_utf8(report).expect("text"), scans.get())
+    }
+
+    #[test]
+    fn a_script_that_fails_tells_what_it_said() {
+        assert_eq!(run_script("true\n"), Ok(()));
+        let error = run_script("echo one; echo two >&2; false; true").expect_err("fails");
+        assert_eq!(error, "prepare: exit status: 1: one; two");
+        assert!(run_script("echo $unset").is_err());
     }
 
     #[test]

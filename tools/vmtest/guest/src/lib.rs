@@ -48,6 +48,8 @@ pub struct Plan {
     /// The driver of each device with this vendor and device id (`"1af4:1110"`), which does not
     /// find it by itself.
     pub driver_override: BTreeMap<String, String>,
+    /// What `/bin/sh` does when all of that is there, and before the first test.
+    pub prepare: Option<String>,
     /// The tests, in order.
     pub tests: Vec<Test>,
     /// Ask kmemleak for a report after the last test, where the kernel has it.
@@ -273,6 +275,7 @@ mod tests {
             modules: Vec::new(),
             nvme: Vec::new(),
             driver_override: BTreeMap::new(),
+            prepare: None,
             tests: Vec::new(),
             kmemleak: false,
             patience,
