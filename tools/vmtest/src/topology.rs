@@ -80,6 +80,32 @@ pub struct Topology {
     /// What P2PDMA is expected to find, the most specific first.
     #[serde(default)]
     pub expect: Vec<Expect>,
+    /// What `p2pdma check` prints for the next boot, and the boots with it.
+    #[serde(default, rename = "remedy", skip_serializing_if = "Vec::is_empty")]
+    pub remedies: Vec<Remedy>,
+}
+
+/// A boot of the same machine with what makes its pairs reach each other by bus address: a topology
+/// of its own, called as the first with this name after it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remedy {
+    /// The last part of its name.
+    pub name: String,
+    /// One line for `vmtest list`.
+    pub description: String,
+    /// Added to the kernel command line. The first boot compares it with what is printed there.
+    pub parameter: String,
+    /// The tests that it is there for, as globs.
+    #[serde(default = "tests_of_remedies")]
+    pub tests: Vec<String>,
+}
+
+/// What shows that pairs work: transfers, what the kernel says, and what is predicted.
+fn tests_of_remedies() -> Vec<String> {
+    ["p2pdma_odirect", "p2pdma_map", "p2pdma_predict"]
+        .map(String::from)
+        .into()
 }
 
 /// What a topology is on another architecture, where that differs.
@@ -332,7 +358,14 @@ impl Topology {
                 return Err((id.clone(), message));
             }
         }
-        for glob in &self.tests {
+        for remedy in &self.remedies {
+            if remedy.parameter.is_empty() || remedy.parameter.contains(char::is_whitespace) {
+                let message = "a remedy is one parameter, without spaces";
+                return Err((remedy.parameter.clone(), message.into()));
+            }
+        }
+        let of_remedies = self.remedies.iter().flat_map(|remedy| &remedy.tests);
+        for glob in self.tests.iter().chain(of_remedies) {
             if let Err(error) = Pattern::new(glob) {
                 return Err((glob.clone(), format!("tests \"{glob}\": {error}")));
             }
@@ -402,6 +435,33 @@ impl Topology {
         Some(topology)
     }
 
+    /// The same machine, booted with each of its remedies.
+    fn remedied(&self) -> impl Iterator<Item = Self> + '_ {
+        self.remedies.iter().map(|remedy| {
+            let mut topology = Self {
+                name: format!("{}-{}", self.name, remedy.name),
+                description: remedy.description.clone(),
+                tests: remedy.tests.clone(),
+                expect: vec![Expect {
+                    provider: Provider::Any,
+                    client: "*".into(),
+                    verdict: Verdict::BusAddr,
+                    defect: None,
+                }],
+                remedies: Vec::new(),
+                ..self.clone()
+            };
+            let add = |cmdline: &mut String| *cmdline = format!("{cmdline} {}", remedy.parameter);
+            add(&mut topology.cmdline);
+            if let Some(variant) = &mut topology.arm64 {
+                add(&mut variant.cmdline);
+                variant.description = None;
+                variant.expect.clear();
+            }
+            topology
+        })
+    }
+
     /// What is expected of a pair: a kind of provider, and the serial of a client.
     pub fn expects(&self, provider: &str, client: &str) -> Option<&Expect> {
         self.expect.iter().find(|expect| {
@@ -429,11 +489,16 @@ impl Topology {
         if !self.scratch.is_empty() {
             environment.insert("P2PDMA_SCRATCH".into(), self.scratch.join(" "));
         }
+        if !self.remedies.is_empty() {
+            let parameters = self.remedies.iter().map(|one| one.parameter.as_str());
+            let parameters = parameters.collect::<Vec<_>>().join(" ");
+            environment.insert("P2PDMA_REMEDY".into(), parameters);
+        }
         environment
     }
 }
 
-/// Reads all topologies of a directory, by name.
+/// Reads all topologies of a directory, by name, and with them what their remedies make of them.
 pub fn read_all(directory: &Path) -> Result<BTreeMap<String, Topology>> {
     let files = || -> std::io::Result<Vec<PathBuf>> {
         let entries = fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
@@ -446,7 +511,11 @@ pub fn read_all(directory: &Path) -> Result<BTreeMap<String, Topology>> {
     let mut topologies = BTreeMap::new();
     for file in files {
         let topology = Topology::read(&file)?;
-        topologies.insert(topology.name.clone(), topology);
+        for one in topology.remedied().chain([topology.clone()]) {
+            if let Some(other) = topologies.insert(one.name.clone(), one) {
+                bail!("topology {} is there twice", other.name);
+            }
+        }
     }
     if topologies.is_empty() {
         bail!("no topologies in {}", directory.display());
@@ -670,6 +739,30 @@ verdict = "not-supported"
             .expect_err("unknown")
             .to_string();
         assert_eq!(message, "unknown topology \"big\"; there are: small");
+    }
+
+    #[test]
+    fn remedies_are_boots_of_their_own() {
+        let text = format!(
+            "{GOOD}\n[[remedy]]\nname = \"by-path\"\ndescription = \"again\"\n\
+             parameter = \"pci=x@1;2\"\n"
+        );
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("small.toml"), &text).expect("write");
+        let all = read_all(directory.path()).expect("reads");
+        let (first, second) = (&all["small"], &all["small-by-path"]);
+        assert_eq!(first.environment()["P2PDMA_REMEDY"], "pci=x@1;2");
+        assert!(!second.environment().contains_key("P2PDMA_REMEDY"));
+        assert_eq!(second.cmdline, format!("{} pci=x@1;2", first.cmdline));
+        assert_eq!(second.environment()["P2PDMA_EXPECT"], "*>*=bus-addr");
+        assert!(second.wants("p2pdma_predict") && !second.wants("p2pdma_pool"));
+        let twice = text.replace("\"small\"", "\"small-by-path\"");
+        fs::write(path("small-by-path.toml"), twice).expect("write");
+        let message = read_all(directory.path()).expect_err("twice").to_string();
+        assert_eq!(message, "topology small-by-path is there twice");
+        let error = Topology::parse(&text.replace("x@1;2", "x y")).expect_err("spaces");
+        assert!(error.to_string().contains("without spaces"), "{error}");
     }
 
     #[test]
