@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::block;
 use crate::cmdline;
 use crate::config_space;
-use crate::machine::{Machine, Reader};
+use crate::machine::{Machine, Reader, CAPTURED};
 use crate::system;
 use crate::tree::{Record, Tree};
 
@@ -233,8 +233,12 @@ fn scrub(record: &mut Record) {
 pub fn capture(tree: Tree) -> Result<(Machine, Record)> {
     let reader = Reader::of(tree.recording());
     let machine = reader.read()?;
+    let read_by_us = reader.is_read_by_us();
     let mut record = reader.into_tree().into_record();
     scrub(&mut record);
+    if read_by_us {
+        record.files.insert(CAPTURED.to_owned(), Vec::new());
+    }
     Ok((machine, record))
 }
 
@@ -281,6 +285,43 @@ mod tests {
             };
             assert_eq!(json(&machine), json(&again(&record)));
             assert!(!machine.clients.is_empty());
+        }
+    }
+
+    /// What was not there when it was captured is told from what is not in a copy of others.
+    #[test]
+    fn a_capture_knows_what_was_not_there() {
+        let port = "02:01.0".parse().expect("an address");
+        for (version, length, is_express, expected) in [
+            // all that the kernel can read of a PCIe function
+            ("7.3.4", 256, true, Some(false)),
+            // without root
+            ("7.3.4", 64, true, None),
+            // conventional PCI, with root and without
+            ("7.3.4", 256, false, Some(false)),
+            ("7.3.4", 64, false, Some(false)),
+            // a kernel that does not tell these apart
+            ("4.12.1", 64, false, None),
+        ] {
+            let fake = fake::switch();
+            fake.write("proc/sys/kernel/osrelease", version);
+            let dir = "sys/bus/pci/devices/0000:02:01.0";
+            let config = config_space::fake::config(6, Some(0x0c));
+            fake.write(&format!("{dir}/config"), &config[..length]);
+            if is_express {
+                fake.write(&format!("{dir}/max_link_width"), "16\n");
+            }
+            let redirects = |machine: &Machine| machine.devices[&port].acs_redirect;
+            // a copy that others made
+            assert_eq!(redirects(&fake.read()), None, "{version} {length}");
+            let (_, record) = capture(Tree::below(fake.root.path()).expect("a tree")).expect("it");
+            assert_eq!(redirects(&again(&record)), None, "{version} {length}");
+            // as the program reads it of the running kernel, and of a capture of a capture
+            fake.write(CAPTURED, "");
+            let (machine, record) =
+                capture(Tree::below(fake.root.path()).expect("a tree")).expect("a capture");
+            assert_eq!(redirects(&machine), expected, "{version} {length}");
+            assert_eq!(redirects(&again(&record)), expected, "{version} {length}");
         }
     }
 

@@ -135,9 +135,13 @@ pub fn is_unreadable(config: &[u8]) -> bool {
 /// Who read a configuration space, which decides what it means that there is no more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadBy {
-    /// This program, from the running kernel: after the first 256 bytes the function has no more,
-    /// or the kernel cannot read it, and thus finds no ACS either.
+    /// This program, from the running kernel, also if that was kept in a capture: after the first
+    /// 256 bytes the function has no more, or the kernel cannot read it, and thus finds no ACS
+    /// either.
     Us,
+    /// The same, of a function of which the kernel says that it is no PCIe function: it has no ACS,
+    /// however little was read.
+    UsConventional,
     /// Somebody who made a copy of it, who may have stopped there.
     Others,
 }
@@ -148,6 +152,9 @@ pub enum ReadBy {
 pub fn acs_control(config: &[u8], read_by: ReadBy) -> Result<Option<u16>, Unknown> {
     if is_unreadable(config) || config.len() < 64 {
         return Err(Unknown);
+    }
+    if read_by == ReadBy::UsConventional {
+        return Ok(None);
     }
     let express = find_capability(config, CAP_EXPRESS)?;
     if let Some(at) = express {
@@ -525,6 +532,11 @@ mod tests {
                 assert_eq!(found, expected, "{acs:?} {length}");
             }
         }
+        // of conventional PCI, the first 64 bytes will do if that is known
+        let conventional = |config: &[u8]| super::acs_redirect(config, ReadBy::UsConventional);
+        let ports = fake::config(6, Some(0x0c));
+        assert_eq!(conventional(&ports[..64]), Some(false));
+        assert_eq!(conventional(&[0xff; 256]), None);
         // conventional PCI has 256 bytes, and a list without PCI Express
         let mut config = fake::config(6, None);
         config[0x80] = 0x05;

@@ -13,6 +13,7 @@ use crate::bdf::Bdf;
 use crate::block::{self, Block, Mount};
 use crate::config_space::{self, PortType, ReadBy};
 use crate::facts::Facts;
+use crate::host_bridge::{self, Entry};
 use crate::system::System;
 use crate::text::printable_line;
 use crate::tree::Tree;
@@ -187,6 +188,9 @@ pub struct Machine {
     pub blocks: BTreeMap<String, Block>,
     /// What is mounted.
     pub mounts: Vec<Mount>,
+    /// What whoever asks says that its kernel has beside the list that is known here.
+    #[serde(skip)]
+    pub added_host_bridges: Vec<Entry>,
     /// The first function on each root bus.
     #[serde(skip)]
     pub first_on_root: BTreeMap<String, Bdf>,
@@ -206,6 +210,7 @@ impl Machine {
             system: System::default(),
             blocks: BTreeMap::new(),
             mounts: Vec::new(),
+            added_host_bridges: Vec::new(),
             first_on_root: BTreeMap::new(),
         };
         machine.find_first_on_root();
@@ -275,9 +280,20 @@ pub fn is_controller_name(name: &str) -> bool {
         .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// A file in a capture that says that this program read all of it from a running kernel: what is
+/// not in it was not there.
+pub const CAPTURED: &str = "p2pdma-capture";
+
+/// From this version on the kernel has `max_link_width` for PCIe functions, and only for these.
+const TELLS_EXPRESS: (u32, u32) = (4, 13);
+
 /// Reads the machine from sysfs and procfs.
 pub struct Reader {
     tree: Tree,
+    /// This program read it from a running kernel, now or to make a capture.
+    read_by_us: bool,
+    /// The kernel says which functions are PCIe functions.
+    tells_express: bool,
 }
 
 impl Reader {
@@ -288,7 +304,19 @@ impl Reader {
 
     /// A reader of a tree with `sys` and `proc` in it.
     pub fn of(tree: Tree) -> Self {
-        Reader { tree }
+        let read_by_us = tree.is_live() || tree.read(CAPTURED).is_some();
+        let release = tree.line("proc/sys/kernel/osrelease");
+        let version = release.as_deref().and_then(host_bridge::version);
+        Reader {
+            tree,
+            read_by_us,
+            tells_express: version.is_some_and(|version| version >= TELLS_EXPRESS),
+        }
+    }
+
+    /// Whether this program read it from a running kernel, now or to make a capture.
+    pub fn is_read_by_us(&self) -> bool {
+        self.read_by_us
     }
 
     /// The tree.
@@ -346,10 +374,13 @@ impl Reader {
         let class = class.unwrap_or(0);
         let config = self.tree.read(&attributes.path("config"));
         let config = config.unwrap_or_default();
-        let read_by = if self.tree.is_live() {
-            ReadBy::Us
-        } else {
-            ReadBy::Others
+        let read_by = match self.read_by_us {
+            false => ReadBy::Others,
+            // which everybody may read, and PCIe functions alone have
+            true if self.tells_express && attributes.text("max_link_width").is_none() => {
+                ReadBy::UsConventional
+            }
+            true => ReadBy::Us,
         };
 
         let group = self.tree.real(&attributes.path("iommu_group"));
