@@ -278,9 +278,15 @@ ifneq ($(GUEST),)
 	$(Q)$(CARGO) build --locked --target $(GUEST)-unknown-linux-gnu $(GUEST_CRATES:%=--package %)
 endif
 
-# Those that are ignored by default need the modules.
+# Those that are ignored by default need the modules, or what is prepared of the supported kernels.
+SUPPORTED := stock stock-7.2
 unit: modules ## Run the unit tests of the library and the tools
-	$(Q)$(WITH_KERNEL) export P2PDMA_MODULE_DIR=$$OUT KERNEL_SOURCE && \
+	$(Q)P2PDMA_KERNELS=$(CURDIR)/$(KERNEL_OUT)/kernel.json; for flavour in $(SUPPORTED); do \
+		kernel=$$($(BIN)/testbed ready --flavour $$flavour) || test $$? = 1 || exit; \
+		P2PDMA_KERNELS="$$P2PDMA_KERNELS $$kernel"; \
+		test -n "$$kernel" || echo "unit: the list of host bridges is not compared with that of" \
+			"the kernel $$flavour, which is not prepared: make kernel FLAVOUR=$$flavour" >&2; \
+	done; $(WITH_KERNEL) export P2PDMA_MODULE_DIR=$$OUT P2PDMA_KERNELS KERNEL_SOURCE && \
 		$(CARGO) test --locked --workspace --no-fail-fast -- --include-ignored
 
 selftest: tools modules kselftest ## Check that the test runner finds what is wrong with a guest

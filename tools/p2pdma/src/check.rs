@@ -440,7 +440,8 @@ fn other_kernel(machine: &Machine) -> Option<String> {
     (!host_bridge::is_compared(version)).then(|| {
         format!(
             "the list that is known here is of {}, and this is Linux {release}: look into \
-             pci_p2pdma_whitelist[] of its drivers/pci/p2pdma.c",
+             pci_p2pdma_whitelist[] of its drivers/pci/p2pdma.c, and name what is in it with \
+             --host-bridge",
             host_bridge::compared()
         )
     })
@@ -448,6 +449,9 @@ fn other_kernel(machine: &Machine) -> Option<String> {
 
 /// What the list is called: that of the kernel, or of the newest if its version is not known.
 fn which_list(machine: &Machine) -> String {
+    if !machine.added_host_bridges.is_empty() {
+        return "kernel's list with what --host-bridge adds to it".to_owned();
+    }
     let version = machine.kernel.as_deref().and_then(host_bridge::version);
     match (version, host_bridge::COMPARED.last()) {
         (None, Some((major, minor))) => format!("list of Linux {major}.{minor}"),
@@ -483,7 +487,9 @@ fn through_host_bridge(machine: &Machine, route: &Route) -> Option<Check> {
         .collect();
     said.push(match (machine.cpu_allows_any_pair, allowed) {
         (Some(true), _) => "the processor (AMD, Zen or newer) allows any pair".to_owned(),
-        _ if other_kernel(machine).is_some() => other_kernel(machine).unwrap_or_default(),
+        (_, None | Some(false)) if other_kernel(machine).is_some() => {
+            other_kernel(machine).unwrap_or_default()
+        }
         (_, Some(true)) => format!("in the {}", which_list(machine)),
         (_, Some(false)) if buses.len() > 1 => {
             format!("not in the {} for two host bridges", which_list(machine))
@@ -1398,21 +1404,31 @@ fn host_bridges(machine: &Machine) -> Vec<Check> {
             }
         };
         let ids = (device.vendor_id, device.device_id);
-        let listed = |same| host_bridge::allows(ids, same, kernel);
         let other = other_kernel(machine);
+        let listed = |same| {
+            host_bridge::added(&machine.added_host_bridges, ids, same)
+                || other.is_none() && host_bridge::allows(ids, same, kernel)
+        };
+        let which = which_list(machine);
         let (state, said) = match (machine.cpu_allows_any_pair, listed(true), listed(false)) {
-            (Some(true), ..) => (State::Ok, "the processor allows any pair"),
-            _ if other.is_some() => (State::Unknown, other.as_deref().unwrap_or_default()),
-            (_, true, _) if !sure => (State::Unknown, "in the list, if it is a root port"),
-            (_, true, true) => (State::Ok, "in the kernel's list"),
-            (_, true, false) => (State::Ok, "in the kernel's list, for pairs below it alone"),
+            (Some(true), ..) => (State::Ok, "the processor allows any pair".to_owned()),
+            (_, true, _) if !sure => (
+                State::Unknown,
+                format!("in the {which}, if it is a root port"),
+            ),
+            (_, true, true) => (State::Ok, format!("in the {which}")),
+            (_, true, false) => (
+                State::Ok,
+                format!("in the {which}, for pairs below it alone"),
+            ),
+            _ if other.is_some() => (State::Unknown, other.unwrap_or_default()),
             (None, ..) => (
                 State::Unknown,
-                "not in the list; the processor is not known",
+                format!("not in the {which}; the processor is not known"),
             ),
             _ => (
                 State::Note,
-                "not in the list: pairs have to be below one switch",
+                format!("not in the {which}: pairs have to be below one switch"),
             ),
         };
         Check {
@@ -1501,6 +1517,11 @@ pub fn answer(machine: &Machine, provider: Option<Bdf>, target: Option<Target>) 
     }
     let pairs = answer.pairs.iter().flat_map(|pair| &pair.checks);
     answer.able = able(answer.verdict, pairs.chain(&answer.checks));
+    // without a pair nothing outweighs what is not known
+    let is_unknown = |check: &Check| check.state == State::Unknown;
+    if answer.verdict.is_none() && answer.able.is_some_and(|able| able) {
+        answer.able = (!answer.checks.iter().any(is_unknown)).then_some(true);
+    }
     // of a machine without PCI functions there is nothing to be told
     if machine.devices.is_empty() && answer.able == Some(true) {
         answer.able = None;
@@ -1866,6 +1887,69 @@ mod tests {
         assert_eq!(report.verdict, Verdict::NotSupported);
         let evidence = &find(&report, "host-bridge").evidence;
         assert!(evidence.contains("two host bridges") && evidence.contains("8086:3c04"));
+    }
+
+    /// Of a patched kernel, or of one whose list is not known here.
+    #[test]
+    fn takes_what_is_added_to_the_list() {
+        let fake = root_ports(None);
+        fake.write("proc/sys/kernel/osrelease", "7.3.4\n");
+        let ask = |fake: &Fake, added: &[&str]| {
+            let mut machine = fake.read();
+            let added = added.iter().map(|text| text.parse().expect("an entry"));
+            machine.added_host_bridges = added.collect();
+            let alone = answer(&machine, None, None);
+            let alone = of_all(&alone, "host-bridge").expect("one").state;
+            (check(&machine, bdf("01:00.0"), bdf("02:00.0")), alone)
+        };
+        let (report, alone) = ask(&fake, &[]);
+        assert_eq!(
+            (report.verdict, alone),
+            (Verdict::NotSupported, State::Note)
+        );
+        for added in ["1b36:000c", "1b36:*", "1b36:000c=same"] {
+            let (report, alone) = ask(&fake, &[added]);
+            assert_eq!(
+                (report.verdict, alone),
+                (Verdict::HostBridge, State::Ok),
+                "{added}"
+            );
+            let said = &find(&report, "host-bridge").evidence;
+            assert!(
+                said.ends_with("kernel's list with what --host-bridge adds to it"),
+                "{said}"
+            );
+        }
+        let (report, alone) = ask(&fake, &["8086:3420"]);
+        assert_eq!(
+            (report.verdict, alone),
+            (Verdict::NotSupported, State::Note)
+        );
+
+        fake.write("proc/sys/kernel/osrelease", "5.10.0\n");
+        let (report, alone) = ask(&fake, &["8086:3420"]);
+        assert_eq!((report.verdict, alone), (Verdict::Unknown, State::Unknown));
+        let (report, alone) = ask(&fake, &["8086:3420", "1b36:000c"]);
+        assert_eq!((report.verdict, alone), (Verdict::HostBridge, State::Ok));
+    }
+
+    /// A machine alone is able if nothing forbids it, and nothing is open.
+    #[test]
+    fn a_machine_alone_is_able_or_not_or_cannot_be_told() {
+        let fake = root_ports(None);
+        let able = |fake: &Fake| answer(&fake.read(), None, None).able;
+        fake.write("proc/sys/kernel/osrelease", "7.3.4\n");
+        assert_eq!(able(&fake), Some(true));
+        fake.write("proc/cmdline", "pci=disable_acs_redir=00:01.0,00:02.0\n");
+        assert_eq!(able(&fake), Some(false));
+        // that something fails is known, whatever is not
+        fake.write("proc/sys/kernel/osrelease", "5.10.0\n");
+        assert_eq!(able(&fake), Some(false));
+        fake.write("proc/cmdline", "quiet\n");
+        assert_eq!(able(&fake), None);
+        // the processor's rule is the same in all kernels
+        fake.cpu("AuthenticAMD", 0x19);
+        assert_eq!(able(&fake), Some(true));
     }
 
     /// Without root: whether the first device is a root port is not known.

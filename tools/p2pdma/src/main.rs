@@ -91,9 +91,11 @@ Examples:
   p2pdma check                           the kernel, its command line, the host bridges
   p2pdma check 03:00.0 07:00.0 --from lspci.txt   made by: lspci -D -nn -xxxx >lspci.txt
   p2pdma check 03:00.0 07:00.0 --from machine.tar.gz   made by: p2pdma capture machine.tar.gz
+  p2pdma check --host-bridge 8086:3420   of a kernel whose list was patched
   p2pdma check --explain acs
 
-Exit status: 0 able, 1 not able, 2 cannot be told, or could not run.";
+Exit status: 0 able, 1 not able, 2 cannot be told, or could not run. Without a pair: 0 nothing that
+was looked at forbids it, 1 something does, 2 something could not be told.";
 
 const TOPO_EXAMPLES: &str = "\
 Examples:
@@ -279,12 +281,36 @@ impl FromArgs {
 }
 
 #[derive(Debug, Args)]
+struct MachineArgs {
+    #[command(flatten)]
+    from: FromArgs,
+    /// A host bridge that the kernel there trusts beside those in the list of Linux that is known
+    /// here, as a patched one may: VENDOR:DEVICE of its first device, with '=same' after it if only
+    /// for pairs below it.
+    #[arg(
+        long = "host-bridge",
+        value_name = "ID",
+        env = "P2PDMA_HOST_BRIDGES",
+        value_delimiter = ','
+    )]
+    host_bridges: Vec<host_bridge::Entry>,
+}
+
+impl MachineArgs {
+    fn read(&self) -> Result<machine::Machine> {
+        let mut machine = source::read(self.from.path())?;
+        machine.added_host_bridges.clone_from(&self.host_bridges);
+        Ok(machine)
+    }
+}
+
+#[derive(Debug, Args)]
 struct ShowArgs {
     /// Show devices that have no part in it, too.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    from: FromArgs,
+    machine: MachineArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -298,7 +324,7 @@ struct CheckArgs {
     /// The client: the same, or an array, a device of the device mapper, a mount point or a file.
     client: Option<String>,
     #[command(flatten)]
-    from: FromArgs,
+    machine: MachineArgs,
     /// Say what is behind a check, instead.
     #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "client", "from", "json"])]
     explain: Option<String>,
@@ -316,7 +342,7 @@ struct TopoArgs {
     #[arg(long, conflicts_with = "from")]
     ask: bool,
     #[command(flatten)]
-    from: FromArgs,
+    machine: MachineArgs,
     /// Print a line for each pair instead: provider, client, verdict, distance, how near.
     #[arg(long, group = "form")]
     list: bool,
@@ -588,7 +614,7 @@ fn draw_seed() -> Result<u16> {
 }
 
 fn show(args: &ShowArgs) -> Result<ExitCode> {
-    let machine = source::read(args.from.path())?;
+    let machine = args.machine.read()?;
     let out = anstream::stdout().lock();
     if args.json {
         show::json(&machine, out)?;
@@ -693,8 +719,8 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
         writeln!(out, "{}", textwrap::fill(text, 80))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let machine = source::read(args.from.path())?;
-    let live = args.from.path().is_none();
+    let machine = args.machine.read()?;
+    let live = args.machine.from.path().is_none();
     let answer = match (&args.provider, &args.client) {
         (None, _) => check::answer(&machine, None, None),
         (Some(one), None) => {
@@ -721,14 +747,14 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
 }
 
 fn topo(args: &TopoArgs) -> Result<ExitCode> {
-    let machine = source::read(args.from.path())?;
+    let machine = args.machine.read()?;
     // what the kernel of this machine said is of no use for another
-    let log = match args.from.path() {
+    let log = match args.machine.from.path() {
         None => Log::read(),
         Some(_) => Log::default(),
     };
     let mut answers = ask::Answers::new();
-    if args.from.path().is_none() {
+    if args.machine.from.path().is_none() {
         if args.ask {
             answers = ask::reads(&machine);
         }

@@ -118,17 +118,20 @@ pub fn host_bridge_allows(machine: &Machine, a: Bdf, b: Bdf) -> Option<bool> {
     let (a, b) = (root_bus(a)?, root_bus(b)?);
     let kernel = machine.kernel.as_deref().and_then(host_bridge::version);
     // lists of others are not known
-    if !host_bridge::is_compared(kernel) {
-        return None;
-    }
+    let is_known = host_bridge::is_compared(kernel);
     let listed = |device: &Device| {
         let ids = (device.vendor_id, device.device_id);
-        host_bridge::allows(ids, a == b, kernel)
+        if host_bridge::added(&machine.added_host_bridges, ids, a == b) {
+            return Some(true);
+        }
+        is_known.then(|| host_bridge::allows(ids, a == b, kernel))
     };
     let one = |bus: &str| match host_bridge_device(machine, bus) {
-        Ok(device) => Some(device.is_some_and(listed)),
+        Ok(Some(device)) => listed(device),
+        Ok(None) => is_known.then_some(false),
         // if it is not in the list, it does not matter what it is
-        Err(device) => (device.vendor_id != 0xffff && !listed(device)).then_some(false),
+        Err(device) if device.vendor_id == 0xffff => None,
+        Err(device) => listed(device).filter(|listed| !listed),
     };
     match (one(a), one(b)) {
         (Some(true), Some(true)) => Some(true),
