@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
-use p2pdma_common::{Check, Manifest, OWN};
+use p2pdma_common::{Arch, Check, Manifest, OWN};
 
 /// A kernel configuration.
 #[derive(Debug, Default)]
@@ -159,7 +159,19 @@ pub fn check(dir: &Path, llvm: Option<&str>, boot: bool, rustc: &str) -> Result<
     }
     let clang = config.is_yes("CC_IS_CLANG");
     let llvm = llvm.filter(|value| !value.is_empty() && *value != "0");
-    let build_with = if clang { " LLVM=1" } else { "" };
+    let arch = Arch::ALL
+        .into_iter()
+        .find(|arch| config.is_yes(arch.names().config))
+        .with_context(|| {
+            let supported = Arch::ALL.map(|arch| arch.names().kernel).join(" and ");
+            format!("{shown}: the kernel is for another architecture than {supported}")
+        })?;
+    let build_with = match (arch.is_host(), clang) {
+        (true, true) => " LLVM=1".into(),
+        (true, false) => String::new(),
+        (false, true) => format!(" ARCH={arch} LLVM=1"),
+        (false, false) => format!(" ARCH={arch} CROSS_COMPILE={}-", arch.names().triple),
+    };
     match llvm {
         None if clang => bail!("{shown}: the kernel was built with clang: add LLVM=1"),
         Some(_) if !clang => bail!("{shown}: the kernel was built with gcc: leave out LLVM="),
@@ -183,11 +195,16 @@ pub fn check(dir: &Path, llvm: Option<&str>, boot: bool, rustc: &str) -> Result<
         .with_context(|| format!("{shown}: run `make{build_with} modules_prepare` there"))?
         .trim()
         .to_owned();
-    let image = in_build("arch/x86/boot/bzImage");
+    let images = arch.names().images;
+    let image = images
+        .iter()
+        .map(|name| in_build(name))
+        .find(|image| image.is_file());
     if boot {
-        if !image.is_file() {
+        if image.is_none() {
             bail!(
-                "{shown}: nothing to boot (no arch/x86/boot/bzImage): run `make{build_with}` there"
+                "{shown}: nothing to boot (no {}): run `make{build_with}` there",
+                images.join(", no ")
             );
         }
         if !in_build("modules.order").is_file() {
@@ -207,27 +224,37 @@ pub fn check(dir: &Path, llvm: Option<&str>, boot: bool, rustc: &str) -> Result<
         flavour: OWN.into(),
         release,
         source,
-        image: image.is_file().then_some(image),
+        image,
         modules: dir.clone(),
-        make: make_variables(&config, llvm),
+        make: make_variables(&config, arch, llvm),
         check: Check::default(),
         build: dir,
     })
 }
 
-fn make_variables(config: &Config, llvm: Option<&str>) -> BTreeMap<String, String> {
-    let variable = match llvm {
-        Some(llvm) => ("LLVM", llvm),
-        // The first word is the command that the kernel was compiled with.
-        None => (
-            "CC",
-            config
+fn make_variables(config: &Config, arch: Arch, llvm: Option<&str>) -> BTreeMap<String, String> {
+    let mut variables = Vec::new();
+    match llvm {
+        Some(llvm) => variables.push(("LLVM", llvm.to_owned())),
+        None => {
+            // The first word is the command that the kernel was compiled with.
+            let cc = config
                 .get("CC_VERSION_TEXT")
                 .and_then(|text| text.split(' ').next())
-                .unwrap_or("gcc"),
-        ),
-    };
-    [(variable.0.to_owned(), variable.1.to_owned())].into()
+                .unwrap_or("gcc");
+            variables.push(("CC", cc.to_owned()));
+            if !arch.is_host() {
+                variables.push(("CROSS_COMPILE", format!("{}-", arch.names().triple)));
+            }
+        }
+    }
+    if !arch.is_host() {
+        variables.push(("ARCH", arch.names().kernel.to_owned()));
+    }
+    let variables = variables.into_iter();
+    variables
+        .map(|(name, value)| (name.into(), value))
+        .collect()
 }
 
 #[cfg(test)]
@@ -252,6 +279,7 @@ CONFIG_MODULES=y
 CONFIG_PCI_P2PDMA=y
 CONFIG_RUST=y
 CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.85.1 (4eb161250 2025-03-15)\"
+CONFIG_X86_64=y
 # CONFIG_KASAN is not set
 ";
     const FILES: [(&str, &str); 9] = [
@@ -376,6 +404,29 @@ CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.85.1 (4eb161250 2025-03-15)\"
         let dir = tree("", &clang);
         let manifest = check(dir.path(), Some("1"), false, RUSTC).expect("fit");
         assert_eq!(manifest.make["LLVM"], "1");
+    }
+
+    #[test]
+    fn architecture_is_that_of_the_tree() {
+        let arm64 = format!("{CONFIG}CONFIG_CC_IS_CLANG=y\n").replace("X86_64", "ARM64");
+        let dir = tree("", &arm64);
+        let no_image = check(dir.path(), Some("1"), true, RUSTC).expect_err("of another one");
+        assert!(no_image.to_string().contains("no arch/arm64/boot/Image"));
+        let image = dir.path().join("arch/arm64/boot/Image");
+        fs::create_dir_all(image.parent().expect("not the root")).expect("made");
+        fs::write(&image, "").expect("written");
+        let manifest = check(dir.path(), Some("1"), true, RUSTC).expect("fit");
+        assert!(manifest
+            .image
+            .is_some_and(|found| found.ends_with("arm64/boot/Image")));
+        let named = manifest.make.get("ARCH").map(String::as_str);
+        assert_eq!(named, (!Arch::Arm64.is_host()).then_some("arm64"));
+
+        let other = error("", &CONFIG.replace("X86_64", "RISCV"), None, true);
+        assert!(
+            other.contains("another architecture than x86_64 and arm64"),
+            "{other}"
+        );
     }
 
     #[test]
