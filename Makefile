@@ -31,7 +31,8 @@ help: ## List what can be made
 ## REPEAT=<number>    check: run them so often, and name what is flaky
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
 ## CALLS=100000       fuzz: how many steps, and calls
-## SEED=<number>      fuzz: the same numbers as before
+## SEED=<number>      fuzz, fuzz-tool: the same numbers as before
+## SECONDS=60         fuzz-tool: how long each kind of input
 ## ARTIFACTS=<URL>    lava-job: where LAVA fetches the kernel and the tests
 ## JSON=1             bench, fuzz: print JSON
 ## DESTDIR=<dir>      install, modules_install: put it below that directory
@@ -57,7 +58,7 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
+INSIDE := demo check matrix check-debug ready shell selftest fuzz fuzz-tool bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
 .PHONY: $(INSIDE) testbed install install-files modules_install modules-install-files
 
 # The one list of what is installed, for `make install` and for packages. What is generated comes
@@ -196,6 +197,10 @@ fuzz: tools modules ## Random programs over the library, and arguments for the t
 			--module p2pdma_test -- p2pdma-fuzz $(CALLS:%=--calls %) $(SEED:%=--seed %) \
 			$(JSON:%=--json) || exit; \
 	done
+
+fuzz-tool: testbed ## Random captures, trees, texts and logs for p2pdma (SECONDS=<n> SEED=<n>)
+	$(Q)export P2PDMA_FUZZ_SECONDS=$(or $(SECONDS),60) $(SEED:%=P2PDMA_FUZZ_SEED=%) && \
+		$(CARGO) test --locked --package p2pdma-tool --bin p2pdma fuzz:: -- --nocapture
 
 # The modules for it are made for nothing else, but their style is checked.
 bench lint-modules rust-analyzer: export P2PDMA_BENCH := y

@@ -325,6 +325,19 @@ mod tests {
         }
     }
 
+    /// A copy that somebody made without what a link points to.
+    #[test]
+    fn what_is_missing_is_missing_in_a_capture_of_a_copy() {
+        let fake = fake::switch();
+        let devices = fake.root.path().join("sys/bus/pci/devices");
+        let link = devices.join("0000:06:00.0");
+        std::os::unix::fs::symlink("../../../../devices/gone", link).expect("a link");
+        let (machine, record) =
+            capture(Tree::below(fake.root.path()).expect("a tree")).expect("a capture");
+        assert_eq!(machine.devices.len(), 9);
+        assert_eq!(again(&record).devices.len(), 9);
+    }
+
     #[test]
     fn names_are_replaced() {
         let fake = fake::switch();

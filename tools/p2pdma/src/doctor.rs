@@ -824,39 +824,4 @@ mod tests {
             );
         }
     }
-
-    #[test]
-    fn no_log_makes_it_panic() {
-        let good = [
-            XE,
-            "nvme nvme0: pci function 0000:01:00.0",
-            "nvme 0000:01:00.0: added peer-to-peer DMA memory 0xf0000000-0xf3ffffff",
-            "DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0xf0001000 [fault",
-            "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:04:00.0 domain=0xa address=0xf000 \
-             flags=0x0]",
-            "Hotplug memory [0x58500000-0x58900000] exceeds maximum addressable range [0x8-0x40]",
-            "Kernel command line: pci=config_acs=0x@1:1.0,2:2.0",
-        ]
-        .join("\n")
-        .into_bytes();
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
-        for _ in 0..3000 {
-            let mut bytes = good.clone();
-            for _ in 0..next() % 30 {
-                let at = usize::try_from(next() % bytes.len() as u64).expect("small");
-                bytes[at] = match next() % 3 {
-                    0 => b" []:-,;@=x\n"[usize::try_from(next() % 11).expect("small")],
-                    _ => next().to_le_bytes()[1],
-                };
-            }
-            let found = diagnose(&Log::of(&String::from_utf8_lossy(&bytes)));
-            text(&found, io::sink()).expect("output");
-        }
-    }
 }

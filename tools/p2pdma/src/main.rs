@@ -19,6 +19,8 @@ mod config_space;
 mod doctor;
 mod expect;
 mod facts;
+#[cfg(test)]
+mod fuzz;
 mod host_bridge;
 mod kmsg;
 mod list;
