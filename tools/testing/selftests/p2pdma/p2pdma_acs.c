@@ -328,7 +328,7 @@ TEST_F(acs, set_between_mappings)
 		refused += args.type == P2PDMA_TEST_MAP_NONE;
 	}
 	if (stale || refused)
-		P2P_XFAIL("acs-map-type-stale: by bus address past %d of %d ports that redirect, refused past %d that do not",
+		P2P_XFAIL("acs-map-type-stale: bus addresses past %d of %d ports, refusals past %d",
 			  stale, self->ports, refused);
 }
 
