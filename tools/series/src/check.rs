@@ -2,6 +2,7 @@
 
 //! What can be said of a series before anybody reads it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,12 +11,12 @@ use regex::Regex;
 
 use crate::mail::mails;
 use crate::plan::{changed_files, Series};
-use crate::tree::{run, Tree, BASE};
+use crate::tree::{run, Tree};
 
 /// The mails apply to what the kernel has, one after the other, and give what was committed.
 pub fn applies(tree: &Tree<'_>, series: &Series, dir: &Path) -> Result<()> {
     let applied = format!("applied-{}", series.name);
-    tree.git(&["checkout", "--quiet", "-B", &applied, BASE])?;
+    tree.git(&["checkout", "--quiet", "-B", &applied, series.base()])?;
     for mail in mails(dir)? {
         let mail = mail.display().to_string();
         tree.git(&["am", "--quiet", &mail])
@@ -124,7 +125,11 @@ impl<'a> WholeTree<'a> {
 
     /// Puts the patches of `series` on top, and builds what each of them changes.
     pub fn add(&self, tree: &Tree<'_>, series: &Series) -> Result<()> {
-        let commits = tree.git(&["rev-list", "--reverse", &format!("{BASE}..{}", series.name)])?;
+        let commits = tree.git(&[
+            "rev-list",
+            "--reverse",
+            &format!("{}..{}", series.base(), series.name),
+        ])?;
         for commit in commits.lines() {
             let parent = format!("{commit}^");
             let diff = tree.git(&["diff", "--binary", &parent, commit])?;
@@ -140,7 +145,9 @@ impl<'a> WholeTree<'a> {
             };
             let targets: Vec<String> = changed_files(&diff)
                 .iter()
-                .filter_map(|file| object(file))
+                .filter_map(|file| target(file))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
                 .collect();
             if targets.is_empty() {
                 continue;
@@ -152,7 +159,7 @@ impl<'a> WholeTree<'a> {
                     .arg(self.dir)
                     .arg(format!("O={}", objects.display()))
                     .args(*make)
-                    .arg("KCFLAGS=-Werror")
+                    .args(["KCFLAGS=-Werror", "KRUSTFLAGS=-Dwarnings"])
                     .args(&targets)
                     .env_remove("MAKEFLAGS"),
                 None,
@@ -163,8 +170,12 @@ impl<'a> WholeTree<'a> {
     }
 }
 
-/// The object of a source file of the kernel itself.
-fn object(file: &str) -> Option<String> {
+/// What make is told to build for a file of the kernel's that has changed: its object, or all of
+/// `rust/`, which is built when make prepares.
+fn target(file: &str) -> Option<String> {
+    if file.starts_with("rust/") {
+        return Some("prepare".to_owned());
+    }
     let source = file.strip_suffix(".c")?;
     let own = !file.starts_with("tools/") && !file.starts_with("samples/");
     own.then(|| format!("{source}.o"))
@@ -205,13 +216,15 @@ mod tests {
         assert_eq!(found[0].accepted, None);
         assert_eq!(found[1].accepted.as_deref(), Some("constants"));
     }
+
     #[test]
-    fn objects() {
+    fn targets() {
         assert_eq!(
-            object("drivers/pci/p2pdma.c").as_deref(),
+            target("drivers/pci/p2pdma.c").as_deref(),
             Some("drivers/pci/p2pdma.o")
         );
-        assert_eq!(object("drivers/md/raid1.h"), None);
-        assert_eq!(object("tools/testing/selftests/p2pdma/p2pdma_pool.c"), None);
+        assert_eq!(target("rust/helpers/p2pdma.c").as_deref(), Some("prepare"));
+        assert_eq!(target("drivers/md/raid1.h"), None);
+        assert_eq!(target("tools/testing/selftests/p2pdma/p2pdma_pool.c"), None);
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::plan::Series;
-use crate::tree::{run, Tree, BASE};
+use crate::tree::{run, Tree};
 
 /// What was written for a series.
 #[derive(Debug, Serialize)]
@@ -33,14 +33,17 @@ pub struct Written {
     pub to: Vec<String>,
 }
 
-/// The people and lists for the files of `series`, from the kernel's MAINTAINERS.
-fn recipients(kernel: &Path, dir: &Path) -> Result<Vec<String>> {
+/// The people and lists for the files that `series` changes, or is like, from the kernel's
+/// MAINTAINERS.
+fn recipients(kernel: &Path, series: &Series, dir: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for mail in mails(dir)? {
+    let like = series.plan.like.iter().map(|file| kernel.join(file));
+    for mail in mails(dir)?.into_iter().chain(like) {
         let mut command = Command::new("perl");
         command
             .arg("scripts/get_maintainer.pl")
             .args(["--no-git", "--no-git-fallback", "--norolestats"])
+            .args(mail.starts_with(kernel).then_some("-f"))
             .arg(mail)
             .current_dir(kernel);
         let text = run(&mut command, None).context("who are the maintainers?")?;
@@ -76,7 +79,7 @@ pub fn mails(dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Result<Written> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let out = dir.display().to_string();
-    let range = format!("{BASE}..{}", series.name);
+    let range = format!("{}..{}", series.base(), series.name);
     let prefix = if series.plan.rfc {
         "RFC PATCH"
     } else {
@@ -100,7 +103,7 @@ pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Res
 
     // The addresses depend on what the patches change.
     format(&[])?;
-    let to = recipients(kernel, dir)?;
+    let to = recipients(kernel, series, dir)?;
     for mail in mails(dir)? {
         fs::remove_file(mail)?;
     }

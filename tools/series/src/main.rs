@@ -5,6 +5,7 @@
 mod check;
 mod mail;
 mod plan;
+mod rust;
 mod tree;
 
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ fn run(verb: &Verb) -> Result<bool> {
         .kernel
         .canonicalize()
         .with_context(|| format!("cannot find {}", common.kernel.display()))?;
-    let series = Series::all(&common.project.join("tools/series/series"))?;
+    let series = Series::all(&common.project.join("tools/series"))?;
     plan::all_diffs_are_in(&series, &common.project)?;
     std::fs::create_dir_all(&common.out)
         .with_context(|| format!("cannot create {}", common.out.display()))?;

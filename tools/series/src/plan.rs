@@ -2,13 +2,18 @@
 
 //! What a series consists of: one data file each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use regex::{Regex, RegexSet};
 use serde::Deserialize;
+
+use crate::rust;
+
+/// The branch that has what the kernel has.
+pub const BASE: &str = "base";
 
 /// A series of patches for one maintainer.
 #[derive(Debug)]
@@ -27,6 +32,11 @@ pub struct Plan {
     pub title: String,
     /// Text of the cover letter.
     pub cover: String,
+    /// The series that it goes on top of; without one, it applies to what the kernel has.
+    pub after: Option<String>,
+    /// Files of the kernel's whose maintainers get it as well.
+    #[serde(default)]
+    pub like: Vec<String>,
     /// Whether it is sent for comments only.
     #[serde(default)]
     pub rfc: bool,
@@ -62,10 +72,18 @@ pub struct Patch {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
-    /// Files, relative to this project.
+    /// Files, relative to this project. A name may hold `*`.
     pub from: Vec<String>,
     /// Folder in the kernel's tree.
     pub to: String,
+    /// What the file is called there, if that differs.
+    pub name: Option<String>,
+    /// Rules of `rules.toml` that it has in common with other files, which come first. A pattern
+    /// of theirs need not match in each file.
+    #[serde(default)]
+    pub rules: Vec<String>,
+    #[serde(skip)]
+    common: Vec<(String, String)>,
     /// Lines that match are left out,
     #[serde(default)]
     pub drop: Vec<String>,
@@ -76,6 +94,9 @@ pub struct Copy {
     #[serde(default)]
     pub replace: Vec<(String, String)>,
 }
+
+/// What differs in many files: patterns, and what stands there instead, by name.
+type Rules = BTreeMap<String, Vec<(String, String)>>;
 
 /// Lines that are put into a file of the kernel's.
 #[derive(Debug, Deserialize)]
@@ -102,8 +123,14 @@ pub struct Accept {
 }
 
 impl Series {
-    /// All series that are described in `dir`, in their order.
-    pub fn all(dir: &Path) -> Result<Vec<Self>> {
+    /// All series that are described in `series` of the folder `data`, in their order.
+    pub fn all(data: &Path) -> Result<Vec<Self>> {
+        let file = data.join("rules.toml");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let rules: Rules =
+            toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
+        let dir = &data.join("series");
         let mut files: Vec<PathBuf> = fs::read_dir(dir)
             .with_context(|| format!("cannot read {}", dir.display()))?
             .map(|entry| Ok(entry?.path()))
@@ -111,21 +138,42 @@ impl Series {
         files.retain(|file| file.extension().is_some_and(|ext| ext == "toml"));
         files.sort();
         ensure!(!files.is_empty(), "{} describes no series", dir.display());
-        files.iter().map(|file| Self::read(file)).collect()
+        let all = files
+            .iter()
+            .map(|file| Self::read(file, &rules))
+            .collect::<Result<Vec<_>>>()?;
+        for (i, one) in all.iter().enumerate() {
+            if let Some(after) = &one.plan.after {
+                ensure!(
+                    all[..i].iter().any(|other| other.name == *after),
+                    "{} goes after {after}, which is no series before it",
+                    one.name
+                );
+            }
+        }
+        Ok(all)
     }
 
-    fn read(file: &Path) -> Result<Self> {
+    /// The branch that it begins at.
+    pub fn base(&self) -> &str {
+        self.plan.after.as_deref().unwrap_or(BASE)
+    }
+
+    fn read(file: &Path, rules: &Rules) -> Result<Self> {
         let text =
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let plan: Plan = toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
+        let mut plan: Plan =
+            toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
         let name = file
             .file_stem()
             .map(|stem| stem.to_string_lossy().into_owned())
             .unwrap_or_default();
-        for patch in &plan.patch {
-            patch
-                .check()
-                .with_context(|| format!("in {}: {}", file.display(), patch.label()))?;
+        for patch in &mut plan.patch {
+            let label = format!("in {}: {}", file.display(), patch.label());
+            patch.check().context(label.clone())?;
+            for copy in &mut patch.copy {
+                copy.look_up(rules).context(label.clone())?;
+            }
         }
         Ok(Self { name, plan })
     }
@@ -221,14 +269,51 @@ pub fn changed_files(diff: &str) -> BTreeSet<String> {
 }
 
 impl Copy {
-    /// The text of a file as it is in the kernel's tree.
-    pub fn text(&self, text: &str) -> Result<String> {
+    fn look_up(&mut self, rules: &Rules) -> Result<()> {
+        for name in &self.rules {
+            let found = rules
+                .get(name)
+                .with_context(|| format!("rules.toml has no {name}"))?;
+            self.common.extend(found.iter().cloned());
+        }
+        Ok(())
+    }
+
+    /// The files, each with the name of the one that it becomes.
+    pub fn files(&self, project: &Path) -> Result<Vec<(PathBuf, String)>> {
+        let mut files = Vec::new();
+        for from in &self.from {
+            let pattern = project.join(from).display().to_string();
+            let found = glob::glob(&pattern)?.collect::<Result<Vec<_>, _>>()?;
+            ensure!(!found.is_empty(), "there is no {from}");
+            for file in found {
+                let own = file.file_name().context("names no file")?.to_string_lossy();
+                let name = self.name.as_deref().unwrap_or(&own);
+                files.push((file.clone(), format!("{}/{name}", self.to)));
+            }
+        }
+        Ok(files)
+    }
+
+    /// The text of `file` as it is in the kernel's tree.
+    pub fn read(&self, file: &Path) -> Result<String> {
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        self.text(&rust::inlined(&text, file)?)
+            .with_context(|| format!("in {}", file.display()))
+    }
+
+    fn text(&self, text: &str) -> Result<String> {
         let drop = RegexSet::new(&self.drop)?;
         let keep = RegexSet::new(&self.keep)?;
         let mut kept: String = text
             .split_inclusive('\n')
             .filter(|line| !drop.is_match(line.trim_end()) || keep.is_match(line.trim_end()))
             .collect();
+        for (pattern, with) in &self.common {
+            let pattern = Regex::new(pattern)?;
+            kept = pattern.replace_all(&kept, with.as_str()).into_owned();
+        }
         for (pattern, with) in &self.replace {
             let pattern = Regex::new(pattern)?;
             ensure!(pattern.is_match(&kept), "nothing matches {pattern}");
@@ -289,9 +374,12 @@ mod tests {
 
     #[test]
     fn copies() {
-        let copy = Copy {
+        let mut copy = Copy {
             from: Vec::new(),
             to: String::new(),
+            name: None,
+            rules: vec!["common".into()],
+            common: Vec::new(),
             drop: vec!["^b".into()],
             keep: vec!["2$".into()],
             replace: vec![("c(.)".into(), "${1}c".into())],
@@ -302,6 +390,16 @@ mod tests {
         );
         // A rule without effect is an error: what it was for has moved.
         assert!(copy.text("a\n").is_err());
+
+        // Those that several files share come first, and need not have any.
+        assert!(copy.look_up(&Rules::new()).is_err());
+        let rules = [
+            ("^a".to_owned(), "c1".to_owned()),
+            ("x".to_owned(), "y".to_owned()),
+        ];
+        copy.look_up(&Rules::from([("common".into(), rules.to_vec())]))
+            .expect("as in the test");
+        assert_eq!(copy.text("a\n").expect("as in the test"), "1c\n");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use crate::plan::{changed_files, fill, message, Patch, Series};
+use crate::plan::{changed_files, fill, message, Patch, Series, BASE};
+use crate::rust;
 
 /// Where things are taken from.
 pub struct Sources<'a> {
@@ -55,8 +56,8 @@ pub struct Tree<'a> {
     sources: &'a Sources<'a>,
 }
 
-/// The branch that has what the kernel has.
-pub const BASE: &str = "base";
+/// Where diffs are: fixes of defects, and what the library would otherwise work around.
+const DIFFS: [&str; 2] = ["Documentation/p2pdma/patches", "tools/series/enablers"];
 
 impl Patch {
     /// The text of the diff, if it is one.
@@ -64,9 +65,11 @@ impl Patch {
         let Some(name) = &self.diff else {
             return Ok(None);
         };
-        let file = project
-            .join("Documentation/p2pdma/patches")
-            .join(format!("{name}.patch"));
+        let file = DIFFS
+            .iter()
+            .map(|dir| project.join(dir).join(format!("{name}.patch")))
+            .find(|file| file.exists())
+            .with_context(|| format!("there is no {name}.patch in {}", DIFFS.join(", ")))?;
         let text =
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         Ok(Some(text))
@@ -80,18 +83,10 @@ impl Patch {
         };
         files.extend(self.insert.iter().map(|insert| insert.file.clone()));
         for copy in &self.copy {
-            for from in &copy.from {
-                files.insert(copy.target(from)?);
-            }
+            let copied = copy.files(project)?;
+            files.extend(copied.into_iter().map(|(_, target)| target));
         }
         Ok(files)
-    }
-}
-
-impl crate::plan::Copy {
-    fn target(&self, from: &str) -> Result<String> {
-        let name = Path::new(from).file_name().context("names no file")?;
-        Ok(format!("{}/{}", self.to, name.to_string_lossy()))
     }
 }
 
@@ -139,7 +134,7 @@ impl<'a> Tree<'a> {
 
     /// A branch with the patches of a series, a commit each.
     pub fn commit_series(&self, series: &Series) -> Result<()> {
-        self.git(&["checkout", "--quiet", "-B", &series.name, BASE])?;
+        self.git(&["checkout", "--quiet", "-B", &series.name, series.base()])?;
         for patch in &series.plan.patch {
             self.commit(patch)
                 .with_context(|| format!("{}: {}", series.name, patch.label()))?;
@@ -161,11 +156,12 @@ impl<'a> Tree<'a> {
             ),
         };
         for copy in &patch.copy {
-            for from in &copy.from {
-                let file = self.sources.project.join(from);
-                let text = fs::read_to_string(&file).with_context(|| cannot_read(&file))?;
-                let text = copy.text(&text).with_context(|| format!("in {from}"))?;
-                self.write(&copy.target(from)?, text.as_bytes())?;
+            for (file, target) in copy.files(self.sources.project)? {
+                let mut text = copy.read(&file)?;
+                if target.ends_with(".rs") {
+                    text = self.formatted(&text).with_context(|| target.clone())?;
+                }
+                self.write(&target, text.as_bytes())?;
             }
         }
         for insert in &patch.insert {
@@ -180,6 +176,15 @@ impl<'a> Tree<'a> {
             self.git_with(&["notes", "add", "--file", "-"], note.trim())?;
         }
         Ok(())
+    }
+
+    /// Rust as the kernel's own settings format it. Comments are left to us.
+    fn formatted(&self, text: &str) -> Result<String> {
+        let settings = self.sources.kernel.join(".rustfmt.toml");
+        let mut command = Command::new("rustfmt");
+        command.arg("--config-path").arg(settings);
+        let text = rust::narrowed(&self.run(&mut command, Some(text))?)?;
+        Ok(text)
     }
 
     /// Runs git in the repository, with nobody's settings but the sender's name.
