@@ -349,7 +349,7 @@ check-series: tools modules kselftest ## Apply, build and run the patch series
 	$(Q)$(WITH_KERNEL) $(BIN)/vmtest run --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
 		--bin-dir build/series/kselftest/p2pdma --bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) \
 		--topology $(or $(TOPOLOGY),switch) --results build/series/results \
-		$(foreach t,pool odirect mmap bind nvmet_config,--test p2pdma_$t)
+		$(foreach t,pool odirect mmap bind nvmet_config consumers,--test p2pdma_$t)
 
 release: testbed
 	$(Q)$(CARGO) build --locked --release --package p2pdma-tool

@@ -143,30 +143,40 @@ impl<'a> WholeTree<'a> {
             let Some((objects, make)) = &self.build else {
                 continue;
             };
-            let targets: Vec<String> = changed_files(&diff)
-                .iter()
-                .filter_map(|file| target(file))
-                .collect::<BTreeSet<_>>()
+            let changed = changed_files(&diff);
+            let targets: BTreeSet<String> = changed.iter().filter_map(|f| target(f)).collect();
+            let samples: BTreeSet<&Path> = changed.iter().filter_map(|f| sample(f)).collect();
+            let builds = [targets.into_iter().collect()]
                 .into_iter()
-                .collect();
-            if targets.is_empty() {
-                continue;
+                .chain(samples.into_iter().map(|dir| self.sample(dir)));
+            for arguments in builds.filter(|arguments: &Vec<String>| !arguments.is_empty()) {
+                let what = arguments.join(" ");
+                eprintln!("series: {}: building {what}", series.name);
+                run(
+                    Command::new("make")
+                        .arg("-C")
+                        .arg(self.dir)
+                        .arg(format!("O={}", objects.display()))
+                        .args(*make)
+                        .args(["KCFLAGS=-Werror", "KRUSTFLAGS=-Dwarnings"])
+                        .args(arguments)
+                        .env_remove("MAKEFLAGS"),
+                    None,
+                )
+                .with_context(|| format!("{}: {what} does not build", series.name))?;
             }
-            eprintln!("series: {}: building {}", series.name, targets.join(" "));
-            run(
-                Command::new("make")
-                    .arg("-C")
-                    .arg(self.dir)
-                    .arg(format!("O={}", objects.display()))
-                    .args(*make)
-                    .args(["KCFLAGS=-Werror", "KRUSTFLAGS=-Dwarnings"])
-                    .args(&targets)
-                    .env_remove("MAKEFLAGS"),
-                None,
-            )
-            .with_context(|| format!("{}: {} does not build", series.name, targets.join(" ")))?;
         }
         Ok(())
+    }
+
+    /// What make is told to build a sample: as an external module, since the kernel was prepared
+    /// without it, and its object only, since what it needs of the kernel is not exported there.
+    fn sample(&self, dir: &Path) -> Vec<String> {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        vec![
+            format!("M={}", self.dir.join(dir).display()),
+            format!("{name}.o"),
+        ]
     }
 }
 
@@ -179,6 +189,12 @@ fn target(file: &str) -> Option<String> {
     let source = file.strip_suffix(".c")?;
     let own = !file.starts_with("tools/") && !file.starts_with("samples/");
     own.then(|| format!("{source}.o"))
+}
+
+/// The folder of a sample in Rust that a file is part of.
+fn sample(file: &str) -> Option<&Path> {
+    let dir = Path::new(file).parent()?;
+    (file.ends_with(".rs") && dir.parent()? == Path::new("samples/rust")).then_some(dir)
 }
 
 /// A copy of a folder, in place of what is there.
@@ -225,6 +241,13 @@ mod tests {
         );
         assert_eq!(target("rust/helpers/p2pdma.c").as_deref(), Some("prepare"));
         assert_eq!(target("drivers/md/raid1.h"), None);
+        assert_eq!(target("samples/rust/some/parameters.rs"), None);
+        assert_eq!(
+            sample("samples/rust/some/parameters.rs"),
+            Some(Path::new("samples/rust/some"))
+        );
+        assert_eq!(sample("samples/rust/rust_print.rs"), None);
+        assert_eq!(sample("samples/rust/some/Makefile"), None);
         assert_eq!(target("tools/testing/selftests/p2pdma/p2pdma_pool.c"), None);
     }
 }

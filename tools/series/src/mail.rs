@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::plan::Series;
+use crate::plan::{fill, Series};
 use crate::tree::{run, Tree};
 
 /// What was written for a series.
@@ -118,7 +118,7 @@ pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Res
         .context("git wrote no cover letter")?;
     let text = fs::read_to_string(&cover)?
         .replace("*** SUBJECT HERE ***", &series.plan.title)
-        .replace("*** BLURB HERE ***", series.plan.cover.trim());
+        .replace("*** BLURB HERE ***", &fill(&series.plan.cover));
     fs::write(&cover, text)?;
 
     let stat = tree.git(&["diff", "--numstat", &range])?;

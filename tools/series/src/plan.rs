@@ -98,7 +98,7 @@ pub struct Copy {
 /// What differs in many files: patterns, and what stands there instead, by name.
 type Rules = BTreeMap<String, Vec<(String, String)>>;
 
-/// Lines that are put into a file of the kernel's.
+/// Lines that are put into a file of the kernel's, or make a new one.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Insert {
@@ -106,7 +106,7 @@ pub struct Insert {
     pub file: String,
     /// They stand before the first line that matches,
     pub before: Option<String>,
-    /// or after it.
+    /// or after it. Without both, the file is a new one.
     pub after: Option<String>,
     /// The lines.
     pub text: String,
@@ -324,6 +324,11 @@ impl Copy {
 }
 
 impl Insert {
+    /// The text of the file that it makes, if it does.
+    pub fn new_file(&self) -> Option<&str> {
+        (self.before.is_none() && self.after.is_none()).then_some(self.text.as_str())
+    }
+
     /// `text` with the lines in it.
     pub fn apply(&self, text: &str) -> Result<String> {
         let (pattern, after) = match (&self.before, &self.after) {
@@ -418,7 +423,10 @@ mod tests {
         assert!(before.apply("a\n").is_err());
         let after = insert(None, Some("^a$"));
         assert_eq!(after.apply("a\nc\n").expect("as in the test"), "a\nb\nc\n");
-        assert!(insert(None, None).apply("a\n").is_err());
+        assert_eq!(after.new_file(), None);
+        let new = insert(None, None);
+        assert_eq!(new.new_file(), Some("b\n"));
+        assert!(new.apply("a\n").is_err());
     }
 
     #[test]

@@ -166,6 +166,11 @@ impl<'a> Tree<'a> {
         }
         for insert in &patch.insert {
             let file = self.dir.join(&insert.file);
+            if let Some(text) = insert.new_file() {
+                ensure!(!file.exists(), "{} is there already", insert.file);
+                self.write(&insert.file, text.as_bytes())?;
+                continue;
+            }
             let text = fs::read_to_string(&file).with_context(|| cannot_read(&file))?;
             self.write(&insert.file, insert.apply(&text)?.as_bytes())?;
         }
