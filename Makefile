@@ -117,7 +117,7 @@ modules_install: modules-staged ## Install the modules for the kernel in use (DE
 coverage: WITH += --with coverage
 
 # The lock has the kernels of all architectures.
-update-lock: WITH := --with arm64
+update-lock: WITH := $(if $(shell grep -s '^suite = ' tools/testbed/flavours/$(FLAVOUR).toml),,--with arm64)
 
 else
 

@@ -3,6 +3,7 @@
 //! Kernel flavours: one data file each.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub struct Flavour {
     pub name: String,
     /// One line for people.
     pub description: String,
+    /// The Debian whose packages and compilers it needs.
+    pub suite: String,
     /// Variables for `make`.
     pub make: BTreeMap<String, String>,
     /// How tests are run on it.
@@ -82,12 +85,24 @@ pub struct Compiled {
 #[serde(deny_unknown_fields)]
 struct File {
     description: String,
+    #[serde(default = "default_suite")]
+    suite: String,
     packaged: Option<Packaged>,
     compiled: Option<CompiledFile>,
     #[serde(default)]
     make: BTreeMap<String, String>,
     #[serde(default)]
     check: Check,
+}
+
+/// As tools/testbed/root has it.
+fn default_suite() -> String {
+    "trixie".into()
+}
+
+/// The Debian that this runs in, as tools/testbed/enter says.
+pub fn suite_here() -> String {
+    env::var("P2PDMA_SUITE").unwrap_or_else(|_| default_suite())
 }
 
 #[derive(Deserialize)]
@@ -172,6 +187,7 @@ impl Flavour {
         Ok(Self {
             name: name.to_owned(),
             description: file.description,
+            suite: file.suite,
             make: file.make,
             check,
             origin,
@@ -189,6 +205,21 @@ fn read_series(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Flavour {
+    /// Refuses a kernel of another Debian than this runs in: its packages are not to be had.
+    pub fn check_suite(&self) -> Result<()> {
+        let here = suite_here();
+        if self.suite != here {
+            bail!(
+                "the kernel flavour {} needs a root of the suite {}, and this one is {here}: enter \
+                 it with FLAVOUR={}",
+                self.name,
+                self.suite,
+                self.name
+            );
+        }
+        Ok(())
+    }
+
     /// The distribution's kernel that this flavour is.
     pub fn packaged(&self) -> Result<&Packaged> {
         match &self.origin {
@@ -364,6 +395,16 @@ pub(crate) mod tests {
         let error = Flavour::parse(dir, "some", &text.replace("\"series\"\n", "\"none\"\n"));
         let error = format!("{:#}", error.expect_err("there is no such file"));
         assert!(error.contains("none: No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_of_another_debian_is_refused_with_what_to_do() {
+        let mut flavour = stock();
+        assert!(flavour.check_suite().is_ok());
+        flavour.suite = "sid".into();
+        let error = flavour.check_suite().expect_err("another").to_string();
+        assert!(error.contains("a root of the suite sid"), "{error}");
+        assert!(error.contains("FLAVOUR=stock"), "{error}");
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl Kernels<'_> {
     /// Makes the kernel of the flavour `name` ready, with further patches.
     fn prepare(&self, name: &str, patches: &[PathBuf]) -> Result<(Manifest, PathBuf)> {
         let mut flavour = self.flavour(name)?;
+        flavour.check_suite()?;
         if let Origin::Compiled(compiled) = &mut flavour.origin {
             for patch in patches {
                 let path = patch.canonicalize();
@@ -248,6 +249,7 @@ fn move_to(cache: &Cache, flavour: &Flavour, series: &str, lock_file: &Path) -> 
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let checkout = checkout.canonicalize().context("the checkout is gone")?;
     let trial = checkout.join("build/trial");
+    flavour.check_suite()?;
     let mut lock = Lock::load(lock_file)?;
     let change = prepare::move_to(cache, flavour, series, &mut lock)?;
     let text = lock.to_text()?;

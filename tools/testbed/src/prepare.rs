@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::apt;
 use crate::cache::{remove_dir, write_whole, Cache};
-use crate::flavour::{Flavour, Origin, Packaged, Role};
+use crate::flavour::{suite_here, Flavour, Origin, Packaged, Role};
 use crate::kdir::{check_rustc, Config};
 use crate::lock::{choose, releases, Choice, Lock, Pin};
 use crate::manifest::cached;
@@ -124,12 +124,23 @@ pub fn update_lock(cache: &Cache, flavours: &[Flavour], lock_file: &Path) -> Res
     let old = Lock::load(lock_file)?;
     apt::update(&Steps::new(cache.log("update-lock"))?)?;
     let offered = apt::offered()?;
+    let here = suite_here();
     let mut new = Lock(BTreeMap::new());
     let mut changes = Vec::new();
     for flavour in flavours {
         let Origin::Packaged(packaged) = &flavour.origin else {
             continue;
         };
+        // What another Debian has is not to be seen from here.
+        if flavour.suite != here {
+            let pin = old.0.get(&flavour.name).cloned();
+            new.0.extend(pin.map(|pin| (flavour.name.clone(), pin)));
+            changes.push(format!(
+                "{}: not looked for, it is of {}: `make update-lock FLAVOUR={}`",
+                flavour.name, flavour.suite, flavour.name
+            ));
+            continue;
+        }
         let (Choice::Newest(pin) | Choice::Pinned(pin) | Choice::Replaced(pin)) =
             choose(packaged, None, &offered)
                 .with_context(|| format!("flavour {}", flavour.name))?;
