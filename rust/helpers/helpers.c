@@ -196,12 +196,16 @@ void *p2pdma_helper_sg_virt(struct scatterlist *sg)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_sg_virt);
 
-void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
-			      unsigned int len)
+/*
+ * Not sg_set_buf(): with CONFIG_DEBUG_SG it dies of memory of which
+ * virt_addr_valid() does not hold, as of all device memory on arm64.
+ */
+void p2pdma_helper_sg_set_p2pmem(struct scatterlist *sg, const void *mem,
+				 unsigned int len)
 {
-	sg_set_buf(sg, buf, len);
+	sg_set_page(sg, virt_to_page(mem), len, offset_in_page(mem));
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_sg_set_buf);
+EXPORT_SYMBOL_GPL(p2pdma_helper_sg_set_p2pmem);
 
 struct page *p2pdma_helper_sg_page(struct scatterlist *sg)
 {

@@ -41,8 +41,8 @@ void p2pdma_helper_sysfs_attr_exit(struct attribute *attr);
 bool p2pdma_helper_ratelimit(void);
 
 void *p2pdma_helper_sg_virt(struct scatterlist *sg);
-void p2pdma_helper_sg_set_buf(struct scatterlist *sg, const void *buf,
-			      unsigned int len);
+void p2pdma_helper_sg_set_p2pmem(struct scatterlist *sg, const void *mem,
+				 unsigned int len);
 struct page *p2pdma_helper_sg_page(struct scatterlist *sg);
 bool p2pdma_helper_sg_is_bus_address(struct scatterlist *sg);
 struct p2pdma_listener;

@@ -186,9 +186,9 @@ impl<D: ProviderRef> Sgl<D> {
         for (i, piece) in memory.into_iter().enumerate() {
             let (dev, addr, size) = piece.into_raw();
 
-            // SAFETY: There is an entry for each piece. The memory has a linear mapping.
+            // SAFETY: There is an entry for each piece. The memory has a linear mapping, and pages.
             // CAST: Checked above.
-            unsafe { helpers::p2pdma_helper_sg_set_buf(sgl.add(i), addr, size as c_uint) };
+            unsafe { helpers::p2pdma_helper_sg_set_p2pmem(sgl.add(i), addr, size as c_uint) };
             owner = Some(dev);
         }
 
