@@ -407,6 +407,17 @@ impl Monitor {
         notices
     }
 
+    /// Whether the kernel came to nothing before init as those do whose processors are emulated, on
+    /// a busy machine: they hang where the second one is brought up, or meet a breakpoint that was
+    /// there only while the kernel patched its code.
+    pub fn emulation_failed(&self) -> bool {
+        let patched = |splat: &Splat| splat.title.contains("int3: 0000");
+        match self.splats.first() {
+            None => self.silent,
+            Some(first) => self.release.is_none() && patched(first),
+        }
+    }
+
     /// Looks at the limits.
     pub fn tick(&mut self, now: Instant) -> (Step, Vec<Notice>) {
         if std::mem::take(&mut self.speaks) {
@@ -791,6 +802,31 @@ mod tests {
         });
         assert_eq!(bench.wait(40), Step::Continue);
         assert!(!bench.monitor.silent);
+    }
+
+    #[test]
+    fn a_breakpoint_before_init_is_the_emulations_fault() {
+        let oops = |bench: &mut Bench| {
+            bench.console("[ 8.2] Oops: int3: 0000 [#1] SMP NOPTI");
+            bench.console("[ 8.3] Kernel panic - not syncing: Fatal exception in interrupt");
+            let notices = bench.monitor.gone("killed");
+            bench.keep(notices);
+        };
+        let mut bench = Bench::new(1);
+        bench.console("[ 0.0] one");
+        oops(&mut bench);
+        assert!(bench.monitor.emulation_failed());
+        // Another death is not, and this one is not when the tests have begun.
+        let mut bench = Bench::new(1);
+        bench.console("[ 8.3] Kernel panic - not syncing: Fatal exception in interrupt");
+        oops(&mut bench);
+        assert!(!bench.monitor.emulation_failed());
+        let mut bench = Bench::new(1);
+        bench.event(Event::Hello {
+            release: "1".into(),
+        });
+        oops(&mut bench);
+        assert!(!bench.monitor.emulation_failed());
     }
 
     #[test]

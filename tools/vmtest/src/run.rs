@@ -28,8 +28,8 @@ use crate::schedule::Part;
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
-/// How often a topology is booted again because its kernel fell silent before init: emulated
-/// processors have been seen to hang where the second one is brought up, on a busy machine.
+/// How often a topology is booted again because its kernel came to nothing before init, as those
+/// do whose processors are emulated.
 const TRIES: usize = 2;
 
 /// Name of the guest's init among the programs.
@@ -341,16 +341,16 @@ impl Setup {
             kmemleak: Vec::new(),
             console: Vec::new(),
             boot_seconds: 0.0,
-            silences: Vec::new(),
+            failures: Vec::new(),
         };
         let start = Instant::now();
         let mut boots = 0;
         loop {
             boots += 1;
             let before = course.reports.len();
-            let silences = course.silences.len();
+            let failures = course.failures.len();
             let lost = course.boot(&mut log, sink)?;
-            if course.silences.len() > silences {
+            if course.failures.len() > failures {
                 continue;
             }
             if course.reports.len() == tests.len() {
@@ -382,10 +382,10 @@ impl Setup {
             &self.suite.known_leaks(tests)?,
             &course.console,
         );
-        let again = |silence: &String| format!("booted again: {silence}");
+        let again = |failure: &String| format!("booted again: {failure}");
         kernel_log
             .diagnostics
-            .extend(course.silences.iter().map(again));
+            .extend(course.failures.iter().map(again));
         sink.finished(&kernel_log)?;
         reports.append(&mut course.reports);
         reports.push(kernel_log);
@@ -424,8 +424,8 @@ struct Course<'a> {
     kmemleak: Vec<String>,
     console: Vec<String>,
     boot_seconds: f64,
-    /// Boots that are not counted, as the kernel fell silent.
-    silences: Vec<String>,
+    /// Boots that are not counted, as the emulation failed.
+    failures: Vec<String>,
 }
 
 impl Course<'_> {
@@ -521,8 +521,11 @@ impl Course<'_> {
             self.boot_seconds = booted.unwrap_or_else(|| start.elapsed()).as_secs_f64();
         }
         let lost = monitor.lost.take();
-        if monitor.silent && monitor.splats.is_empty() && self.silences.len() < TRIES {
-            self.silences.extend(lost.clone());
+        if monitor.emulation_failed() && self.failures.len() < TRIES {
+            let splat = monitor.splats.first().map(|splat| splat.title.as_str());
+            let what = [lost.as_deref(), splat];
+            let what: Vec<&str> = what.into_iter().flatten().collect();
+            self.failures.push(what.join(": "));
             return Ok(lost);
         }
         if let (Some(lost), false) = (&lost, monitor.lost_by_test) {
