@@ -453,11 +453,11 @@ impl Topology {
             };
             let add = |cmdline: &mut String| *cmdline = format!("{cmdline} {}", remedy.parameter);
             add(&mut topology.cmdline);
-            if let Some(variant) = &mut topology.arm64 {
-                add(&mut variant.cmdline);
-                variant.description = None;
-                variant.expect.clear();
-            }
+            // Where there is none, the command line would be empty.
+            let variant = topology.arm64.get_or_insert_default();
+            add(&mut variant.cmdline);
+            variant.description = None;
+            variant.expect.clear();
             topology
         })
     }
@@ -757,6 +757,12 @@ verdict = "not-supported"
         assert_eq!(second.cmdline, format!("{} pci=x@1;2", first.cmdline));
         assert_eq!(second.environment()["P2PDMA_EXPECT"], "*>*=bus-addr");
         assert!(second.wants("p2pdma_predict") && !second.wants("p2pdma_pool"));
+        // also on an architecture of which the file says nothing
+        let both = text.replacen("\n", "\narchitectures = [\"x86_64\", \"arm64\"]\n", 1);
+        fs::write(path("small.toml"), both).expect("write");
+        let all = read_all(directory.path()).expect("reads");
+        let second = all["small-by-path"].on(Arch::Arm64).expect("there");
+        assert_eq!(second.cmdline.trim(), "pci=x@1;2");
         let twice = text.replace("\"small\"", "\"small-by-path\"");
         fs::write(path("small-by-path.toml"), twice).expect("write");
         let message = read_all(directory.path()).expect_err("twice").to_string();
