@@ -183,7 +183,8 @@ fn filter(content: &[u8], of_interest: impl Fn(&str) -> String) -> Vec<u8> {
 
 /// Takes the identifiers of file systems out of paths.
 fn rename(record: &mut Record) {
-    let ids = record.directories.iter().filter_map(|path| {
+    let paths = record.directories.iter().chain(record.links.keys());
+    let ids = paths.filter_map(|path| {
         let path = path.strip_prefix(block::BTRFS)?.strip_prefix('/')?;
         path.split('/').next().map(str::to_owned)
     });
@@ -197,6 +198,9 @@ fn rename(record: &mut Record) {
         renamed.unwrap_or_else(|| path.clone())
     };
     record.directories = record.directories.iter().map(new).collect();
+    // one is there that leads to a device that is not
+    let links = std::mem::take(&mut record.links).into_iter();
+    record.links = links.map(|(path, to)| (new(&path), to)).collect();
 }
 
 /// Takes away what names a single machine.
@@ -350,6 +354,9 @@ mod tests {
         fake.write(&format!("{dir}/config"), config);
         fake.write(&format!("{dir}/nvme/nvme0/serial"), "SECRET02\n");
         fake.write("sys/fs/btrfs/SECRET06/devices/nvme0n1/dev", "");
+        // a link to a device that is not there
+        let gone = fake.root.path().join("sys/fs/btrfs/SECRET06/devices/sda");
+        std::os::unix::fs::symlink("../../../../devices/gone/sda", gone).expect("a link");
         fake.write(
             "proc/cmdline",
             "root=UUID=SECRET03 BOOTIF=SECRET04 pci=noats luks.key=SECRET05\n",
@@ -364,7 +371,7 @@ mod tests {
         let mut paths = record.directories.iter().chain(record.links.keys());
         assert!(paths.all(|path| !path.contains("SECRET")), "{record:?}");
         let machine = again(&record);
-        assert_eq!(machine.blocks["btrfs of nvme0n1"].below, ["nvme0n1"]);
+        assert_eq!(machine.blocks["btrfs of nvme0n1"].below, ["nvme0n1", "sda"]);
         assert_eq!(machine.command_line.as_deref(), Some("pci=noats"));
         assert!(machine.clients[0].serial.starts_with("serial-"));
         assert_eq!(

@@ -153,17 +153,18 @@ pub fn acs_control(config: &[u8], read_by: ReadBy) -> Result<Option<u16>, Unknow
     if is_unreadable(config) || config.len() < 64 {
         return Err(Unknown);
     }
-    if read_by == ReadBy::UsConventional {
-        return Ok(None);
-    }
-    let express = find_capability(config, CAP_EXPRESS)?;
+    let express = match find_capability(config, CAP_EXPRESS) {
+        // what is there to be seen counts more than what the kernel says
+        Err(Unknown) | Ok(None) if read_by == ReadBy::UsConventional => return Ok(None),
+        found => found?,
+    };
     if let Some(at) = express {
         word(config, at + 2).ok_or(Unknown)?;
     }
     let ends = match express {
         // conventional PCI has 256 bytes
         None => config.len() <= 256,
-        Some(_) => config.len() == 256 && read_by == ReadBy::Us,
+        Some(_) => config.len() == 256 && read_by != ReadBy::Others,
     };
     if ends {
         return Ok(None);
@@ -536,6 +537,7 @@ mod tests {
         let conventional = |config: &[u8]| super::acs_redirect(config, ReadBy::UsConventional);
         let ports = fake::config(6, Some(0x0c));
         assert_eq!(conventional(&ports[..64]), Some(false));
+        assert_eq!(conventional(&ports), Some(true));
         assert_eq!(conventional(&[0xff; 256]), None);
         // conventional PCI has 256 bytes, and a list without PCI Express
         let mut config = fake::config(6, None);
