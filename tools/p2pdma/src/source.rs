@@ -371,8 +371,8 @@ pub mod tests {
         }
     }
 
-    /// Also in a text with all of some functions, 256 bytes need not be all of the others: it may be
-    /// made of several.
+    /// Also in a text with all of some functions, 256 bytes need not be all of the others: it may
+    /// be made of several.
     #[test]
     fn what_is_not_there_is_told_from_what_is_cut() {
         let text = |port: Vec<u8>, last: usize| {
