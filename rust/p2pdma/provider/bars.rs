@@ -23,12 +23,14 @@ use crate::{
 };
 use kernel::{
     bindings,
+    page::PAGE_SIZE,
     pci,
     prelude::*, //
 };
 
 /// What the kernel asks of a range on this machine: `memremap_compat_align()` and
-/// `mhp_get_pluggable_range()`. Any context.
+/// `mhp_get_pluggable_range()`; and that no page of the memory map is shared with another range,
+/// which the kernel does not ask, see [`Limits::memory_map_span()`]. Any context.
 #[doc(alias = "memremap_compat_align")]
 #[doc(alias = "mhp_get_pluggable_range")]
 pub fn limits() -> Limits {
@@ -39,9 +41,10 @@ pub fn limits() -> Limits {
     let range = unsafe { bindings::mhp_get_pluggable_range(true) };
 
     Limits {
-        // CAST: `unsigned long` is 64 bits wide wherever PCI_P2PDMA can be enabled (it depends on
-        // 64BIT).
-        align: align as u64,
+        // CAST: `unsigned long` and `usize` are 64 bits wide wherever PCI_P2PDMA can be enabled (it
+        // depends on 64BIT).
+        align: Limits::memory_map_span(PAGE_SIZE as u64, size_of::<bindings::page>() as u64)
+            .max(align as u64),
         first: range.start,
         last: range.end,
     }

@@ -59,12 +59,24 @@ pub struct Bar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Start and size have to be multiples of this (`memremap_compat_align()`; 2 MiB on x86 and on
-    /// arm64 with 4 KiB pages). A power of two.
+    /// arm64), and of [`Limits::memory_map_span()`]. A power of two.
     pub align: u64,
     /// First physical address that the linear map can hold (`mhp_get_pluggable_range()`).
     pub first: u64,
     /// Last physical address that the linear map can hold.
     pub last: u64,
+}
+
+impl Limits {
+    /// Bytes of memory whose `struct page`s, of `struct_page` bytes each, fill one page of `page`
+    /// bytes: 256 KiB with pages of 4 KiB, 64 MiB with pages of 64 KiB.
+    ///
+    /// When memory is removed, arm64 takes away each page of the memory map that has `struct page`s
+    /// of it, also if it has those of other memory as well, and the kernel dies of the next access
+    /// to them (`unmap_hotplug_pte_range()`). What is a multiple of this shares none.
+    pub const fn memory_map_span(page: u64, struct_page: u64) -> u64 {
+        page.div_ceil(struct_page).next_power_of_two() * page
+    }
 }
 
 /// Why a range cannot become peer-to-peer memory.
@@ -507,6 +519,15 @@ mod tests {
                 last: u64::MAX
             })
         );
+    }
+
+    #[test]
+    fn memory_map_span() {
+        assert_eq!(Limits::memory_map_span(4 << 10, 64), 256 << 10);
+        assert_eq!(Limits::memory_map_span(16 << 10, 64), 4 * MIB);
+        assert_eq!(Limits::memory_map_span(64 << 10, 64), 64 * MIB);
+        // Some are across two pages: a power of two all the same.
+        assert_eq!(Limits::memory_map_span(4 << 10, 56), 512 << 10);
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl System {
             if publish.exists() {
                 // Almost a page, and as much as is too much.
                 ensure!(
-                    fs::read(&publish)?.len() == 4095,
+                    fs::read(&publish)?.len() == rustix::param::page_size() - 1,
                     "{device}: another length"
                 );
                 ensure!(

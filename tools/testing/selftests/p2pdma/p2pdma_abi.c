@@ -34,6 +34,9 @@ TEST(open_without_capability)
 
 /* ---- structures -------------------------------------------------------- */
 
+/* The largest that an architecture with P2PDMA has. */
+#define MAX_PAGE	65536
+
 /* Large enough for every structure, and then some. */
 union args {
 	struct {
@@ -51,7 +54,7 @@ union args {
 	struct p2pdma_test_distance distance;
 	struct p2pdma_test_find find;
 	struct p2pdma_test_enable enable;
-	unsigned char bytes[8192];
+	unsigned char bytes[2 * MAX_PAGE];
 };
 
 /* A copy of a structure that the kernel cannot write to. */
@@ -967,9 +970,15 @@ FIXTURE_SETUP(most_pages)
 {
 	int pool = p2p_open_pool(&p2p.provider[0], O_RDWR);
 
+	self->map = MAP_FAILED;
 	self->dev = h_open();
 	ASSERT_LE(0, self->dev);
 	ASSERT_LE(0, pool);
+	if (p2p.provider[0].rest < (ssize_t)MOST_LENGTH) {
+		close(pool);
+		SKIP(return, "the pool has less than %zu KiB",
+		     MOST_LENGTH >> 10);
+	}
 	self->map = p2p_map(pool, MOST_LENGTH);
 	ASSERT_NE(MAP_FAILED, (void *)self->map);
 	close(pool);
@@ -988,7 +997,8 @@ FIXTURE_SETUP(most_pages)
 /* With the mapping goes all that there is, unless something was kept. */
 FIXTURE_TEARDOWN(most_pages)
 {
-	munmap(self->map, MOST_LENGTH);
+	if (self->map != MAP_FAILED)
+		munmap(self->map, MOST_LENGTH);
 	EXPECT_EQ(p2p.provider[0].rest, p2p_available(&p2p.provider[0]));
 	close(self->dev);
 }

@@ -60,12 +60,13 @@ static void ends_open(struct __test_metadata *_metadata, struct ends *e,
 	e->disk = open(client->path, O_RDWR | O_DIRECT | O_EXCL | O_CLOEXEC);
 	ASSERT_LE(0, e->disk)
 		TH_LOG("%s: %s", client->path, strerror(errno));
-	e->ram_len = MB(4);
+	/* what is moved, and a page before and behind it */
+	e->ram_len = MB(4) + 2 * page;
 	e->ram = mmap(NULL, e->ram_len, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)e->ram);
 	e->pos = client->size / 2 / MB(1) * MB(1);
-	ASSERT_LT(e->pos + MB(4), client->size);
+	ASSERT_LT(e->pos + e->ram_len, client->size);
 	e->expect = p2p_expect(provider, client);
 	ASSERT_EQ(provider->rest, p2p_available(provider));
 }
@@ -173,10 +174,11 @@ static bool done(struct __test_metadata *_metadata,
 /**
  * struct shape - how memory goes into bios
  * @name: what it is about
- * @length: size of each entry of the scatterlist
+ * @length: size of each entry of the scatterlist, 0 for a page; several are
+ *	rounded up to whole pages
  * @entries: number of entries
  * @skip: where in an entry the piece starts
- * @piece: length of the piece, one for each entry
+ * @piece: length of the piece, one for each entry, 0 for a page
  * @flags: P2PDMA_TEST_BIO_*
  * @gaps: the pieces are no whole pages, so that it takes an SGL of several
  *	descriptors to describe them to an NVMe controller
@@ -189,20 +191,31 @@ static const struct shape {
 	unsigned int flags;
 	bool gaps;
 } shapes[] = {
-	{ "page", KB(4), 1, 0, KB(4), 0, false },
+	{ "page", 0, 1, 0, 0, 0, false },
 	{ "sector", KB(4), 1, 0, 512, 0, false },
 	{ "sector_in_page", KB(4), 1, 1536, 512, 0, false },
 	{ "64K", KB(64), 1, 0, KB(64), 0, false },
 	{ "64K_unaligned", KB(68), 1, 512, KB(64), 0, false },
 	/* more than a command can carry */
 	{ "768K", KB(768), 1, 0, KB(768), 0, false },
-	{ "2_pages", KB(4), 2, 0, KB(4), 0, false },
+	{ "2_pages", 0, 2, 0, 0, 0, false },
 	{ "16_of_12K", KB(12), 16, 0, KB(12), 0, false },
 	{ "16_sectors", KB(4), 16, 512, 512, 0, true },
-	{ "64_pages", KB(4), 64, 0, KB(4), 0, false },
+	{ "64_pages", 0, 64, 0, 0, 0, false },
 	{ "16_bios", KB(8), 16, 0, KB(8), P2PDMA_TEST_BIO_EACH, false },
-	{ "64_bios", KB(4), 64, 0, KB(4), P2PDMA_TEST_BIO_EACH, false },
+	{ "64_bios", 0, 64, 0, 0, P2PDMA_TEST_BIO_EACH, false },
 };
+
+static size_t piece_length(const struct shape *s)
+{
+	return s->piece ? s->piece : page;
+}
+
+/* From one entry to the next. */
+static size_t entry_length(const struct shape *s)
+{
+	return h_entry_length(s->length ? s->length : page, s->entries);
+}
 
 FIXTURE(transfer) {
 	struct ends e;
@@ -224,18 +237,18 @@ FIXTURE_SETUP(transfer)
 	int64_t id;
 
 	ends_open(_metadata, &self->e, variant->provider, variant->client);
-	id = h_memory(self->e.dev, variant->provider->bdf, s->length,
+	id = h_memory(self->e.dev, variant->provider->bdf, entry_length(s),
 		      s->entries);
 	ASSERT_LT(0, id);
 	self->id = id;
-	self->memory = s->entries * s->length;
-	self->total = s->entries * s->piece;
+	self->memory = s->entries * entry_length(s);
+	self->total = s->entries * piece_length(s);
 	for (unsigned int i = 0; i < s->entries; i++)
 		self->piece[i] = (struct p2pdma_test_piece){
 			.id = id,
 			.entry = i,
 			.offset = s->skip,
-			.length = s->piece,
+			.length = piece_length(s),
 		};
 	self->args = (struct p2pdma_test_bio){
 		.flags = s->flags,
@@ -292,20 +305,21 @@ static bool qemu_cmb_sgl(const struct p2p_provider *p,
 /* Where the piece of an entry is in the memory. */
 static size_t in_memory(const struct shape *s, unsigned int entry)
 {
-	return entry * s->length + s->skip;
+	return entry * entry_length(s) + s->skip;
 }
 
 TEST_F(transfer, write)
 {
 	const struct shape *s = variant->shape;
 	bool defect = qemu_cmb_sgl(variant->provider, variant->client, s);
+	const size_t piece = piece_length(s);
 	struct ends *e = &self->e;
 	bool right;
 
 	put(_metadata, e, -(int64_t)page, self->total + 2 * page, P2P_AROUND);
 	for (unsigned int i = 0; i < s->entries; i++)
-		fill_memory(_metadata, e, self->id, in_memory(s, i), s->piece,
-			    P2P_DATA, i * s->piece);
+		fill_memory(_metadata, e, self->id, in_memory(s, i), piece,
+			    P2P_DATA, i * piece);
 
 	self->args.op = P2PDMA_TEST_WRITE;
 	ASSERT_EQ(0, h_bio(e->dev, &self->args));
@@ -332,13 +346,14 @@ TEST_F(transfer, read)
 {
 	const struct shape *s = variant->shape;
 	bool defect = qemu_cmb_sgl(variant->provider, variant->client, s);
+	const size_t length = entry_length(s), piece = piece_length(s);
 	struct ends *e = &self->e;
 	bool right = true;
 
 	put(_metadata, e, 0, self->total, P2P_DATA);
 	for (unsigned int i = 0; i < s->entries; i++)
-		fill_memory(_metadata, e, self->id, i * s->length, s->length,
-			    P2P_PRESET, i * s->length);
+		fill_memory(_metadata, e, self->id, i * length, length,
+			    P2P_PRESET, i * length);
 
 	self->args.op = P2PDMA_TEST_READ;
 	ASSERT_EQ(0, h_bio(e->dev, &self->args));
@@ -354,18 +369,18 @@ TEST_F(transfer, read)
 	}
 	for (unsigned int i = 0; i < s->entries; i++)
 		right &= memory_holds(_metadata, e, self->id, in_memory(s, i),
-				      s->piece, P2P_DATA, i * s->piece);
+				      piece, P2P_DATA, i * piece);
 	verdict(_metadata, &e->expect, right);
 	if (defect)
 		P2P_XPASS("qemu-nvme-cmb-sgl did not show itself");
 	/* what is before and behind the pieces is as it was */
 	for (unsigned int i = 0; i < s->entries; i++) {
-		size_t start = i * s->length, behind = s->skip + s->piece;
+		size_t start = i * length, behind = s->skip + piece;
 
 		EXPECT_TRUE(memory_holds(_metadata, e, self->id, start, s->skip,
 					 P2P_PRESET, start));
 		EXPECT_TRUE(memory_holds(_metadata, e, self->id, start + behind,
-					 s->length - behind, P2P_PRESET,
+					 length - behind, P2P_PRESET,
 					 start + behind));
 	}
 }
@@ -803,7 +818,7 @@ int main(int argc, char **argv)
 					p, c, &shapes[s],
 				};
 
-				if (shapes[s].piece % c->lba ||
+				if (piece_length(&shapes[s]) % c->lba ||
 				    shapes[s].skip % 512)
 					continue;
 				P2P_VARIANT_ADD(transfer, v, "%s@%s>%s/%s",

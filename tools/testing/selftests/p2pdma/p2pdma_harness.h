@@ -88,6 +88,14 @@ static inline int64_t h_memory(int dev, const char *bdf, size_t length,
 	return ret ? ret : (int64_t)args.id;
 }
 
+/* How long each of @entries is: whole pages, but one alone is as it was asked for. */
+static inline size_t h_entry_length(size_t length, unsigned int entries)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+
+	return entries > 1 ? (length + page - 1) / page * page : length;
+}
+
 /*
  * Without the module there is nothing to test; but who names a topology has
  * seen to it that the module is there.

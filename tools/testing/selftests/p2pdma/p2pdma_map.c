@@ -231,8 +231,8 @@ TEST_F(pair, map)
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
 		int64_t id = h_memory(self->dev, variant->provider->bdf,
 				      lists[i].length, lists[i].entries);
-		/* only lists of one entry are not rounded up to whole pages */
-		size_t length = lists[i].length;
+		size_t length = h_entry_length(lists[i].length,
+					       lists[i].entries);
 
 		ASSERT_LT(0, id);
 		for (int d = 0; d < P2PDMA_TEST_NR_DIRECTIONS; d++) {
@@ -293,6 +293,9 @@ TEST_F(pair, map_after_another)
 	int64_t id;
 
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		size_t length = h_entry_length(lists[i].length,
+					       lists[i].entries);
+
 		id = h_memory(self->dev, variant->provider->bdf,
 			      lists[i].length, lists[i].entries);
 		ASSERT_LT(0, id);
@@ -315,7 +318,7 @@ TEST_F(pair, map_after_another)
 			map(_metadata, self->dev, id, variant->client, 0,
 			    P2PDMA_TEST_BIDIRECTIONAL, &args, dma);
 			expect_mapped(_metadata, &self->expect, &args, dma,
-				      lists[i].entries, lists[i].length);
+				      lists[i].entries, length);
 			expect_bus_addresses(_metadata, self->dev, id, &args,
 					     dma);
 		}

@@ -68,10 +68,24 @@ FIXTURE_VARIANT(io) {
 	const struct shape *shape;
 };
 
+/* Memory of the provider that the commands of all threads have at a time. */
+static size_t shape_memory(const struct shape *s, const struct p2p_client *disk)
+{
+	size_t page = sysconf(_SC_PAGESIZE), size = shape_size(s, disk);
+	size_t commands = shape_len(s, disk) / size;
+
+	if (commands > s->depth)
+		commands = s->depth;
+	return s->threads * commands * ((size + page - 1) / page * page);
+}
+
 FIXTURE_SETUP(io)
 {
 	if (!variant)
 		SKIP(return, NO_PAIR);
+	if (variant->provider->rest <
+	    (ssize_t)shape_memory(variant->shape, variant->disk))
+		SKIP(return, "not enough memory for so many commands");
 	target_open(_metadata, &self->t, variant->provider, variant->disk);
 }
 

@@ -81,7 +81,7 @@ static const char * const where_names[] = {
 
 #define CANNOT		"cannot provide peer-to-peer memory: "
 #define MISALIGNED(_start, _size)					\
-	CANNOT "start " _start " and size " _size " must be multiples of 0x200000"
+	CANNOT "start " _start " and size " _size " must be multiples of {align}"
 
 /**
  * struct refusal - parameters, or a device, that cannot be
@@ -92,7 +92,9 @@ static const char * const where_names[] = {
  * @line: what the driver says. As in @parameters, "{start}" stands for the
  *	address of the device's memory, "{len}" for its length, "{pages}" for
  *	that of its struct pages; "+" adds a number; ":d" makes it decimal;
- *	"{start0}" and "{len0}" are those of BAR 0
+ *	"{start0}" and "{len0}" are those of BAR 0; "{align}" is what start and
+ *	size are multiples of; "{quarter}" is what is wrong with 4 MiB in four
+ *	ranges: the size of each, or already that of the whole
  */
 static const struct refusal {
 	const char *name;
@@ -135,14 +137,14 @@ static const struct refusal {
 	  MISALIGNED("{start}", "0x300000") },
 	{ "one_byte", ON_BAR, "size=1", EINVAL, MISALIGNED("{start}", "0x1") },
 	{ "misaligned_parts", ON_BAR, "size=0x400000 split=4", EINVAL,
-	  MISALIGNED("{start}", "0x100000") },
+	  MISALIGNED("{start}", "{quarter}") },
 	{ "no_memory_bar", ON_SMALL, "", ENODEV,
-	  CANNOT "no prefetchable memory BAR of at least 0x200000 bytes" },
+	  CANNOT "no prefetchable memory BAR of at least {align} bytes" },
 	{ "too_much", ON_HUGE, "", ENOMEM,
 	  "not enough memory: the pages of the range need {pages:d} bytes of system memory" },
 	/* the kernel forgets a BAR that it has no room for: reset_resource() */
 	{ "no_address", ON_UNASSIGNED, "", ENODEV,
-	  CANNOT "no prefetchable memory BAR of at least 0x200000 bytes" },
+	  CANNOT "no prefetchable memory BAR of at least {align} bytes" },
 	/* the parameters themselves */
 	{ "bar_6", ON_BAR, "bar=6", EINVAL,
 	  "parameter bar=6: BARs are 0 to 5" },
@@ -410,10 +412,10 @@ static uint64_t memory_of_machine(void)
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * page;
 }
 
-/* A page of 4 KiB takes 64 bytes to describe. */
+/* A page takes 64 bytes to describe. */
 static uint64_t page_structs(uint64_t len)
 {
-	return len / KB(4) * 64;
+	return len / page * 64;
 }
 
 /* What no driver is bound to: some of it is good for a test. */
@@ -430,7 +432,7 @@ static void add_idle(const char *bdf)
 		small_found |= subjects[i].where == ON_SMALL;
 	for (int bar = 0; bar < 6; bar++)
 		memory |= read_bar(bdf, bar, &start, &len, &flags) &&
-			  flags & BAR_MEMORY && len >= MB(2);
+			  flags & BAR_MEMORY && len >= p2p_range_align();
 
 	if (p2p_attr_number(bdf, "vendor") == 0x1af4 &&
 	    p2p_attr_number(bdf, "device") == 0x1110)
@@ -485,6 +487,8 @@ static void expand(const struct subject *s, const char *text, char *out,
 		{ "pages", page_structs(s->len) },
 		{ "start0", s->start0 },
 		{ "len0", s->len0 },
+		{ "align", p2p_range_align() },
+		{ "quarter", MB(4) % p2p_range_align() ? MB(4) : MB(1) },
 	};
 	const char *open, *rest;
 	char name[16];
@@ -789,12 +793,32 @@ TEST_F(unloadable, load)
 FIXTURE(accepted) {
 	struct p2p_provider provider;
 	uint64_t offset, size;
+	bool misaligned;
 };
 
 FIXTURE_VARIANT(accepted) {
 	const struct subject *subject;
 	const struct accepted *row;
 };
+
+/* Refused, because of what the kernel does with ranges that share a page. */
+static void expect_misaligned(struct __test_metadata *_metadata,
+			      const struct subject *s)
+{
+	char expected[64], lines[4096];
+	int kmsg = kmsg_open();
+
+	ASSERT_LE(0, kmsg);
+	kmsg_skip(kmsg);
+	EXPECT_FALSE(is_bound(s->bdf, DRIVER));
+	EXPECT_ERRNO(EINVAL, bind_it(s));
+	log_of(kmsg, s->bdf, lines, sizeof(lines));
+	close(kmsg);
+	snprintf(expected, sizeof(expected), "must be multiples of %#lx",
+		 p2p_range_align());
+	EXPECT_NE(NULL, strstr(lines, expected))
+		TH_LOG("found '%s'", lines);
+}
 
 FIXTURE_SETUP(accepted)
 {
@@ -817,6 +841,14 @@ FIXTURE_SETUP(accepted)
 	expand(s, row->parameters, parameters, sizeof(parameters));
 	reload(_metadata, parameters);
 	take(_metadata, s);
+	/* with larger pages some are refused: see Limits::memory_map_span() */
+	self->misaligned = (s->start + self->offset) % p2p_range_align() ||
+			   self->size / row->ranges % p2p_range_align();
+	if (self->misaligned) {
+		EXPECT_LT(MB(2), p2p_range_align());
+		expect_misaligned(_metadata, s);
+		return;
+	}
 	if (!is_bound(s->bdf, DRIVER))
 		ASSERT_EQ(0, bind_it(s))
 			TH_LOG("%s: %s", s->bdf, strerror(errno));
@@ -854,6 +886,8 @@ TEST_F(accepted, attributes)
 	const struct subject *s = variant->subject;
 	char numa_node[16];
 
+	if (self->misaligned)
+		return;
 	ASSERT_LT(0, p2p_attr(s->bdf, "numa_node", numa_node,
 			      sizeof(numa_node)));
 	expect_attribute(_metadata, s, DRIVER "/source", "%s",
@@ -885,9 +919,12 @@ TEST_F(accepted, allocations)
 {
 	unsigned int ranges = variant->row->ranges;
 	size_t part = self->size / ranges;
-	int fd = p2p_open_pool(&self->provider, O_RDWR);
 	char *map[64], why[256];
+	int fd;
 
+	if (self->misaligned)
+		return;
+	fd = p2p_open_pool(&self->provider, O_RDWR);
 	ASSERT_LE(0, fd);
 	errno = 0;
 	EXPECT_EQ(MAP_FAILED, p2p_map(fd, part + page));
@@ -959,6 +996,8 @@ TEST_F(accepted, place)
 	char path[PATH_MAX], *map[64], *bar;
 	int fd, resource;
 
+	if (self->misaligned)
+		return;
 	snprintf(path, sizeof(path), SYS_PCI "/%s/resource%d", s->bdf, s->bar);
 	resource = open(path, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, resource)

@@ -190,10 +190,19 @@ TEST_F(tool, parameters)
 
 	ASSERT_EQ(0, RUN("unbind", own->bdf))
 		TH_LOG("%s", self->said);
-	ASSERT_EQ(0, RUN("bind", own->bdf, "--offset", "2M", "--size", "2M", "--publish", "no",
-			 module_option))
-		TH_LOG("%s", self->said);
-	EXPECT_EQ(2 << 20, p2p_pool_size(own));
+	if (p2p_range_align() > 2 << 20) {
+		EXPECT_EQ(1, RUN("bind", own->bdf, "--offset", "2M", "--size", "2M",
+				 module_option));
+		EXPECT_TRUE(has_said(self->said, "was refused by p2pdma_provider"));
+		ASSERT_EQ(0, RUN("bind", own->bdf, "--publish", "no", module_option))
+			TH_LOG("%s", self->said);
+		EXPECT_EQ(own->size, p2p_pool_size(own));
+	} else {
+		ASSERT_EQ(0, RUN("bind", own->bdf, "--offset", "2M", "--size", "2M", "--publish",
+				 "no", module_option))
+			TH_LOG("%s", self->said);
+		EXPECT_EQ(2 << 20, p2p_pool_size(own));
+	}
 	EXPECT_EQ(0, p2p_attr_number(own->bdf, "p2pmem/published"));
 
 	EXPECT_EQ(0, RUN("unbind", own->bdf));
@@ -246,7 +255,24 @@ static bool next_pair(struct pair *pair)
 	return false;
 }
 
-/* Every pair that is there: measured with the path that is expected, or refused. */
+/* Whether the kernel tells which addresses it hands to a device: events/dma. */
+static bool has_tracing(void)
+{
+	FILE *file = fopen("/proc/filesystems", "re");
+	bool found = false;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file))
+		found |= !strcmp(line, "nodev\ttracefs\n");
+	if (file)
+		fclose(file);
+	return found;
+}
+
+/*
+ * Every pair that is there: measured with the path that is expected, or refused.
+ * A kernel without tracing has no evidence of the path, and that is said.
+ */
 TEST_F(tool, bench_reads)
 {
 	for (struct pair pair = {}; next_pair(&pair);) {
@@ -266,10 +292,13 @@ TEST_F(tool, bench_reads)
 			continue;
 		}
 		/* all four cases say so, and none anything else */
-		EXPECT_TRUE(has_said(self->said, pair.expect.verdict == P2P_BUS_ADDR ?
+		EXPECT_TRUE(has_said(self->said, !has_tracing() ?
+				     "\"took\": \"unknown\"" :
+				     pair.expect.verdict == P2P_BUS_ADDR ?
 				     "\"took\": \"bus-address\"" :
 				     "\"took\": \"host-bridge\""));
-		EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"unknown\""));
+		if (has_tracing())
+			EXPECT_EQ(NULL, strstr(self->said, "\"took\": \"unknown\""));
 		EXPECT_EQ(NULL, strstr(self->said, "\"outcome\": \"failed\""));
 		EXPECT_EQ(NULL, strstr(self->said, "\"verified\": 0,"));
 	}

@@ -962,6 +962,17 @@ ssize_t p2p_pool_size(const struct p2p_provider *provider)
 	return attr_number(provider->bdf, "p2pmem/size");
 }
 
+/*
+ * What the library wants start and size of a range to be multiples of: 2 MiB, or
+ * the memory whose struct pages, of 64 bytes, fill a page, if that is more.
+ */
+uint64_t p2p_range_align(void)
+{
+	const uint64_t page = sysconf(_SC_PAGESIZE), span = page / 64 * page;
+
+	return span > 2 << 20 ? span : 2 << 20;
+}
+
 ssize_t p2p_available(const struct p2p_provider *provider)
 {
 	return attr_number(provider->bdf, "p2pmem/available");

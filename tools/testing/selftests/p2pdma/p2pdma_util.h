@@ -171,6 +171,7 @@ void *p2p_map_pieces(int fd, size_t len);
 int p2p_wait_limited(pid_t pid);
 bool p2p_has_livelock(const struct p2p_provider *provider);
 ssize_t p2p_pool_size(const struct p2p_provider *provider);
+uint64_t p2p_range_align(void);
 ssize_t p2p_available(const struct p2p_provider *provider);
 
 /*
