@@ -111,7 +111,8 @@ fn broken(text: &str) -> Vec<String> {
     }
     let mut told = Vec::new();
     for (file, errors) in files {
-        told.push(format!("{file}: {} errors", errors.len()));
+        let s = if errors.len() == 1 { "" } else { "s" };
+        told.push(format!("{file}: {} error{s}", errors.len()));
         told.extend(errors.into_iter().map(|error| format!("  {error}")));
     }
     told.extend(others);
@@ -140,11 +141,11 @@ mod tests {
         assert_eq!(
             broken(text),
             [
-                "/x/rust/p2pdma/block.rs: 1 errors",
+                "/x/rust/p2pdma/block.rs: 1 error",
                 "  line 273: cannot find value `EREMOTEIO` in this scope",
-                "/x/rust/p2pdma/pool.rs: 1 errors",
+                "/x/rust/p2pdma/pool.rs: 1 error",
                 "  line 42: unresolved import `kernel::io::Region`",
-                "rust/helpers/helpers.c: 1 errors",
+                "rust/helpers/helpers.c: 1 error",
                 "  line 12: implicit declaration",
                 "ERROR: modpost: \"f\" [p2pdma.ko] undefined!",
             ]
