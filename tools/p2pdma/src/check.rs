@@ -825,17 +825,17 @@ pub fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
 pub const GUEST: &str =
     "this is a virtual machine: where the traffic really goes is the host's to decide";
 
+/// What to do in a virtual machine if data are wrong.
+pub const IN_THE_HOST: &str = "look at the ACS settings and the IOMMU of the host, and at whether \
+     both functions are passed through below one switch";
+
 /// That nothing can be promised in a virtual machine.
 fn hypervisor(machine: &Machine) -> Option<Check> {
     machine.hypervisor.then(|| Check {
         id: "hypervisor",
         state: State::Note,
         evidence: GUEST.to_owned(),
-        remedies: vec![
-            "if data are wrong: look at the ACS settings and the IOMMU of the host, and at whether \
-             both functions are passed through below one switch"
-                .to_owned(),
-        ],
+        remedies: vec![format!("if data are wrong: {IN_THE_HOST}")],
     })
 }
 

@@ -710,6 +710,15 @@ fn publish(args: &PublishArgs, publish: bool) -> Result<ExitCode> {
     )
 }
 
+/// The exit status of what is able, is not, or cannot be told.
+fn status(able: Option<bool>) -> u8 {
+    match able {
+        Some(true) => 0,
+        Some(false) => UNEXPECTED,
+        None => COULD_NOT_RUN,
+    }
+}
+
 fn check(args: &CheckArgs) -> Result<ExitCode> {
     let mut out = anstream::stdout().lock();
     if let Some(id) = &args.explain {
@@ -741,11 +750,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
     } else {
         check::text(&answer, out)?;
     }
-    Ok(match answer.able {
-        Some(true) => ExitCode::SUCCESS,
-        Some(false) => ExitCode::from(UNEXPECTED),
-        None => ExitCode::from(COULD_NOT_RUN),
-    })
+    Ok(ExitCode::from(status(answer.able)))
 }
 
 fn topo(args: &TopoArgs) -> Result<ExitCode> {
@@ -882,13 +887,7 @@ fn verify(args: VerifyArgs) -> Result<ExitCode> {
         serde_json::to_writer_pretty(io::stdout().lock(), &report)?;
         println!();
     }
-    Ok(if !report.as_expected() {
-        ExitCode::from(UNEXPECTED)
-    } else if report.is_inconclusive() {
-        ExitCode::from(COULD_NOT_RUN)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(status(report.able())))
 }
 
 fn bench(args: BenchArgs) -> Result<ExitCode> {
@@ -1008,6 +1007,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// As the help of check and verify says.
+    #[test]
+    fn what_cannot_be_told_has_a_status_of_its_own() {
+        assert_eq!([Some(true), Some(false), None].map(status), [0, 1, 2]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::bdf::Bdf;
+use crate::check::{GUEST, IN_THE_HOST};
 use crate::expect::{self, Expected, Rule};
 use crate::kmsg::{Log, Reason};
 use crate::machine::{Client, Machine, Namespace, Provider};
@@ -222,13 +223,23 @@ pub struct Report {
 
 impl Report {
     /// Whether all came out as expected.
-    pub fn as_expected(&self) -> bool {
+    fn as_expected(&self) -> bool {
         self.summary.unexpected == 0 && self.leaks.is_empty()
     }
 
     /// Whether there is something that was to be tested and was not.
-    pub fn is_inconclusive(&self) -> bool {
+    fn is_inconclusive(&self) -> bool {
         !self.not_tested.is_empty() || self.summary.inconclusive > 0
+    }
+
+    /// Whether it can be done: not if anything is wrong, whatever else was not tested; `None` if
+    /// something that was to be tested was not, or proves nothing.
+    pub fn able(&self) -> Option<bool> {
+        match (self.as_expected(), self.is_inconclusive()) {
+            (false, _) => Some(false),
+            (true, true) => None,
+            (true, false) => Some(true),
+        }
     }
 
     fn summarize(transfers: &[Transfer]) -> Summary {
@@ -773,14 +784,21 @@ pub fn explain(machine: &Machine, log: &Log, provider: Bdf, client: Bdf) -> (Str
     }
 }
 
-/// What to consider when data are wrong.
-fn wrong_remedy(via: &Via) -> String {
-    match via {
+/// What to consider when data are wrong. In a virtual machine, the host decides where they go.
+fn wrong_remedy(machine: &Machine, via: &Via) -> String {
+    let what = match via {
         Via::Bridge { bridge } => format!(
             "do not use this pair; what passes {bridge} does not arrive, a translating IOMMU in a \
              virtual machine can be the reason (boot with iommu=pt)"
         ),
-        _ => "do not use this pair; report it with the seed and this output".to_owned(),
+        Via::HostBridge { .. } => {
+            "do not use this pair; what goes through the host bridge does not arrive".to_owned()
+        }
+        Via::SameFunction | Via::Unknown { .. } => "do not use this pair".to_owned(),
+    };
+    match machine.hypervisor {
+        true => format!("{what}; {GUEST}: {IN_THE_HOST}"),
+        false => format!("{what}; report it with the seed and this output"),
     }
 }
 
@@ -903,7 +921,7 @@ fn one_transfer(
         (detail, remedy) = (why, Some(what));
     }
     if outcome.verdict == Verdict::Wrong {
-        remedy = Some(wrong_remedy(&via));
+        remedy = Some(wrong_remedy(machine, &via));
     }
     if as_expected {
         remedy = None;
@@ -1401,14 +1419,7 @@ mod tests {
             ..transfer(verdict, 0, false)
         };
         let said = |transfers: Vec<Transfer>| {
-            let report = Report {
-                schema: SCHEMA,
-                seed: 1,
-                summary: Report::summarize(&transfers),
-                transfers,
-                not_tested: Vec::new(),
-                leaks: Vec::new(),
-            };
+            let report = reported(transfers, Vec::new());
             let mut voice = Voice {
                 out: Vec::new(),
                 quiet: false,
@@ -1449,6 +1460,106 @@ mod tests {
             let (out, _) = said(others);
             assert!(!out.contains("One direction"), "{out}");
         }
+    }
+
+    /// Through the host bridge, or below a bridge, in a virtual machine and on a real one.
+    #[test]
+    fn wrong_data_in_a_guest_are_for_the_host_to_explain() {
+        let bridge = "01:00.0".parse().expect("an address");
+        let vias = [
+            (Via::Bridge { bridge }, "what passes 0000:01:00.0"),
+            (
+                Via::HostBridge {
+                    allowed: Some(true),
+                    acs_redirect: Vec::new(),
+                },
+                "what goes through the host bridge",
+            ),
+            (Via::SameFunction, "do not use this pair"),
+        ];
+        for fake in [fake::switch(), fake::root_ports(None)] {
+            let real = fake.read();
+            fake.write(
+                "proc/cpuinfo",
+                "vendor_id\t: AuthenticAMD\nflags\t\t: fpu hypervisor\n",
+            );
+            let guest = fake.read();
+            for (via, said) in &vias {
+                let (here, there) = (wrong_remedy(&guest, via), wrong_remedy(&real, via));
+                assert!(
+                    here.contains(said) && there.contains(said),
+                    "{here} {there}"
+                );
+                let host = "this is a virtual machine: where the traffic really goes is the \
+                            host's to decide: look at the ACS settings and the IOMMU of the host";
+                assert!(here.contains(host), "{here}");
+                assert!(!there.contains("the host's to decide"), "{there}");
+                assert!(there.contains("with the seed"), "{there}");
+            }
+        }
+    }
+
+    fn reported(transfers: Vec<Transfer>, not_tested: Vec<NotTested>) -> Report {
+        Report {
+            schema: SCHEMA,
+            seed: 1,
+            summary: Report::summarize(&transfers),
+            transfers,
+            not_tested,
+            leaks: Vec::new(),
+        }
+    }
+
+    /// A disk that is not there knows no Compare, so that the direction that would need it is not
+    /// tested: that is no failure, nor is it all right.
+    #[test]
+    fn what_is_not_tested_is_not_as_expected() {
+        let mut machine = fake::switch().read();
+        for disk in machine.clients.iter_mut().flat_map(|c| &mut c.namespaces) {
+            disk.name = format!("no-{}", disk.name);
+        }
+        let options = Options {
+            only: Some(Direction::Write),
+            providers: vec!["05:00.0".parse().expect("an address")],
+            clients: vec!["plain".to_owned()],
+            ..options()
+        };
+        let mut out = Vec::new();
+        let again = || Ok(machine.clone());
+        let report = verify(&machine, &options, false, again, &mut out).expect("a report");
+        let left: Vec<_> = report.not_tested.iter().map(|left| left.bus).collect();
+        assert_eq!(left, ["peer-read"]);
+        assert_eq!((report.as_expected(), report.able()), (true, None));
+        let out = String::from_utf8(out).expect("text");
+        assert!(
+            out.contains("Not tested: 0000:04:00.0 (no-nvme1n1) reading from"),
+            "{out}"
+        );
+        assert!(
+            out.contains("Inconclusive: --scratch DEV tests both directions"),
+            "{out}"
+        );
+
+        // with what was tested beside it
+        let left = report.not_tested;
+        let able = |verdict, left| reported(vec![transfer(verdict, 0, true)], left).able();
+        for (verdict, alone, beside) in [
+            (Verdict::Ok, Some(true), None),
+            (Verdict::Inconclusive, Some(false), Some(false)),
+            (Verdict::Wrong, Some(false), Some(false)),
+        ] {
+            assert_eq!(able(verdict, Vec::new()), alone, "{verdict:?}");
+            assert_eq!(able(verdict, left.clone()), beside, "{verdict:?}");
+        }
+        // a transfer that proves nothing is as expected, whatever is expected
+        let nothing = Transfer {
+            as_expected: weigh(None, Verdict::Inconclusive).0,
+            ..transfer(Verdict::Inconclusive, 0, false)
+        };
+        assert_eq!(reported(vec![nothing], Vec::new()).able(), None);
+        let mut leaking = reported(vec![transfer(Verdict::Ok, 0, true)], left);
+        leaking.leaks.push("some".to_owned());
+        assert_eq!(leaking.able(), Some(false));
     }
 
     #[test]
