@@ -604,4 +604,57 @@ Ways between them
         assert_eq!(value["devices"][1]["port_type"], "root-port");
         assert_eq!(value["devices"].as_array().map(Vec::len), Some(9));
     }
+
+    /// Without root: where traffic goes is not known, and is not said to be known.
+    #[test]
+    fn says_in_json_what_is_not_known() {
+        let fake = fake::switch();
+        for port in ["0000:02:01.0", "0000:02:02.0"] {
+            let config = crate::config_space::fake::config(6, Some(0));
+            fake.write(&format!("sys/bus/pci/devices/{port}/config"), &config[..64]);
+        }
+        let value = |fake: &fake::Fake| -> serde_json::Value {
+            let mut out = Vec::new();
+            json(&fake.read(), &mut out).expect("output");
+            serde_json::from_slice(&out).expect("JSON")
+        };
+        let unknown = value(&fake);
+        // both ports are in the way, then the client's alone, then the provider's alone
+        for (route, ports) in [
+            (3, &["0000:02:02.0", "0000:02:01.0"][..]),
+            (1, &["0000:02:01.0"]),
+            (2, &["0000:02:02.0"]),
+        ] {
+            let expected = serde_json::json!({
+                "provider": unknown["routes"][route]["provider"],
+                "client": unknown["routes"][route]["client"],
+                "distance": 4,
+                "via": "unknown",
+                "bridge": "0000:01:00.0",
+                "host_bridge_allowed": false,
+                "acs_unknown": ports,
+            });
+            assert_eq!(unknown["routes"][route], expected);
+        }
+        assert_eq!(unknown["routes"][0]["via"], "same-function");
+        let devices = unknown["devices"].as_array().expect("a list");
+        let port = devices.iter().find(|one| one["bdf"] == "0000:02:01.0");
+        let port = port.expect("the port");
+        for key in ["acs_redirect", "acs_control", "acs_capability"] {
+            assert_eq!(port[key], serde_json::Value::Null, "{key}");
+        }
+        // nothing is known of the processor either
+        fake.write("proc/cpuinfo", "");
+        std::fs::remove_file(fake.root.path().join("proc/cpuinfo")).expect("it");
+        let nothing = value(&fake);
+        assert_eq!(
+            nothing["routes"][3]["host_bridge_allowed"],
+            serde_json::Value::Null
+        );
+        // of a processor that allows it, it works either way, and stays unknown
+        fake.cpu("AuthenticAMD", 0x19);
+        let either = value(&fake);
+        assert_eq!(either["routes"][3]["via"], "unknown");
+        assert_eq!(either["routes"][3]["host_bridge_allowed"], true);
+    }
 }
