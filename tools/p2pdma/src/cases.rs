@@ -285,6 +285,15 @@ fn the_kernel_cannot() {
         ("kernel", State::Fail)
     );
     assert_eq!(answer(&machine, None, None).able, Some(false));
+    // of a function alone as well, whatever else keeps it from it
+    let alone = answer(&machine, None, Some(Target::Function(bdf("04:00.0"))));
+    let pool = find(&alone, "pool");
+    assert_eq!(
+        pool.evidence,
+        "0000:04:00.0; not provided: this kernel is built without CONFIG_PCI_P2PDMA \
+         (/boot/config-6.1.0-1-cloud)"
+    );
+    assert_eq!(pool.remedies, ["boot a kernel with CONFIG_PCI_P2PDMA=y"]);
     fake.write("boot/config-6.1.0-1-cloud", "CONFIG_PCI_P2PDMA=y\n");
     let yes = pair(&fake.read(), "05:00.0", "04:00.0");
     assert_eq!(yes.verdict, Some(Verdict::BusAddress));
@@ -316,13 +325,36 @@ fn outside_of_the_linear_map() {
             .contains("0x58500000-0x588fffff lies below what the linear map"),
         "{check:?}"
     );
+    let source = "(/sys/bus/pci/devices/0000:00:04.0/resource; /proc/iomem: System RAM from \
+                  80000000 on)";
+    assert!(check.evidence.ends_with(source), "{check:?}");
+    let pool = find(&low, "pool");
+    assert_eq!(
+        pool.evidence,
+        format!(
+            "0000:00:04.0 is not provided: BAR 0 at 0x58500000-0x588fffff lies below what the \
+             linear map of this kernel covers, which begins at 0x80000000 {source}"
+        )
+    );
+    assert!(pool.remedies[0].starts_with("let the firmware place"));
     assert!(!has(&place(0x80_0000_0000), "linear-map"));
     fake.write(
         "proc/cpuinfo",
         "vendor_id\t: GenuineIntel\nflags\t\t: fpu\n",
     );
     let high = place(0x8000_0000_0000);
-    assert!(find(&high, "linear-map").evidence.contains("beyond what"));
+    for id in ["linear-map", "pool"] {
+        let check = find(&high, id);
+        assert!(
+            check.evidence.ends_with(
+                "lies beyond what the linear map of this kernel covers, which ends at \
+                 0x3fffffffffff (/sys/bus/pci/devices/0000:00:04.0/resource; /proc/cpuinfo: la57 \
+                 is no flag)"
+            ),
+            "{check:?}"
+        );
+        assert!(check.remedies[0].starts_with("let the firmware place"));
+    }
     assert_eq!(high.able, Some(false));
     assert!(!has(&place(0x5850_0000), "linear-map"));
 }
@@ -492,21 +524,29 @@ fn no_provider() {
     );
     assert_eq!(
         said,
-        "nvme1 has no CMB, the only memory that its driver, nvme, provides"
+        "nvme1 has no CMB, the only memory that its driver, nvme, provides (there is no \
+         /sys/class/nvme/nvme1/cmbsz)"
     );
+    assert!(find(&whole, "pool").remedies[0].starts_with("use a controller with a CMB"));
     assert_eq!(whole.able, Some(true));
     // a CMB that controllers can write to only
     let cmb = "sys/bus/pci/devices/0000:03:00.0";
     fake.write(&format!("{cmb}/nvme/nvme0/cmbsz"), "0x00042217\n");
     fake.write(&format!("{cmb}/p2pmem/published"), "0\n");
-    let (said, _) = alone(&fake, "03:00.0");
-    assert!(said.contains("of nvme, is not published"), "{said}");
+    let (said, whole) = alone(&fake, "03:00.0");
+    let published =
+        "of nvme, is not published (/sys/bus/pci/devices/0000:03:00.0/p2pmem/published \
+                     is 0)";
+    assert!(said.contains(published), "{said}");
     assert!(
-        said.contains("no support for reads (RDS), without"),
+        said.contains("CMBSZ (0x00042217) has no support for reads (RDS), without"),
         "{said}"
     );
+    assert!(find(&whole, "pool").remedies[0].starts_with("map it for what it supports"));
     fake.write(&format!("{cmb}/nvme/nvme0/cmbsz"), "0x0004221f\n");
-    assert!(!alone(&fake, "03:00.0").0.contains("support"));
+    let (said, whole) = alone(&fake, "03:00.0");
+    assert!(!said.contains("support"));
+    assert!(find(&whole, "pool").remedies[0].starts_with("nvme alone can publish it"));
     fake.write("sys/bus/pci/devices/0000:05:00.0/p2pmem/published", "0\n");
     let (_, whole) = alone(&fake, "05:00.0");
     assert_eq!(
@@ -521,18 +561,177 @@ fn no_provider() {
         said.contains("none of its BARs is as large as 2 MiB"),
         "{said}"
     );
+    let remedies = &find(&whole, "pool").remedies;
+    assert_eq!(
+        remedies,
+        &["use a device with a memory BAR of 2 MiB or more"]
+    );
     let bar = &find(&whole, "bar").evidence;
     assert!(bar.contains("too small to be provided"), "{bar}");
-    let fake = without_pool("0xfe000000 0xfeffffff 0x40200");
-    let (said, _) = alone(&fake, "05:00.0");
-    assert!(
-        said.contains("its driver, p2pdma_provider, provides"),
-        "{said}"
-    );
+    // what is not prefetchable is taken only if it is named
+    for (resource, bind) in [
+        ("0xfe000000 0xfeffffff 0x40200", "bind 0000:05:00.0 --bar 0"),
+        ("0xfe000000 0xfeffffff 0x42200", "bind 0000:05:00.0"),
+    ] {
+        let fake = without_pool(resource);
+        let (said, whole) = alone(&fake, "05:00.0");
+        assert!(
+            said.ends_with(
+                "its driver, p2pdma_provider, provides no memory of it now \
+                 (/sys/bus/pci/devices/0000:05:00.0/driver)"
+            ),
+            "{said}"
+        );
+        let remedy = &find(&whole, "pool").remedies[0];
+        assert!(remedy.ends_with(bind), "{remedy}");
+    }
     let fake = Fake::new();
     fake.function(&["0000:00:04.0"], (0x1b36, 0x0010, 0x01_0802), "");
-    let (said, _) = alone(&fake, "00:04.0");
+    let (said, whole) = alone(&fake, "00:04.0");
     assert!(said.contains("whether it has a CMB is not known"), "{said}");
+    let bind = ["p2pdma bind 0000:00:04.0"];
+    assert_eq!(find(&whole, "pool").remedies, bind);
+    fake.function(&["0000:00:05.0"], (0x1b36, 0x0005, 0x00_ff00), "");
+    let (said, whole) = alone(&fake, "00:05.0");
+    assert!(said.contains("it has no driver that would"), "{said}");
+    assert!(find(&whole, "pool").remedies[0].starts_with("p2pdma bind 0000:00:05.0"));
+
+    // a text knows of no drivers
+    let machine = crate::source::lspci(&crate::source::tests::machine_text(4096));
+    let ends = machine
+        .devices
+        .values()
+        .filter(|device| !device.is_bridge());
+    let mut seen = 0;
+    for end in ends {
+        let answer = answer(&machine, None, Some(Target::Function(end.bdf)));
+        if has(&answer, "pool") {
+            let said = &find(&answer, "pool").evidence;
+            assert!(said.contains("what lspci prints does not tell"), "{said}");
+            seen += 1;
+        }
+    }
+    assert_ne!(seen, 0);
+}
+
+/// Why something is no provider, by where its BAR is, or is not.
+#[test]
+fn where_a_bar_is() {
+    let resource = "(/sys/bus/pci/devices/0000:05:00.0/resource)";
+    for (line, said, remedy) in [
+        (
+            "0x0 0xffffff 0x20040200",
+            format!("BAR 0 has no address {resource}"),
+            "boot with pci=realloc, and switch on \"Above 4G decoding\" in the firmware",
+        ),
+        // of Enhanced Allocation, which need not begin at a multiple of its size
+        (
+            "0xfe100000 0xfe5fffff 0x42200",
+            format!(
+                "BAR 0 of 5 MiB at 0xfe100000 {resource} is misaligned: the kernel needs it to \
+                 begin and end at multiples of 2 MiB"
+            ),
+            "p2pdma bind 0000:05:00.0 --bar 0 --offset 1M --size 4M",
+        ),
+        (
+            "0xfe100000 0xfe2fffff 0x42200",
+            format!(
+                "BAR 0 of 2 MiB at 0xfe100000 {resource} is misaligned: the kernel needs it to \
+                 begin and end at multiples of 2 MiB"
+            ),
+            "use a device with a memory BAR of 2 MiB or more",
+        ),
+    ] {
+        let fake = without_pool(line);
+        let alone = answer(&fake.read(), None, Some(Target::Function(bdf("05:00.0"))));
+        let pool = find(&alone, "pool");
+        let expected = format!("0000:05:00.0 is not provided: {said}");
+        assert_eq!(pool.evidence, expected);
+        assert_eq!(pool.remedies, [remedy]);
+    }
+}
+
+/// Why a memory buffer is not provided, by where it is; and how much of it can be.
+#[test]
+fn where_a_buffer_is() {
+    let fake = Fake::new();
+    fake.write(
+        "proc/cpuinfo",
+        "vendor_id\t: GenuineIntel\nflags\t\t: fpu\n",
+    );
+    let dir = fake.nvme(&["0000:00:04.0"], 0, "cmb");
+    let pool = |location: &str, size: &str, resource: &str| {
+        fake.write(&format!("{dir}/nvme/nvme0/cmbloc"), location);
+        fake.write(&format!("{dir}/nvme/nvme0/cmbsz"), size);
+        fake.write(
+            &format!("{dir}/resource"),
+            format!("0 0 0\n0 0 0\n{resource}\n"),
+        );
+        let answer = pair(&fake.read(), "00:04.0", "00:04.0");
+        let Check {
+            evidence, remedies, ..
+        } = find(&answer, "pool");
+        (evidence.clone(), remedies.join("; "), answer.able)
+    };
+    let (said, remedy, able) = pool("0x2", "0x0000421f", "0x0 0x3fffff 0x2014220c");
+    assert!(
+        said.ends_with("BAR 2 has no address (/sys/bus/pci/devices/0000:00:04.0/resource)"),
+        "{said}"
+    );
+    assert!(remedy.starts_with("boot with pci=realloc"), "{remedy}");
+    assert_eq!(able, Some(false));
+    let beyond = "0x800000000000 0x8000003fffff 0x14220c";
+    let (said, remedy, able) = pool("0x2", "0x0000421f", beyond);
+    assert!(
+        said.starts_with(
+            "nvme0 has a CMB of 4 MiB in BAR 2; not provided: BAR 2 at \
+             0x800000000000-0x8000003fffff lies beyond what"
+        ),
+        "{said}"
+    );
+    assert!(remedy.starts_with("let the firmware place"), "{remedy}");
+    assert_eq!(able, Some(false));
+
+    // 3 MiB, and 5 MiB from 1 MiB on: a part of each can be provided
+    let fits = "0x8000000000 0x8000ffffff 0x14220c";
+    for (location, size, said, remedy) in [
+        (
+            "0x00000002",
+            "0x0000321f",
+            "multiples of 2 MiB (cmbloc 0x00000002, cmbsz 0x0000321f)",
+            "p2pdma bind 0000:00:04.0 --size 2M, which takes the controller from nvme",
+        ),
+        (
+            "0x00001002",
+            "0x0000521f",
+            "multiples of 2 MiB (cmbloc 0x00001002, cmbsz 0x0000521f)",
+            "p2pdma bind 0000:00:04.0 --offset 1M --size 4M, which takes the controller from nvme",
+        ),
+        // 64 KiB before the first multiple of 2 MiB
+        (
+            "0x0001f002",
+            "0x0004011f",
+            "begin at a multiple of 2 MiB (cmbloc 0x0001f002, cmbsz 0x0004011f)",
+            "p2pdma bind 0000:00:04.0 --offset 64K --size 2M, which takes the controller from nvme",
+        ),
+        (
+            "0x00000002",
+            "0x0000121f",
+            "multiples of 2 MiB (cmbloc 0x00000002, cmbsz 0x0000121f)",
+            "set another size of the CMB, if the controller can; or use the memory of another \
+             device",
+        ),
+    ] {
+        let (found, options, able) = pool(location, size, fits);
+        assert!(found.ends_with(said), "{found}");
+        assert_eq!(options, remedy);
+        assert_eq!(able, Some(false));
+    }
+    // nothing of that
+    let (said, remedy, able) = pool("0x2", "0x0000421f", fits);
+    assert!(said.ends_with("failed to register the CMB)"), "{said}");
+    assert!(remedy.starts_with("p2pdma doctor"), "{remedy}");
+    assert_eq!(able, Some(true));
 }
 
 /// The kernel takes what of a CMB is in its BAR.
@@ -561,12 +760,15 @@ fn buffers_larger_than_their_bar() {
     assert_eq!(able, Some(true));
     let (whole, able) = said("0x2", "0x0000321f", 4 << 20);
     assert!(
-        whole.ends_with("the kernel needs multiples of 2 MiB"),
+        whole.contains("not provided: the kernel needs multiples of 2 MiB"),
         "{whole}"
     );
     assert_eq!(able, Some(false));
     let (beyond, _) = said("0x00004002", "0x0000221f", 4 << 20);
-    assert!(beyond.ends_with("inside of its BAR of 4 MiB"), "{beyond}");
+    assert!(
+        beyond.ends_with("inside of its BAR of 4 MiB (cmbloc 0x00004002, cmbsz 0x0000221f)"),
+        "{beyond}"
+    );
 }
 
 /// A kernel whose list of host bridges was never looked at.

@@ -682,43 +682,194 @@ fn command_line_effect(machine: &Machine, line: &str) -> Option<Check> {
 /// Memory is remapped in sections of this size: a pool has to begin and end at multiples of it.
 const SECTION: u64 = 2 << 20;
 
-/// Where a CMB lies, and why the kernel cannot take it, if so.
-fn of_cmb(machine: &Machine, client: &Client, cmb: Cmb) -> (String, Option<String>) {
+/// Why a function provides nothing, for [`pool`].
+struct Why {
+    said: String,
+    remedies: Vec<String>,
+    /// What it has is there to be provided, and never can be.
+    is_hopeless: bool,
+}
+
+impl Why {
+    fn new(said: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Why {
+            said: said.into(),
+            remedies: vec![remedy.into()],
+            is_hopeless: false,
+        }
+    }
+}
+
+const BOOT_ANOTHER: &str = "boot a kernel with CONFIG_PCI_P2PDMA=y";
+const GIVE_AN_ADDRESS: &str =
+    "boot with pci=realloc, and switch on \"Above 4G decoding\" in the firmware";
+const PLACE_ELSEWHERE: &str =
+    "let the firmware place the BAR elsewhere (\"MMIO base\", \"Above 4G decoding\")";
+const USE_ANOTHER: &str = "use a device with a memory BAR of 2 MiB or more";
+
+/// A file of a function in sysfs.
+fn file(bdf: Bdf, name: &str) -> String {
+    format!("/sys/bus/pci/devices/{bdf}/{name}")
+}
+
+/// What says where the BARs of a function are.
+fn bars_file(device: &Device) -> String {
+    match device.facts.bars_from {
+        Some(name) => file(device.bdf, name),
+        None => "its configuration space".to_owned(),
+    }
+}
+
+/// First and last address of a BAR, if it has any.
+fn addresses(bar: &Bar) -> Option<(u64, u64)> {
+    let last = bar.size.filter(|size| *size != 0)? - 1;
+    let end = bar.address.checked_add(last)?;
+    (!bar.unassigned).then_some((bar.address, end))
+}
+
+/// On which side of the linear map a BAR lies, if the kernel cannot have pages for it: `lies below
+/// …`, with what shows it.
+fn outside(machine: &Machine, device: &Device, bar: &Bar) -> Option<String> {
+    let (start, end) = addresses(bar)?;
+    let map = machine.system.linear_map.as_ref()?;
+    let side = if start < map.first {
+        format!(
+            "below what the linear map of this kernel covers, which begins at {:#x}",
+            map.first
+        )
+    } else if end > map.last {
+        format!(
+            "beyond what the linear map of this kernel covers, which ends at {:#x}",
+            map.last
+        )
+    } else {
+        return None;
+    };
+    let (file, evidence) = (bars_file(device), &map.evidence);
+    Some(format!(
+        "{start:#x}-{end:#x} lies {side} ({file}; {evidence})"
+    ))
+}
+
+/// Why the place of a BAR keeps it from being provided, if it does.
+fn misplaced(machine: &Machine, device: &Device, bar: &Bar) -> Option<Why> {
+    let index = bar.index;
+    if bar.unassigned {
+        let said = format!("BAR {index} has no address ({})", bars_file(device));
+        return Some(Why::new(said, GIVE_AN_ADDRESS));
+    }
+    if let Some(outside) = outside(machine, device, bar) {
+        return Some(Why::new(
+            format!("BAR {index} at {outside}"),
+            PLACE_ELSEWHERE,
+        ));
+    }
+    // not with ordinary BARs, which begin at multiples of their size
+    let size = bar.size.filter(|size| *size >= SECTION)?;
+    (bar.address % SECTION != 0 || size % SECTION != 0).then(|| {
+        let said = format!(
+            "BAR {index} of {} at {:#x} ({}) is misaligned: the kernel needs it to begin and end \
+             at multiples of 2 MiB",
+            Size(size),
+            bar.address,
+            bars_file(device)
+        );
+        let part = aligned_part(0, size, bar.address);
+        let remedy = part.map_or(USE_ANOTHER.to_owned(), |(offset, size)| {
+            format!(
+                "p2pdma bind {} --bar {index}{offset} --size {size}",
+                device.bdf
+            )
+        });
+        Why::new(said, remedy)
+    })
+}
+
+/// The part of a range that begins and ends at multiples of 2 MiB, as options of `p2pdma bind`: how
+/// far into the range, if it is not its beginning, and how much.
+fn aligned_part(start: u64, size: u64, base: u64) -> Option<(String, String)> {
+    let begin = base.checked_add(start)?;
+    let end = begin.checked_add(size)? / SECTION * SECTION;
+    let first = begin.checked_next_multiple_of(SECTION)?;
+    let kib = |bytes: u64| match bytes % (1 << 20) {
+        0 => format!("{}M", bytes >> 20),
+        _ => format!("{}K", bytes >> 10),
+    };
+    let offset = match first - begin {
+        0 => String::new(),
+        offset => format!(" --offset {}", kib(offset)),
+    };
+    (end > first && (first - begin) % 1024 == 0).then(|| (offset, kib(end - first)))
+}
+
+/// Why the memory buffer of a controller is not provided.
+fn of_cmb(machine: &Machine, device: &Device, client: &Client, cmb: Cmb) -> Why {
     let place = match cmb.offset {
         0 => format!("BAR {}", cmb.bar),
         offset => format!("BAR {} + {}", cmb.bar, Size(offset)),
     };
-    let said = format!(
+    let mut said = format!(
         "{} has a CMB of {} in {place}",
         client.controller,
         Size(cmb.size)
     );
-    let device = machine.devices.get(&client.bdf);
-    let bar = device.and_then(|device| {
-        let mut bars = device.facts.bars.iter();
-        bars.find(|bar| bar.index == cmb.bar)?.size
-    });
+    let (location, register) = cmb.registers;
+    let registers = format!("cmbloc {location:#010x}, cmbsz {register:#010x}");
+    let mut bars = device.facts.bars.iter();
+    let bar = bars.find(|bar| bar.index == cmb.bar);
+    let size = bar.and_then(|bar| bar.size);
+    let hopeless = |said: String, remedy: String| Why {
+        is_hopeless: true,
+        ..Why::new(said, remedy)
+    };
+    let make_it_fit = "set another size of the CMB, if the controller can; or use the memory of \
+                       another device";
     // nvme_map_cmb() takes what of it is in the BAR
-    let size = match bar {
+    let inside = match size {
         Some(bar) if cmb.offset >= bar => {
-            let why = format!("the kernel needs it inside of its BAR of {}", Size(bar));
-            return (said, Some(why));
+            let why = format!(
+                "{said}; not provided: the kernel needs it inside of its BAR of {} ({registers})",
+                Size(bar)
+            );
+            return hopeless(why, make_it_fit.to_owned());
         }
         Some(bar) => cmb.size.min(bar - cmb.offset),
         None => cmb.size,
     };
-    let cut = match size < cmb.size {
-        true => format!(", of which {} are in the BAR", Size(size)),
-        false => String::new(),
-    };
-    let why = if size % SECTION != 0 {
+    if inside < cmb.size {
+        said.push_str(&format!(", of which {} are in the BAR", Size(inside)));
+    }
+    let misaligned = if inside % SECTION != 0 {
         Some("the kernel needs multiples of 2 MiB")
     } else if cmb.offset % SECTION != 0 {
         Some("the kernel needs it to begin at a multiple of 2 MiB")
     } else {
         None
     };
-    (format!("{said}{cut}"), why.map(str::to_owned))
+    if let Some(why) = misaligned {
+        // p2pdma_provider takes a part of a CMB, but of none that is cut
+        let part = aligned_part(cmb.offset, inside, 0).filter(|_| inside == cmb.size);
+        let remedy = part.map(|(offset, size)| {
+            format!(
+                "p2pdma bind {}{offset} --size {size}, which takes the controller from nvme",
+                client.bdf
+            )
+        });
+        let why = format!("{said}; not provided: {why} ({registers})");
+        return hopeless(why, remedy.unwrap_or_else(|| make_it_fit.to_owned()));
+    }
+    match bar.and_then(|bar| misplaced(machine, device, bar)) {
+        Some(why) => Why {
+            said: format!("{said}; not provided: {}", why.said),
+            ..why
+        },
+        None => Why::new(
+            format!(
+                "{said}; not provided: the kernel's log says why (nvme: failed to register the CMB)"
+            ),
+            "p2pdma doctor explains what the log says",
+        ),
+    }
 }
 
 /// What is wrong with a pool that is there, if anything: that others do not find it.
@@ -729,37 +880,107 @@ fn unpublished(machine: &Machine, provider: &Provider) -> Option<Check> {
     let bdf = provider.bdf;
     let driver = provider.driver.as_deref().unwrap_or("its driver");
     let client = machine.clients.iter().find(|client| client.bdf == bdf);
-    let lacks =
-        client
-            .and_then(|client| client.cmb)
-            .and_then(|cmb| match (cmb.reads, cmb.writes) {
-                (true, true) => None,
-                (false, true) => Some("reads (RDS)"),
-                (true, false) => Some("writes (WDS)"),
-                (false, false) => Some("reads (RDS) and writes (WDS)"),
-            });
-    let why = match lacks {
-        Some(lacks) => {
-            format!("; CMBSZ has no support for {lacks}, without which {driver} publishes none")
-        }
-        None => String::new(),
-    };
+    let cmb = client.and_then(|client| client.cmb);
+    let lacks = cmb.and_then(|cmb| {
+        let lacks = match (cmb.reads, cmb.writes) {
+            (true, true) => return None,
+            (false, true) => "reads (RDS)",
+            (true, false) => "writes (WDS)",
+            (false, false) => "reads (RDS) and writes (WDS)",
+        };
+        Some((cmb.registers.1, lacks))
+    });
     let is_ours = driver == "p2pdma_provider";
+    let (why, remedy) = match lacks {
+        Some((register, lacks)) => (
+            format!(
+                "; CMBSZ ({register:#010x}) has no support for {lacks}, without which {driver} \
+                 publishes none"
+            ),
+            "map it for what it supports, or use memory that takes both".to_owned(),
+        ),
+        None if is_ours => (String::new(), format!("p2pdma publish {bdf}")),
+        None => (
+            String::new(),
+            format!("{driver} alone can publish it: look for an option of it"),
+        ),
+    };
     Some(Check {
         id: "pool",
         state: State::Note,
         evidence: format!(
-            "the pool of {bdf}, of {driver}, is not published: other drivers, such as the NVMe \
-             target, do not find it, while it can be mapped{why}"
+            "the pool of {bdf}, of {driver}, is not published ({} is 0): other drivers, such as \
+             the NVMe target, do not find it, while it can be mapped{why}",
+            file(bdf, "p2pmem/published")
         ),
-        remedies: is_ours
-            .then(|| format!("p2pdma publish {bdf}"))
-            .into_iter()
-            .collect(),
+        remedies: vec![remedy],
     })
 }
 
-/// Why a function provides nothing now, if so: it fails if it never can.
+/// Why a function without a memory buffer of NVMe provides nothing.
+fn of_bars(machine: &Machine, device: &Device, client: Option<&Client>) -> Why {
+    let bdf = device.bdf;
+    // its own registers are in the BARs of a controller
+    if let Some(client) = client {
+        let name = &client.controller;
+        return Why::new(
+            format!(
+                "{name} has no CMB, the only memory that its driver, nvme, provides (there is no \
+                 /sys/class/nvme/{name}/cmbsz)"
+            ),
+            "use a controller with a CMB, or bind p2pdma_provider to a device with a memory BAR",
+        );
+    }
+    let bars = &device.facts.bars;
+    let large = |size: Option<u64>| size.is_none_or(|size| size >= SECTION);
+    if !bars.is_empty() && !bars.iter().any(|bar| large(bar.size)) {
+        // which does not keep its driver from handing it on as a dma-buf
+        return Why::new(
+            format!(
+                "{bdf} is not provided: none of its BARs is as large as 2 MiB, of which the kernel \
+                 needs multiples ({})",
+                bars_file(device)
+            ),
+            USE_ANOTHER,
+        );
+    }
+    let chosen = chosen_bar(machine, bdf);
+    if let Some(why) = chosen.and_then(|bar| misplaced(machine, device, bar)) {
+        return Why {
+            said: format!("{bdf} is not provided: {}", why.said),
+            ..why
+        };
+    }
+    // p2pdma_provider takes only prefetchable ones without being told
+    let which = chosen.filter(|bar| !bar.prefetchable);
+    let which = which.map_or(String::new(), |bar| format!(" --bar {}", bar.index));
+    let bind = format!("p2pdma bind {bdf}{which}");
+    let link = file(bdf, "driver");
+    match device.driver.as_deref() {
+        _ if device.facts.bars_from.is_none() => Why::new(
+            format!("{bdf}: what lspci prints does not tell what its driver provides"),
+            "look at what p2pdma capture writes there",
+        ),
+        None if device.class >> 8 == 0x0108 => Why::new(
+            format!("{bdf} has no driver ({link}): whether it has a CMB is not known"),
+            format!("p2pdma bind {bdf}"),
+        ),
+        None => Why::new(
+            format!(
+                "{bdf} has no p2pmem/: it has no driver that would provide memory of it ({link})"
+            ),
+            bind,
+        ),
+        Some(driver) => Why::new(
+            format!(
+                "{bdf} has no p2pmem/: its driver, {driver}, provides no memory of it now ({link})"
+            ),
+            format!("if it is not needed for anything else: {bind}"),
+        ),
+    }
+}
+
+/// Why a function provides nothing now, if so: it fails if what it has never can be provided.
 pub fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
     let provider = machine.providers.iter().find(|one| one.bdf == bdf);
     if let Some(provider) = provider {
@@ -767,57 +988,27 @@ pub fn pool(machine: &Machine, bdf: Bdf) -> Option<Check> {
     }
     let device = machine.devices.get(&bdf)?;
     let client = machine.clients.iter().find(|client| client.bdf == bdf);
-    let large = |size: Option<u64>| size.is_none_or(|size| size >= SECTION);
-    let too_small =
-        !device.facts.bars.is_empty() && !device.facts.bars.iter().any(|bar| large(bar.size));
-    let none_large = "none of its BARs is as large as 2 MiB, of which the kernel needs multiples";
-    let mut state = State::Note;
-    let mut remedies = Vec::new();
     let cmb = client.and_then(|client| Some((client, client.cmb?)));
-    let evidence = if let Some((client, cmb)) = cmb {
-        let (said, why) = of_cmb(machine, client, cmb);
-        let why = match why {
-            _ if machine.system.p2pdma == Some(false) => {
-                "this kernel is built without CONFIG_PCI_P2PDMA".to_owned()
-            }
-            Some(why) => {
-                state = State::Fail;
-                why
-            }
-            None => "the kernel's log says why (nvme: failed to register the CMB)".to_owned(),
-        };
-        format!("{said}; not provided: {why}")
-    } else if too_small {
-        // which does not keep its driver from handing it on as a dma-buf
-        let first = client.map_or(format!("{bdf} is not provided"), |client| {
-            format!("{} has no CMB", client.controller)
-        });
-        format!("{first}: {none_large}")
-    } else {
-        let bind = format!("p2pdma bind {bdf}");
-        match (client, device.driver.as_deref()) {
-            (Some(client), _) => format!(
-                "{} has no CMB, the only memory that its driver, nvme, provides",
-                client.controller
-            ),
-            (None, None) if device.class >> 8 == 0x0108 => {
-                remedies.push(bind);
-                format!("{bdf} has no driver: whether it has a CMB is not known")
-            }
-            (None, None) => {
-                remedies.push(bind);
-                format!("{bdf} has no p2pmem/: it has no driver that would provide memory of it")
-            }
-            (None, Some(driver)) => {
-                format!("{bdf} has no p2pmem/: its driver, {driver}, provides no memory of it now")
-            }
-        }
+    let mut why = match cmb {
+        Some((client, cmb)) => of_cmb(machine, device, client, cmb),
+        None => of_bars(machine, device, client),
     };
+    // that comes first, whatever else there is
+    if let (Some(false), Some(path)) = (machine.system.p2pdma, &machine.system.config) {
+        let what = cmb.map_or(bdf.to_string(), |(client, cmb)| {
+            format!("{} has a CMB of {}", client.controller, Size(cmb.size))
+        });
+        let said = format!("this kernel is built without CONFIG_PCI_P2PDMA ({path})");
+        why = Why::new(format!("{what}; not provided: {said}"), BOOT_ANOTHER);
+    }
     Some(Check {
         id: "pool",
-        state,
-        evidence,
-        remedies,
+        state: match why.is_hopeless {
+            true => State::Fail,
+            false => State::Note,
+        },
+        evidence: why.said,
+        remedies: why.remedies,
     })
 }
 
@@ -903,7 +1094,7 @@ fn kernel(machine: &Machine) -> Option<Check> {
         (Some(false), Some(path)) => (
             State::Fail,
             format!("{path}: this kernel is built without CONFIG_PCI_P2PDMA"),
-            vec!["boot a kernel with CONFIG_PCI_P2PDMA=y".to_owned()],
+            vec![BOOT_ANOTHER.to_owned()],
         ),
         (Some(true), Some(path)) => {
             let old = version
@@ -1111,10 +1302,7 @@ fn bar(machine: &Machine, bdf: Bdf) -> Option<Check> {
             } else if state == State::Ok {
                 state = State::Note;
             }
-            remedies.push(
-                "boot with pci=realloc, and switch on \"Above 4G decoding\" in the firmware"
-                    .to_owned(),
-            );
+            remedies.push(GIVE_AN_ADDRESS.to_owned());
         }
         if bar.size.is_some_and(|size| size < SECTION) {
             text.push_str(", too small to be provided");
@@ -1157,42 +1345,25 @@ fn chosen_bar(machine: &Machine, bdf: Bdf) -> Option<&Bar> {
     }
 }
 
-/// First and last address of that BAR.
-fn memory(machine: &Machine, bdf: Bdf) -> Option<(u64, u64)> {
-    let bar = chosen_bar(machine, bdf).filter(|bar| !bar.unassigned)?;
-    let last = bar.size.filter(|size| *size != 0)? - 1;
-    Some((bar.address, bar.address.checked_add(last)?))
-}
-
 /// Whether the kernel can have pages for the memory.
 fn linear_map(machine: &Machine, bdf: Bdf) -> Option<Check> {
     // it has had them
     if machine.providers.iter().any(|one| one.bdf == bdf) {
         return None;
     }
-    let (start, end) = memory(machine, bdf)?;
-    let (first, last) = machine.system.linear_map?;
-    let side = if start < first {
-        format!("below what the linear map of this kernel covers, which begins at {first:#x}")
-    } else if end > last {
-        format!("beyond what the linear map of this kernel covers, which ends at {last:#x}")
-    } else {
-        return None;
-    };
+    let bar = chosen_bar(machine, bdf)?;
+    let outside = outside(machine, machine.devices.get(&bdf)?, bar)?;
     Some(Check {
         id: "linear-map",
         state: State::Fail,
-        evidence: format!("the memory of {bdf} at {start:#x}-{end:#x} lies {side}"),
-        remedies: vec![
-            "let the firmware place the BAR elsewhere (\"MMIO base\", \"Above 4G decoding\")"
-                .to_owned(),
-        ],
+        evidence: format!("the memory of {bdf} at {outside}"),
+        remedies: vec![PLACE_ELSEWHERE.to_owned()],
     })
 }
 
 /// Whether the client can use the provider's addresses.
 fn dma_mask(machine: &Machine, route: &Route) -> Option<Check> {
-    let (_, end) = memory(machine, route.provider)?;
+    let (_, end) = addresses(chosen_bar(machine, route.provider)?)?;
     let client = machine.devices.get(&route.client)?;
     let bits = client.facts.dma_mask_bits?;
     let translated = matches!(route.via, Via::HostBridge { .. })

@@ -27,6 +27,10 @@ pub struct Facts {
     pub payload: Option<Payload>,
     /// Its memory BARs.
     pub bars: Vec<Bar>,
+    /// The file of its directory in sysfs that says where these are; none if it is known from a
+    /// text only.
+    #[serde(skip)]
+    pub bars_from: Option<&'static str>,
     /// Number of bits of the addresses that it can use for DMA, as its driver said.
     pub dma_mask_bits: Option<u32>,
     /// Number of its IOMMU group.
@@ -82,6 +86,7 @@ impl Facts {
     /// The same, with what sysfs has in the directory of a function.
     pub fn read(tree: &Tree, dir: &str, config: &[u8]) -> Self {
         let mut facts = Self::of_config(config);
+        facts.bars_from = Some("config");
         let text = |name: &str| tree.text(&format!("{dir}/{name}"));
         let number = |name: &str| number(&text(name)?);
         let sysfs_link = || {
@@ -98,6 +103,7 @@ impl Facts {
         if let Some(text) = text("resource") {
             let is_bridge = config.get(0x0e).is_some_and(|header| header & 0x7f != 0);
             facts.bars = config_space::resources(&text);
+            facts.bars_from = Some("resource");
             facts.bars.retain(|bar| !is_bridge || bar.index < 2);
             facts.resize(config);
         }

@@ -122,6 +122,9 @@ pub struct Cmb {
     pub reads: bool,
     /// Whether a controller can write to it (CMBSZ.WDS).
     pub writes: bool,
+    /// CMBLOC and CMBSZ themselves.
+    #[serde(skip)]
+    pub registers: (u64, u64),
 }
 
 impl Cmb {
@@ -137,6 +140,7 @@ impl Cmb {
                 .filter(|size| *size != 0)?,
             reads: (size >> 3) & 1 == 1,
             writes: (size >> 4) & 1 == 1,
+            registers: (location, size),
         })
     }
 }

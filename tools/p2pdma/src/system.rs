@@ -6,7 +6,19 @@ use std::io::Read as _;
 
 use serde::Serialize;
 
+use crate::text::printable_line;
 use crate::tree::Tree;
+
+/// Physical addresses that the kernel can map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LinearMap {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// What that was found out from: a file, and what is in it.
+    pub evidence: String,
+}
 
 /// The kernel and the surroundings of this program. All of it may be unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -15,8 +27,8 @@ pub struct System {
     pub p2pdma: Option<bool>,
     /// Where that is written.
     pub config: Option<String>,
-    /// Physical addresses that the linear map can hold, first and last.
-    pub linear_map: Option<(u64, u64)>,
+    /// Physical addresses that the linear map can hold.
+    pub linear_map: Option<LinearMap>,
     /// The container that this runs in, if it does.
     pub container: Option<String>,
     /// Whether this program may do what root may (CAP_SYS_ADMIN).
@@ -62,12 +74,20 @@ fn config(tree: &Tree, release: Option<&str>) -> Option<(String, String)> {
 }
 
 /// The addresses that can be mapped, as `arch_get_mappable_range()` has them.
-fn linear_map(tree: &Tree, config: Option<&str>) -> Option<(u64, u64)> {
+fn linear_map(tree: &Tree, config: Option<&str>) -> Option<LinearMap> {
     let info = tree.text("proc/cpuinfo")?;
     if info.contains("vendor_id") {
         let flags = info.lines().find(|line| line.starts_with("flags"))?;
         let five_levels = flags.split_whitespace().any(|flag| flag == "la57");
-        return Some((0, (1 << if five_levels { 52 } else { 46 }) - 1));
+        let (bits, said) = match five_levels {
+            true => (52, "/proc/cpuinfo: la57 is a flag"),
+            false => (46, "/proc/cpuinfo: la57 is no flag"),
+        };
+        return Some(LinearMap {
+            first: 0,
+            last: (1 << bits) - 1,
+            evidence: said.to_owned(),
+        });
     }
     if !info.contains("CPU implementer") {
         return None;
@@ -77,7 +97,8 @@ fn linear_map(tree: &Tree, config: Option<&str>) -> Option<(u64, u64)> {
     let first = memory
         .lines()
         .find(|line| line.ends_with(" : System RAM"))?;
-    let start = u64::from_str_radix(first.trim().split_once('-')?.0, 16).ok()?;
+    let first = first.trim().split_once('-')?.0;
+    let start = u64::from_str_radix(first, 16).ok()?;
     // others than root read zeros
     let start = (start != 0).then_some(start & !((1 << 30) - 1))?;
     let bits = config.and_then(|text| {
@@ -87,7 +108,11 @@ fn linear_map(tree: &Tree, config: Option<&str>) -> Option<(u64, u64)> {
         line?.parse::<u32>().ok()
     });
     let size = 1_u64 << (bits.unwrap_or(48).clamp(36, 52) - 1);
-    Some((start, start.checked_add(size)? - 1))
+    Some(LinearMap {
+        first: start,
+        last: start.checked_add(size)? - 1,
+        evidence: format!("/proc/iomem: System RAM from {} on", printable_line(first)),
+    })
 }
 
 impl System {
@@ -172,16 +197,29 @@ mod tests {
     #[test]
     fn knows_the_linear_map() {
         let fake = Fake::new();
+        let map = |first, last, evidence: &str| {
+            Some(LinearMap {
+                first,
+                last,
+                evidence: evidence.to_owned(),
+            })
+        };
         fake.write(
             "proc/cpuinfo",
             "vendor_id\t: GenuineIntel\nflags\t\t: fpu lm\n",
         );
-        assert_eq!(read(&fake).linear_map, Some((0, 0x3fff_ffff_ffff)));
+        assert_eq!(
+            read(&fake).linear_map,
+            map(0, 0x3fff_ffff_ffff, "/proc/cpuinfo: la57 is no flag")
+        );
         fake.write(
             "proc/cpuinfo",
             "vendor_id\t: GenuineIntel\nflags\t\t: fpu la57\n",
         );
-        assert_eq!(read(&fake).linear_map, Some((0, 0xf_ffff_ffff_ffff)));
+        assert_eq!(
+            read(&fake).linear_map,
+            map(0, 0xf_ffff_ffff_ffff, "/proc/cpuinfo: la57 is a flag")
+        );
         fake.write("proc/cpuinfo", "processor\t: 0\nCPU implementer\t: 0x41\n");
         assert_eq!(read(&fake).linear_map, None);
         fake.write(
@@ -190,7 +228,11 @@ mod tests {
         );
         assert_eq!(
             read(&fake).linear_map,
-            Some((0x8000_0000, 0x8000_7fff_ffff))
+            map(
+                0x8000_0000,
+                0x8000_7fff_ffff,
+                "/proc/iomem: System RAM from 80200000 on"
+            )
         );
         fake.write("proc/iomem", "00000000-00000000 : System RAM\n");
         assert_eq!(read(&fake).linear_map, None);
