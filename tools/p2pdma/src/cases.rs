@@ -7,7 +7,7 @@
 //! of disks in `target`.
 
 use crate::bdf::Bdf;
-use crate::check::{answer, Answer, Check, State, Verdict};
+use crate::check::{answer, check, Answer, Check, State, Verdict};
 use crate::config_space::fake::config;
 use crate::config_space::PortType;
 use crate::facts::Facts;
@@ -782,8 +782,13 @@ fn kernels_that_are_not_known() {
             "the list that is known here is of Linux 7.2 and 7.3, and this is Linux 5.10.0-8-amd64",
             None,
         ),
-        ("7.3.4", "; in the kernel's list", Some(true)),
-        ("", "; in the list of Linux 7.3", Some(true)),
+        ("7.3.4", "; in the kernel's list (of Linux 7.3)", Some(true)),
+        ("7.2", "; in the kernel's list (of Linux 7.2)", Some(true)),
+        (
+            "",
+            "; in the list of Linux 7.3 (the version of this kernel is not known)",
+            Some(true),
+        ),
     ] {
         fake.write("proc/sys/kernel/osrelease", release);
         let machine = fake.read();
@@ -952,45 +957,181 @@ fn a_machine_with_two_sockets() {
     assert_eq!(seen.get(&(0, 0x80, Some(false))), Some(&(21 * 13)));
 }
 
-/// One host bridge that is not in the list, and a switch with one device below it.
+/// A processor of Intel and one host bridge, 8086:3405, which is not in the list; a switch with one
+/// device below it (04:00.0), and two functions below one port (06:00.0 and 06:00.1).
+///
+/// So, by hand: these two reach each other below 00:07.0, at distance 2, whatever the processor is.
+/// No other two have a bridge in common. All of them meet in the host bridge, at a distance of all
+/// the functions on both sides, and whether that may be is the processor's rule alone. The ports
+/// with ACS have no bit of it set, and all of it was read, so that ACS decides nothing.
 #[test]
 fn a_desktop_with_a_switch() {
     let mut machine = machine(include_str!("../data/machines/x58-switch.txt"));
-    let ends = [
-        ("04:00.0", 4),
-        ("06:00.0", 2),
-        ("06:00.1", 2),
-        ("07:00.0", 2),
-        ("08:00.0", 2),
-    ];
-    for (cpu, expected) in [
-        (None, None),
-        (Some(false), Some(false)),
-        (Some(true), Some(true)),
+    // how many functions each has on its path, itself included
+    let depth = |function: Bdf| match function.bus().1 {
+        // 04:00.0, 03:00.0, 02:00.0 and 00:03.0
+        0x04 => 4,
+        0x06..=0x08 => 2,
+        _ => 1,
+    };
+    let pairs_of = |machine: &Machine| {
+        let mut pairs = all_pairs(machine);
+        // of another root bus, which begins with a function that is not in the list either
+        for other in ["06:00.0", "04:00.0", "00:1b.0"] {
+            let found = route(machine, bdf("ff:00.0"), bdf(other));
+            let works = found.via.works();
+            pairs.push((bdf("ff:00.0"), bdf(other), works, found.distance, found.via));
+        }
+        pairs
+    };
+    for (cpu, through_host, verdict) in [
+        (None, None, Verdict::Unknown),
+        (Some(false), Some(false), Verdict::NotSupported),
+        (Some(true), Some(true), Verdict::HostBridge),
     ] {
         machine.cpu_allows_any_pair = cpu;
-        for (a, up) in ends {
-            for (b, down) in ends.into_iter().filter(|(b, _)| *b != a) {
-                let found = route(&machine, bdf(a), bdf(b));
-                if a[..2] == b[..2] {
-                    let bridge = bdf("00:07.0");
-                    assert_eq!((found.distance, found.via), (2, Via::Bridge { bridge }));
-                } else {
-                    assert_eq!((found.distance, found.via.works()), (up + down, expected));
-                    let Via::HostBridge { acs_redirect, .. } = found.via else {
-                        panic!("{a} {b}");
-                    };
-                    // the ports have ACS, and nothing in it is set
-                    assert_eq!(acs_redirect, []);
-                }
+        let pairs = pairs_of(&machine);
+        // 17 functions of the root complex and 5 below ports
+        assert_eq!(pairs.len(), 22 * 21 + 3);
+        let mut below_a_port = 0;
+        for (a, b, works, distance, via) in pairs {
+            let found = check(&machine, a, b).verdict;
+            if a.bus() == (0, 0x06) && b.bus() == (0, 0x06) {
+                let bridge = bdf("00:07.0");
+                assert_eq!((works, distance), (Some(true), 2), "{a} {b}");
+                assert_eq!((via, found), (Via::Bridge { bridge }, Verdict::BusAddress));
+                below_a_port += 1;
+                continue;
             }
+            let expected = Via::HostBridge {
+                allowed: through_host,
+                acs_redirect: Vec::new(),
+            };
+            assert_eq!(via, expected, "{a} {b}");
+            assert_eq!((works, found), (through_host, verdict), "{a} {b}");
+            assert_eq!(distance, depth(a) + depth(b), "{a} {b}");
         }
+        assert_eq!(below_a_port, 2);
     }
-    // functions of the root complex itself, and of a bus whose first device stands for no bridge
-    machine.cpu_allows_any_pair = Some(false);
-    assert_eq!(route(&machine, bdf("00:1b.0"), bdf("07:00.0")).distance, 3);
-    let (yes, no): (Vec<_>, Vec<_>) = all_pairs(&machine)
-        .into_iter()
-        .partition(|pair| pair.2 == Some(true));
-    assert!(!no.is_empty() && yes.len() == 2, "{yes:?}");
+}
+
+/// Virtual functions, of the one and the other end.
+#[test]
+fn virtual_functions() {
+    let fake = switch();
+    let said = |client: &str| {
+        let answer = pair(&fake.read(), "05:00.0", client);
+        assert_eq!(answer.able, Some(true));
+        let checks = answer.pairs.into_iter().flat_map(|pair| pair.checks);
+        let sriov = checks.filter(|check| check.id == "sriov");
+        sriov
+            .map(|check| {
+                assert_eq!(check.state, State::Note);
+                check.evidence
+            })
+            .collect::<Vec<_>>()
+    };
+    // it can have some, and has none
+    let provider = "sys/bus/pci/devices/0000:05:00.0";
+    fake.write(&format!("{provider}/sriov_totalvfs"), "8\n");
+    fake.write(&format!("{provider}/sriov_numvfs"), "0\n");
+    assert!(said("04:00.0").is_empty());
+    fake.write(&format!("{provider}/sriov_numvfs"), "2\n");
+    let has = "0000:05:00.0 has 2 of 8 virtual functions";
+    assert_eq!(said("04:00.0"), [has]);
+    let client = fake.root.path().join("sys/bus/pci/devices/0000:04:00.0");
+    std::os::unix::fs::symlink("../0000:05:00.0", client.join("physfn")).expect("a link");
+    assert_eq!(
+        said("04:00.0"),
+        [has, "0000:04:00.0 is a virtual function of 0000:05:00.0"]
+    );
+    // one function is named once
+    assert_eq!(said("05:00.0"), [has]);
+    let alone = Some(Target::Function(bdf("04:00.0")));
+    let alone = answer(&fake.read(), None, alone);
+    assert!(find(&alone, "sriov").evidence.ends_with("of 0000:05:00.0"));
+}
+
+/// A configuration space with the DVSEC of CXL.
+fn with_cxl(port_type: u8, acs: Option<u16>) -> Vec<u8> {
+    let mut config = config(port_type, acs);
+    let put = |config: &mut [u8], at: usize, value: u32| {
+        config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    };
+    // after ACS, if there is any
+    let first = if acs.is_some() { 0x140 } else { 0x100 };
+    let id = if acs.is_some() {
+        0x0001_000d
+    } else {
+        0x0001_0001
+    };
+    put(&mut config, first, 0x1800_0000 | id);
+    put(&mut config, 0x180, 0x0001_0023);
+    put(&mut config, 0x184, 0x1e98);
+    config
+}
+
+/// Ports and devices of the path that do CXL as well, and no others.
+#[test]
+fn ports_of_cxl() {
+    let fake = root_ports(Some(0));
+    fake.cpu("AuthenticAMD", 0x19);
+    let write = |function: &str, port_type, acs| {
+        let path = format!("sys/bus/pci/devices/{function}/config");
+        fake.write(&path, with_cxl(port_type, acs));
+    };
+    assert!(!has(&pair(&fake.read(), "03:00.0", "02:00.0"), "cxl"));
+    write("0000:00:03.0", 4, Some(0));
+    write("0000:02:00.0", 0, None);
+    // of another path
+    write("0000:00:01.0", 4, Some(0));
+    let answer = pair(&fake.read(), "03:00.0", "02:00.0");
+    let cxl = find(&answer, "cxl");
+    assert_eq!(
+        (cxl.state, cxl.evidence.as_str()),
+        (
+            State::Note,
+            "does CXL as well: 0000:00:03.0 and 0000:02:00.0"
+        )
+    );
+    assert_eq!(answer.able, Some(true));
+    let alone = |function: &str| {
+        let target = Some(Target::Function(bdf(function)));
+        crate::check::answer(&fake.read(), None, target)
+    };
+    let said = &find(&alone("02:00.0"), "cxl").evidence.clone();
+    assert_eq!(said, "does CXL as well: 0000:02:00.0");
+    assert!(!has(&alone("03:00.0"), "cxl"));
+}
+
+/// A BAR that could be larger.
+#[test]
+fn bars_that_can_be_resized() {
+    let fake = without_pool("0x8000000000 0x800fffffff 0x14220c");
+    let path = "sys/bus/pci/devices/0000:05:00.0/config";
+    let mut config = config(0, None);
+    config[0x100..0x104].copy_from_slice(&0x0001_0015_u32.to_le_bytes());
+    // 256 MiB to 32 GiB, BAR 0, one of them
+    config[0x104..0x108].copy_from_slice(&(0x0000_ff00_u32 << 4).to_le_bytes());
+    for (code, state, size) in [(0x08, State::Note, "256 MiB"), (0x0f, State::Ok, "32 GiB")] {
+        config[0x108..0x10c].copy_from_slice(&(0x0000_0020_u32 | (code << 8)).to_le_bytes());
+        fake.write(path, &config);
+        let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+        let bar = find(&answer, "bar");
+        assert_eq!(
+            (bar.state, bar.evidence.as_str()),
+            (
+                state,
+                format!(
+                    "0000:05:00.0: BAR 0 256 MiB at 0x8000000000, prefetchable, 64 bits, \
+                     resizable, {size} of 32 GiB"
+                )
+                .as_str()
+            )
+        );
+        let remedy = "switch on \"Resizable BAR\" in the firmware, or unbind 0000:05:00.0 and \
+                      write to resource0_resize";
+        assert_eq!(bar.remedies == [remedy], state == State::Note, "{bar:?}");
+        assert_eq!(answer.able, Some(true));
+    }
 }

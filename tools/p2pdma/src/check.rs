@@ -447,15 +447,22 @@ fn other_kernel(machine: &Machine) -> Option<String> {
     })
 }
 
-/// What the list is called: that of the kernel, or of the newest if its version is not known.
+/// What the list is called: that of the kernel's version, of the newest if the version is not
+/// known, or what --host-bridge names alone if the version is known and its list is not.
 fn which_list(machine: &Machine) -> String {
-    if !machine.added_host_bridges.is_empty() {
-        return "kernel's list with what --host-bridge adds to it".to_owned();
-    }
     let version = machine.kernel.as_deref().and_then(host_bridge::version);
-    match (version, host_bridge::COMPARED.last()) {
-        (None, Some((major, minor))) => format!("list of Linux {major}.{minor}"),
-        _ => "kernel's list".to_owned(),
+    let list = match (version, host_bridge::COMPARED.last()) {
+        (None, Some((major, minor))) => {
+            format!("list of Linux {major}.{minor} (the version of this kernel is not known)")
+        }
+        (Some((major, minor)), _) if host_bridge::is_compared(version) => {
+            format!("kernel's list (of Linux {major}.{minor})")
+        }
+        _ => return "list that --host-bridge gives (the kernel's own is not known)".to_owned(),
+    };
+    match machine.added_host_bridges.is_empty() {
+        true => list,
+        false => format!("{list} with what --host-bridge adds to it"),
     }
 }
 
@@ -1407,7 +1414,7 @@ fn neighbourhood(machine: &Machine, route: &Route) -> Vec<Check> {
     }
     let mut ends = vec![route.provider, route.client];
     ends.dedup();
-    for bdf in ends {
+    for &bdf in &ends {
         let Some(facts) = machine.devices.get(&bdf).map(|device| &device.facts) else {
             continue;
         };
@@ -1428,7 +1435,12 @@ fn neighbourhood(machine: &Machine, route: &Route) -> Vec<Check> {
             .get(bdf)
             .is_some_and(|device| device.facts.cxl)
     };
-    let cxl: Vec<_> = between(machine, route).into_iter().filter(is_cxl).collect();
+    let mut around = between(machine, route);
+    // of a function alone there is nothing between
+    if around.is_empty() {
+        around = ends;
+    }
+    let cxl: Vec<_> = around.into_iter().filter(is_cxl).collect();
     if !cxl.is_empty() {
         checks.push(note(
             "cxl",
@@ -2087,7 +2099,7 @@ mod tests {
             );
             let said = &find(&report, "host-bridge").evidence;
             assert!(
-                said.ends_with("kernel's list with what --host-bridge adds to it"),
+                said.ends_with("kernel's list (of Linux 7.3) with what --host-bridge adds to it"),
                 "{said}"
             );
         }
@@ -2102,6 +2114,9 @@ mod tests {
         assert_eq!((report.verdict, alone), (Verdict::Unknown, State::Unknown));
         let (report, alone) = ask(&fake, &["8086:3420", "1b36:000c"]);
         assert_eq!((report.verdict, alone), (Verdict::HostBridge, State::Ok));
+        let said = &find(&report, "host-bridge").evidence;
+        let list = "in the list that --host-bridge gives (the kernel's own is not known)";
+        assert!(said.ends_with(list), "{said}");
     }
 
     /// A machine alone is able if nothing forbids it, and nothing is open.
