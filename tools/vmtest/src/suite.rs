@@ -75,6 +75,9 @@ pub struct Test {
     /// Topologies it runs in, as globs; all by default.
     #[serde(default = "everywhere")]
     pub topologies: Vec<String>,
+    /// Only in topologies with remedies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remedies: bool,
     /// Flavours of the kernel that it is for; all by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flavours: Vec<String>,
@@ -312,6 +315,7 @@ impl Suite {
         self.tests
             .iter()
             .filter(|test| test.runs_in(&topology.name))
+            .filter(|test| !test.remedies || !topology.remedies.is_empty())
             // What is for one kernel only is there for its own sake, whatever else is run.
             .filter(|test| topology.wants(&test.name) || !test.flavours.is_empty())
             .filter(|test| globs.is_empty() || globs.iter().any(|glob| glob.matches(&test.name)))
@@ -529,6 +533,15 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
                     .filter(|name| glob.matches(name))
                     .collect();
                 assert!(!names.is_empty(), "{}: {glob}", test.name);
+            }
+        }
+        // Remedies are compared with what is printed, wherever there are any.
+        for arch in p2pdma_common::Arch::ALL {
+            for topology in crate::topology::on(&topologies, arch).values() {
+                let tests = suite.select(topology, &[]);
+                let compares = tests.iter().any(|test| test.name == "p2pdma_predict_boot");
+                let has_any = !topology.remedies.is_empty();
+                assert_eq!(compares, has_any, "{} on {arch}", topology.name);
             }
         }
         crate::schedule::Costs::read(path.parent().expect("a directory")).expect("reads");

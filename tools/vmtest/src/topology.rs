@@ -83,6 +83,9 @@ pub struct Topology {
     /// What `p2pdma check` prints for the next boot, and the boots with it.
     #[serde(default, rename = "remedy", skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<Remedy>,
+    /// Why there is no boot with a remedy where ACS has pairs refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_remedy: Option<String>,
 }
 
 /// A boot of the same machine with what makes its pairs reach each other by bus address: a topology
@@ -96,9 +99,18 @@ pub struct Remedy {
     pub description: String,
     /// Added to the kernel command line. The first boot compares it with what is printed there.
     pub parameter: String,
+    /// Where there is something to mend, if not on all of the topology's architectures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub architectures: Vec<Arch>,
     /// The tests that it is there for, as globs.
     #[serde(default = "tests_of_remedies")]
     pub tests: Vec<String>,
+}
+
+impl Remedy {
+    fn is_for(&self, arch: Arch) -> bool {
+        self.architectures.is_empty() || self.architectures.contains(&arch)
+    }
 }
 
 /// What shows that pairs work: transfers, what the kernel says, and what is predicted.
@@ -363,6 +375,11 @@ impl Topology {
                 let message = "a remedy is one parameter, without spaces";
                 return Err((remedy.parameter.clone(), message.into()));
             }
+            let known = |arch| self.architectures.contains(arch);
+            if !remedy.architectures.iter().all(known) {
+                let message = "a remedy is for architectures that the topology has not";
+                return Err((remedy.name.clone(), message.into()));
+            }
         }
         let of_remedies = self.remedies.iter().flat_map(|remedy| &remedy.tests);
         for glob in self.tests.iter().chain(of_remedies) {
@@ -383,7 +400,77 @@ impl Topology {
                 return Err((serial.clone(), message));
             }
         }
-        Ok(())
+        self.check_remedies()
+    }
+
+    /// Each pair that ACS has refused is mended in another boot, or it is said why it is not.
+    fn check_remedies(&self) -> Result<(), (String, String)> {
+        let at = |message: String| Err((self.name.clone(), message));
+        let mut refused = false;
+        for arch in &self.architectures {
+            let Some(topology) = self.on(*arch) else {
+                continue;
+            };
+            let Some((provider, client)) = topology.refused_by_acs() else {
+                continue;
+            };
+            refused = true;
+            if topology.remedies.is_empty() && self.no_remedy.is_none() {
+                return at(format!(
+                    "on {arch}, ACS has {provider} and \"{client}\" refused, which are below one \
+                     bridge: add a [[remedy]], or say in no_remedy why there is none"
+                ));
+            }
+        }
+        match self.no_remedy.as_deref() {
+            Some(_) if !refused => at("no_remedy: ACS has no pair refused".into()),
+            Some(reason) if reason.trim().is_empty() => at("no_remedy: why?".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The ids of the bridges above a device.
+    fn bridges_above(&self, device: &Device) -> Vec<&str> {
+        let mut above: Vec<&str> = Vec::new();
+        let mut at = device.text("bus");
+        while let Some(id) = at {
+            let bridge = |one: &&Device| one.id.as_deref() == Some(id);
+            let bridge = self.devices.iter().find(bridge);
+            // a host bridge of its own is above a root bus
+            let Some(bridge) = bridge.filter(|bridge| !bridge.driver.starts_with("pxb")) else {
+                break;
+            };
+            above.extend(bridge.id.as_deref());
+            at = bridge.text("bus");
+        }
+        above
+    }
+
+    /// A pair that is to be refused although both are below one bridge: ACS alone can do that.
+    fn refused_by_acs(&self) -> Option<(String, &str)> {
+        let providers = self.devices.iter().filter_map(|device| {
+            let kind = match device.driver.as_str() {
+                "pci-testdev" => Provider::Testdev,
+                "ivshmem-plain" => Provider::Ivshmem,
+                "nvme" if device.properties.contains_key("cmb_size_mb") => Provider::Cmb,
+                _ => return None,
+            };
+            Some((word(&kind), device))
+        });
+        let clients = || {
+            let controllers = self.devices.iter().filter(|one| one.driver == "nvme");
+            controllers.filter_map(|device| Some((device.text("serial")?, device)))
+        };
+        let mut pairs = providers.flat_map(|one| clients().map(move |other| (one.clone(), other)));
+        pairs.find_map(|((kind, provider), (serial, client))| {
+            let above = self.bridges_above(client);
+            let is_shared = |bridge: &&str| above.contains(bridge);
+            let expect = self.expects(&kind, serial)?;
+            let is_refused = expect.verdict == Verdict::NotSupported
+                && !std::ptr::eq(provider, client)
+                && self.bridges_above(provider).iter().any(is_shared);
+            is_refused.then_some((kind, serial))
+        })
     }
 
     /// Whether a client is a virtual function of a controller: `data-vf0` is the first one of
@@ -432,6 +519,7 @@ impl Topology {
             }
         }
         topology.architectures = vec![arch];
+        topology.remedies.retain(|remedy| remedy.is_for(arch));
         Some(topology)
     }
 
@@ -449,8 +537,10 @@ impl Topology {
                     defect: None,
                 }],
                 remedies: Vec::new(),
+                no_remedy: None,
                 ..self.clone()
             };
+            topology.architectures.retain(|arch| remedy.is_for(*arch));
             let add = |cmdline: &mut String| *cmdline = format!("{cmdline} {}", remedy.parameter);
             add(&mut topology.cmdline);
             // Where there is none, the command line would be empty.
@@ -662,7 +752,9 @@ verdict = "not-supported"
                 "drive = \"64M\", cmb_size_mb = 64",
                 "id = \"n\", sriov_max_vfs = 2",
             )
-            .replace("client = \"data\"", "client = \"data-vf1\"");
+            .replace("client = \"data\"", "client = \"data-vf1\"")
+            // the controller itself is refused then
+            .replace("cpu = \"EPYC\"", "no_remedy = \"it is not booted\"");
         let topology = Topology::parse(&text).expect("parses");
         assert!(!topology.has_namespace(&topology.devices[1]));
         let namespace = "{ driver = \"nvme-ns\", bus = \"n\", drive = \"1M\" },\n]\n\n[[expect";
@@ -676,8 +768,10 @@ verdict = "not-supported"
                 "{message}"
             );
         }
+        let message = error(&GOOD.replace("client = \"data\"", "client = \"data-vf0\""));
         assert!(
-            Topology::parse(&GOOD.replace("client = \"data\"", "client = \"data-vf0\"")).is_err()
+            message.contains("no nvme device has that serial"),
+            "{message}"
         );
     }
 
@@ -769,6 +863,80 @@ verdict = "not-supported"
         assert_eq!(message, "topology small-by-path is there twice");
         let error = Topology::parse(&text.replace("x@1;2", "x y")).expect_err("spaces");
         assert!(error.to_string().contains("without spaces"), "{error}");
+    }
+
+    /// What ACS has refused below one bridge is mended in another boot, or it is said why not.
+    #[test]
+    fn refusals_by_acs_have_remedies() {
+        let devices = "devices = [\n\
+             { driver = \"pxb-pcie\", id = \"host\", bus = \"pcie.0\", bus_nr = 32 },\n\
+             { driver = \"pcie-root-port\", id = \"one\", bus = \"host\", chassis = 1 },\n\
+             { driver = \"x3130-upstream\", id = \"up\", bus = \"one\" },\n\
+             { driver = \"xio3130-downstream\", id = \"down\", bus = \"up\", chassis = 3 },\n\
+             { driver = \"pcie-root-port\", id = \"two\", bus = \"host\", chassis = 2 },\n\
+             { driver = \"nvme\", bus = \"CLIENT\", serial = \"data\", drive = \"64M\" },\n\
+             { driver = \"pci-testdev\", bus = \"down\", membar = \"64M\" },\n]\n";
+        let text = |client: &str, more: &str, arm64: &str, verdict: &str| {
+            format!(
+                "name = \"small\"\ndescription = \"x\"\n\
+                 architectures = [\"x86_64\", \"arm64\"]\n{more}\n{}{arm64}\n\
+                 [[expect]]\nprovider = \"*\"\nclient = \"*\"\nverdict = \"{verdict}\"\n",
+                devices.replace("CLIENT", client)
+            )
+        };
+        let remedy = |more: &str| {
+            format!("[[remedy]]\nname = \"a\"\ndescription = \"b\"\nparameter = \"c\"\n{more}")
+        };
+        let refused = text("up", "", "", "not-supported");
+        assert_eq!(
+            error(&refused),
+            "line 1: on x86_64, ACS has testdev and \"data\" refused, which are below one bridge: \
+             add a [[remedy]], or say in no_remedy why there is none"
+        );
+        for good in [
+            text("up", "", "", "bus-addr"),
+            text("up", "", "", "host-bridge"),
+            // two ports of one host bridge
+            text("two", "", "", "not-supported"),
+            text("up", "no_remedy = \"because\"", "", "not-supported"),
+            format!("{refused}{}", remedy("")),
+        ] {
+            Topology::parse(&good).expect(&good);
+        }
+        for (bad, said) in [
+            (
+                text("up", "no_remedy = \" \"", "", "not-supported"),
+                "no_remedy: why?",
+            ),
+            (
+                text("up", "no_remedy = \"because\"", "", "bus-addr"),
+                "no_remedy: ACS has no pair refused",
+            ),
+            // of one architecture
+            (
+                format!("{refused}{}", remedy("architectures = [\"x86_64\"]\n")),
+                "on arm64, ACS has testdev",
+            ),
+        ] {
+            let message = error(&bad);
+            assert!(message.contains(said), "{message}");
+        }
+        // where it is not the same on both, the boot is for the one
+        let variant = "[arm64]\n[[arm64.expect]]\nprovider = \"*\"\nclient = \"*\"\n\
+                       verdict = \"not-supported\"\n";
+        let both = text("up", "", variant, "bus-addr");
+        assert!(error(&both).contains("on arm64, ACS has testdev"));
+        let one = format!("{both}{}", remedy("architectures = [\"arm64\"]\n"));
+        let one = Topology::parse(&one).expect("it");
+        let second = one.remedied().next().expect("a boot");
+        assert_eq!(second.architectures, [Arch::Arm64]);
+        let first = |arch| one.on(arch).expect("it").environment();
+        assert_eq!(first(Arch::Arm64)["P2PDMA_REMEDY"], "c");
+        assert!(!first(Arch::X86_64).contains_key("P2PDMA_REMEDY"));
+        // nor for one that is not there
+        let other = format!("{refused}{}", remedy("architectures = [\"arm64\"]\n"));
+        let other = other.replacen("[\"x86_64\", \"arm64\"]", "[\"x86_64\"]", 1);
+        assert!(error(&other).contains("architectures that the topology has not"));
     }
 
     #[test]
