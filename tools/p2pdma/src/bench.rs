@@ -991,8 +991,9 @@ pub fn drawn(report: &Report, path: &FilePath) -> Result<String> {
     }
 }
 
+/// Results for tests.
 #[cfg(test)]
-mod fake {
+pub mod fake {
     use super::*;
 
     fn line(path: Path, size: u64, mebibytes: u32) -> Line {

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What others hand over, changed at random: archives, copied trees, texts of lspci, kernel logs.
-//! Nothing of it makes the program panic, and nothing of it reaches a terminal as a command.
+//! What others hand over, changed at random: archives, copied trees, texts of lspci, kernel logs,
+//! results of `p2pdma bench`; and the files that tell who uses a device. Nothing of it makes the
+//! program panic or hang, and nothing of it reaches a terminal as a command: the program prints its
+//! own styles, each of which it ends, and no other characters for a terminal.
 //!
 //! Each takes so many rounds in the unit tests. With `P2PDMA_FUZZ_SECONDS` it takes so long, and
-//! says what it did; `P2PDMA_FUZZ_SEED` changes the numbers. What made it panic is kept in a file.
+//! says what it did; `P2PDMA_FUZZ_SEED` changes the numbers. What made it panic, or did not end
+//! within `P2PDMA_FUZZ_HANG` seconds, is kept in a file.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, process, thread};
 
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -25,12 +29,15 @@ use crate::machine::fake::{self, Fake};
 use crate::machine::{Machine, Reader};
 use crate::source::{self, lspci};
 use crate::target::Target;
-use crate::text::printable;
+use crate::text::{printable, styled, STYLES};
 use crate::tree::Tree;
-use crate::{check, doctor, list, show, topo};
+use crate::users::Files;
+use crate::{bench, check, doctor, list, show, topo};
 
 /// Rounds of each in the unit tests.
 const ROUNDS: u32 = 150;
+/// What takes longer hangs: a thousand times what the slowest did on a busy machine.
+const HANG: Duration = Duration::from_secs(600);
 
 /// What means something somewhere.
 const WORDS: &[&str] = &[
@@ -48,6 +55,8 @@ const WORDS: &[&str] = &[
     "\n",
     "\0",
     "\x1b[2J",
+    "\x1b[31m",
+    "\x1b[0m",
     "\u{202e}",
     ";",
     ",",
@@ -134,16 +143,55 @@ fn mutate(random: &mut ChaCha8Rng, bytes: &mut Vec<u8>, other: &[u8]) {
     bytes.truncate(1 << 20);
 }
 
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().expect(name))
+}
+
+/// Keeps an input in a file.
+fn keep(name: &str, input: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build");
+    fs::create_dir_all(&path).expect("a directory");
+    let path = path.join(format!("fuzz-tool-{name}"));
+    fs::write(&path, input).expect("room");
+    path
+}
+
+/// Is told when work on an input begins, and with none when it ends; says which does not end.
+fn watch(told: &Receiver<Option<Vec<u8>>>, limit: Duration, hangs: impl Fn(&[u8])) {
+    while let Ok(begun) = told.recv() {
+        let Some(input) = begun else {
+            continue;
+        };
+        if told.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            hangs(&input);
+        }
+    }
+}
+
 /// Tries changed inputs, and those that were taken changed further. `run` says which were.
 fn hunt(name: &str, seeds: Vec<Vec<u8>>, run: impl Fn(&[u8]) -> bool) {
-    let number = |name: &str| -> Option<u64> {
-        let text = env::var(name).ok()?;
-        Some(text.parse().expect(name))
-    };
     let limit = number("P2PDMA_FUZZ_SECONDS").map(Duration::from_secs);
     let mut random = ChaCha8Rng::seed_from_u64(number("P2PDMA_FUZZ_SEED").unwrap_or(1));
     let (start, mut rounds, mut taken) = (Instant::now(), 0_u32, 0_u32);
     let mut slowest = Duration::ZERO;
+    let (tell, told) = channel();
+    let kept = name.to_owned();
+    let hang = number("P2PDMA_FUZZ_HANG").map_or(HANG, Duration::from_secs);
+    thread::spawn(move || {
+        watch(&told, hang, |input| {
+            let path = keep(&kept, input);
+            // a thread that hangs cannot be ended otherwise
+            eprintln!("{kept}: no end after {hang:.0?} with {}", path.display());
+            process::exit(1);
+        });
+    });
+    let run = |input: &[u8]| {
+        tell.send(Some(input.to_vec())).expect("a watch");
+        let is_taken = run(input);
+        tell.send(None).expect("a watch");
+        is_taken
+    };
     for seed in &seeds {
         assert!(
             run(seed),
@@ -157,10 +205,7 @@ fn hunt(name: &str, seeds: Vec<Vec<u8>>, run: impl Fn(&[u8]) -> bool) {
         mutate(&mut random, &mut input, other);
         let begin = Instant::now();
         let Ok(is_taken) = catch_unwind(AssertUnwindSafe(|| run(&input))) else {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build");
-            fs::create_dir_all(&path).expect("a directory");
-            let path = path.join(format!("fuzz-tool-{name}"));
-            fs::write(&path, &input).expect("room");
+            let path = keep(name, &input);
             panic!(
                 "{name}: round {rounds} fails, with what is in {}",
                 path.display()
@@ -188,19 +233,77 @@ fn hunt(name: &str, seeds: Vec<Vec<u8>>, run: impl Fn(&[u8]) -> bool) {
     }
 }
 
-/// That a text can be printed: there are no characters for a terminal in it but those of styles.
+/// That a text can be printed: there are no characters for a terminal in it but the styles of this
+/// program, each of which ends before another begins.
 fn is_safe(text: &[u8]) {
     let text = String::from_utf8(text.to_vec()).expect("UTF-8");
     let mut rest = text.as_str();
-    while let Some((plain, after)) = rest.split_once('\x1b') {
-        assert_eq!(printable(plain), plain);
-        let (style, after) = after.split_once('m').expect("a style");
-        let is_style = |c: char| c == ';' || c.is_ascii_digit();
-        let numbers = style.strip_prefix('[').expect("a style");
-        assert!(numbers.chars().all(is_style), "{style:?}");
+    while let Some(at) = rest.find('\x1b') {
+        assert_eq!(printable(&rest[..at]), &rest[..at]);
+        let inside = STYLES.iter().find_map(|style| {
+            let (start, end) = (style.render().to_string(), style.render_reset().to_string());
+            let (inside, after) = rest[at..].strip_prefix(&start)?.split_once(&end)?;
+            // bold alone is one, and the beginning of another
+            (!inside.contains('\x1b')).then_some((inside, after))
+        });
+        let (inside, after) = inside.expect("a style of this program, and its end");
+        assert_eq!(printable(inside), inside);
         rest = after;
     }
     assert_eq!(printable(rest), rest);
+}
+
+#[test]
+fn only_styles_of_the_program_are_safe() {
+    for style in STYLES {
+        is_safe(format!("a {} {}\n", styled(style, "b"), styled(style, "c")).as_bytes());
+    }
+    let bold = styled(STYLES[0], "a");
+    for text in [
+        // of others, not ended, ended twice, one in the other
+        "\x1b[31ma\x1b[0m",
+        "\x1b[2J",
+        "\x1b[1m",
+        "\x1b[1ma",
+        "a\x1b[0m",
+        "\x1b[1;31ma\x1b[0m",
+        "\x1b]0;title\x07",
+        "a\rb",
+        &format!("{bold}\x1b[0m"),
+        &format!("\x1b[1m{bold}\x1b[0m"),
+        &format!("{bold}\x1b[4m"),
+        "\x1b[1ma\u{202e}\x1b[0m",
+    ] {
+        let checked = catch_unwind(|| is_safe(text.as_bytes()));
+        assert!(checked.is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn what_does_not_end_is_noticed() {
+    let (tell, told) = channel();
+    let (found, hangs) = channel();
+    let limit = Duration::from_millis(10);
+    let watching = thread::spawn(move || {
+        watch(&told, limit, |input| {
+            found.send(input.to_vec()).expect("a test")
+        });
+    });
+    // it does not end before it is noticed
+    tell.send(Some(b"one".to_vec())).expect("a watch");
+    assert_eq!(hangs.recv().expect("a hang"), b"one");
+    tell.send(None).expect("a watch");
+    drop(tell);
+    watching.join().expect("an end");
+    assert_eq!(hangs.recv(), Err(std::sync::mpsc::RecvError));
+
+    // what ends does not hang, whatever comes after it
+    let (tell, told) = channel();
+    for message in [Some(b"two".to_vec()), None, None] {
+        tell.send(message).expect("a channel");
+    }
+    drop(tell);
+    watch(&told, HANG, |_| panic!("it has ended"));
 }
 
 /// All that looks at a machine.
@@ -332,16 +435,19 @@ fn lines_of(root: &Path, dir: &Path, lines: &mut Vec<u8>) {
     }
 }
 
+/// The entries of what [`lines_of`] wrote: path, kind and content.
+fn entries(lines: &[u8]) -> impl Iterator<Item = (String, &[u8], &[u8])> {
+    lines.split(|byte| *byte == NEXT).filter_map(|line| {
+        let mut parts = line.splitn(3, |byte| *byte == b'\t');
+        let (path, kind, content) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((String::from_utf8_lossy(path).into_owned(), kind, content))
+    })
+}
+
 /// The archive of a tree that is written like that, as far as tar takes it.
 fn tree_of(lines: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
-    for line in lines.split(|byte| *byte == NEXT) {
-        let mut parts = line.splitn(3, |byte| *byte == b'\t');
-        let (Some(path), Some(kind), Some(content)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        let path = String::from_utf8_lossy(path).into_owned();
+    for (path, kind, content) in entries(lines) {
         let mut header = tar::Header::new_gnu();
         // what tar itself refuses is in the other hunt
         let _ = match kind {
@@ -411,5 +517,141 @@ fn no_log_is_harmful() {
         topo::text(&topology, &mut out).expect("output");
         is_safe(&out);
         found.is_bad()
+    });
+}
+
+/// Makes such a tree in a directory, without what is not inside of it.
+fn plant(lines: &[u8], root: &Path) {
+    let is_inside = |path: &Path| {
+        let parts = path.components();
+        !path.as_os_str().is_empty() && parts.clone().all(|p| matches!(p, Component::Normal(_)))
+    };
+    for (path, kind, content) in entries(lines) {
+        let path = Path::new(&path);
+        // a directory that is a link leads elsewhere
+        let is_real = |dir: &Path| !root.join(dir).is_symlink();
+        if !is_inside(path) || !path.ancestors().skip(1).all(is_real) {
+            continue;
+        }
+        let full = root.join(path);
+        // names that are too long, files where directories have to be: less to look at
+        let _ = fs::create_dir_all(full.parent().expect("a parent"));
+        let _ = match kind {
+            b"d" => fs::create_dir_all(&full),
+            b"l" => {
+                let target = String::from_utf8_lossy(content).into_owned();
+                // what processes have open may be anywhere: it is not followed
+                let is_open = path.starts_with("proc");
+                let up = path.parent().map_or(0, |dir| dir.components().count());
+                let target = Path::new(&target);
+                let inside: PathBuf = target.components().skip(up).collect();
+                let is_up = |p: Component<'_>| p == Component::ParentDir;
+                let goes_up = target.components().take(up).all(is_up);
+                match is_open || goes_up && is_inside(&inside) {
+                    true => std::os::unix::fs::symlink(target, &full),
+                    false => Ok(()),
+                }
+            }
+            _ => fs::write(&full, content),
+        };
+    }
+}
+
+/// A machine whose devices are in use for all that there is.
+fn in_use() -> Fake {
+    let fake = fake::stacks();
+    fake.write(
+        "proc/self/mountinfo",
+        "36 35 9:0 / /mnt/a\\040b rw,noatime shared:1 - ext4 /dev/md0 rw\n\
+         37 35 0:50 / /pool rw - btrfs /dev/nvme0n1 rw\n",
+    );
+    fake.write(
+        "proc/swaps",
+        "Filename Type Size Used Priority\n/dev/nvme1n1 partition 1 0 -2\n",
+    );
+    fake.write("sys/block/loop3/loop/backing_file", "/dev/nvme0n1\n");
+    fake.write("proc/80/comm", "app\n");
+    fake.write(
+        "proc/80/maps",
+        "7f0000000000-7f0000010000 rw-s 00000000 00:15 12 \
+         /sys/devices/pci0000:00/0000:05:00.0/p2pmem/allocate\n\
+         7f0000010000-7f0000011000 rw-p 00000000 00:00 0\n",
+    );
+    let fds = fake.root.path().join("proc/80/fd");
+    fs::create_dir_all(&fds).expect("a directory");
+    std::os::unix::fs::symlink("/dev/nvme1n1", fds.join("3")).expect("a link");
+    let namespace = "sys/kernel/config/nvmet/subsystems/nqn/namespaces/2";
+    fake.write(&format!("{namespace}/p2pmem"), "0000:05:00.0\n");
+    fake.write(&format!("{namespace}/device_path"), "/dev/nvme1n1\n");
+    fake.write(&format!("{namespace}/enable"), "1\n");
+    let device = "sys/bus/pci/devices/0000:05:00.0";
+    fake.write(&format!("{device}/net/eth0/flags"), "0x1003\n");
+    fake
+}
+
+/// Who uses a device, as the files of a machine tell.
+#[test]
+fn no_use_of_a_device_is_harmful() {
+    let fake = in_use();
+    let mut lines = Vec::new();
+    lines_of(fake.root.path(), fake.root.path(), &mut lines);
+    // what the seed has, so that all of it is looked at
+    let root = tempfile::tempdir().expect("a directory");
+    plant(&lines, root.path());
+    let uses = |root: &Path, function: &str| {
+        let uses = Files::below(root).uses(function.parse().expect("an address"));
+        uses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for function in ["03:00.0", "04:00.0", "05:00.0"] {
+        let expected = uses(fake.root.path(), function);
+        assert!(!expected.is_empty(), "{function}");
+        assert_eq!(uses(root.path(), function), expected);
+    }
+
+    hunt("users", vec![lines], |lines| {
+        let root = tempfile::tempdir().expect("a directory");
+        plant(lines, root.path());
+        let tree = Tree::below(root.path());
+        let Ok(machine) = tree.and_then(|tree| Reader::of(tree).read()) else {
+            return false;
+        };
+        let files = Files::below(root.path());
+        let mut found = 0;
+        for bdf in machine.devices.keys().rev().take(8) {
+            for one in files.uses(*bdf) {
+                is_safe(one.to_string().as_bytes());
+                is_safe(&serde_json::to_vec(&one).expect("JSON"));
+                found += 1;
+            }
+        }
+        let list = list::list(&machine, Some(root.path()));
+        let mut out = Vec::new();
+        list::text(&list, &mut out).expect("output");
+        is_safe(&out);
+        is_safe(&serde_json::to_vec(&list).expect("JSON"));
+        found > 0
+    });
+}
+
+/// Results of `p2pdma bench --json`, which are shown and drawn elsewhere.
+#[test]
+fn no_results_are_harmful() {
+    let seed = serde_json::to_vec_pretty(&bench::fake::report()).expect("JSON");
+    hunt("results", vec![seed], |bytes| {
+        let Ok(report) = bench::Report::parse(&String::from_utf8_lossy(bytes)) else {
+            return false;
+        };
+        let mut out = Vec::new();
+        bench::text(&report, &mut out).expect("output");
+        is_safe(&out);
+        is_safe(&serde_json::to_vec(&report).expect("JSON"));
+        for name in ["report.svg", "report.html"] {
+            // what cannot be drawn is said to be so
+            if let Ok(drawn) = bench::drawn(&report, Path::new(name)) {
+                is_safe(drawn.as_bytes());
+            }
+        }
+        let _ = report.is_good();
+        true
     });
 }

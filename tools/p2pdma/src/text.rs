@@ -19,6 +19,10 @@ pub const REFUSED: Style = AnsiColor::Yellow.on_default();
 /// What is wrong.
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
 
+/// All of them: nothing else is printed that a terminal acts upon.
+#[cfg(test)]
+pub const STYLES: [Style; 4] = [HEADING, GOOD, REFUSED, BAD];
+
 /// A text in a style.
 pub fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")

@@ -72,6 +72,24 @@ pub enum Use {
     },
 }
 
+impl Use {
+    /// The same with names that are safe to print: some are chosen by whoever made the thing.
+    fn printable(mut self) -> Self {
+        let names = match &mut self {
+            Use::Mounted { disk, on } => vec![disk, on],
+            Use::Member { disk, of } => vec![disk, of],
+            Use::Exported { disk, namespace } => vec![disk, namespace],
+            Use::Swap { disk } | Use::Exclusive { disk } => vec![disk],
+            Use::Network { interface } => vec![interface],
+            Use::Open { node, command, .. } => vec![node, command],
+        };
+        for name in names {
+            *name = printable_line(name);
+        }
+        self
+    }
+}
+
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -305,7 +323,7 @@ impl<'a> Files<'a> {
         let mut found = Vec::new();
         for (subsystem, dir) in entries(self.sys("kernel/config/nvmet/subsystems")) {
             for (number, dir) in entries(dir.join("namespaces")) {
-                found.push((format!("{subsystem}/{number}"), dir));
+                found.push((printable_line(&format!("{subsystem}/{number}")), dir));
             }
         }
         found
@@ -450,7 +468,7 @@ impl<'a> Files<'a> {
                 .filter(|disk| !explained(disk) && self.is_claimed(disk))
                 .map(|disk| Use::Exclusive { disk: disk.clone() }),
         );
-        uses.into_iter().collect()
+        uses.into_iter().map(Use::printable).collect()
     }
 
     /// Who uses the memory that a function provides.
@@ -668,6 +686,33 @@ mod tests {
                 "drivers hold 8 KiB",
             ]
         );
+    }
+
+    /// Names of mount points, interfaces and subsystems are anybody's.
+    #[test]
+    fn names_are_safe_to_print() {
+        let fake = machine();
+        let device = "sys/bus/pci/devices/0000:04:00.0";
+        fake.write(&format!("{device}/net/e\x1b[2Jh0/flags"), "0x1003\n");
+        fake.write(
+            "proc/self/mountinfo",
+            "36 35 259:1 / /mnt/a\\033b\\012c rw - ext4 /dev/nvme1n1 rw\n",
+        );
+        let namespace = "sys/kernel/config/nvmet/subsystems/n\u{202e}qn/namespaces/1";
+        fake.write(&format!("{namespace}/device_path"), "/dev/nvme1n1\n");
+        fake.write(&format!("{namespace}/enable"), "1\n");
+        fake.write(&format!("{namespace}/p2pmem"), "0000:05:00.0\n");
+        assert_eq!(
+            lines(&fake, "04:00.0"),
+            [
+                "nvme1n1 is mounted on /mnt/a\u{fffd}b\u{fffd}c",
+                "nvme1n1 is exported by the NVMe target as n\u{fffd}qn/1",
+                "the interface e\u{fffd}[2Jh0 is up",
+            ]
+        );
+        let machine = fake.read();
+        let users = Files::below(fake.root.path()).pool_users(&machine.providers[1]);
+        assert_eq!(users.targets, ["n\u{fffd}qn/1"]);
     }
 
     #[test]
