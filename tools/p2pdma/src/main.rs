@@ -293,15 +293,24 @@ struct MachineArgs {
         long = "host-bridge",
         value_name = "ID",
         env = "P2PDMA_HOST_BRIDGES",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = parse_bridge
     )]
-    host_bridges: Vec<host_bridge::Entry>,
+    host_bridges: Vec<Option<host_bridge::Entry>>,
+}
+
+/// An entry, or none: what is empty names none, also where it takes the place of the environment.
+fn parse_bridge(text: &str) -> Result<Option<host_bridge::Entry>, String> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some),
+    }
 }
 
 impl MachineArgs {
     fn read(&self) -> Result<machine::Machine> {
         let mut machine = source::read(self.from.path())?;
-        machine.added_host_bridges.clone_from(&self.host_bridges);
+        machine.added_host_bridges = self.host_bridges.iter().flatten().copied().collect();
         Ok(machine)
     }
 }

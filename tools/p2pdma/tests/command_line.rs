@@ -12,6 +12,7 @@ fn p2pdma(args: &[&str]) -> Output {
         .args(args)
         .env_remove("P2PDMA_SCRATCH")
         .env_remove("P2PDMA_EXPECT")
+        .env_remove("P2PDMA_HOST_BRIDGES")
         .output()
         .expect("the program runs")
 }
@@ -129,6 +130,43 @@ fn machine() -> tempfile::TempDir {
         fs::write(function.join(name), content).expect("a file");
     }
     dir
+}
+
+/// An environment variable that is empty is as one that is not there, and what is empty on the
+/// command line takes the place of what is in the environment.
+#[test]
+fn no_host_bridges_are_none() {
+    let dir = machine();
+    let check = |variable: Option<&str>, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_p2pdma"));
+        command.args(["check", "--from"]).arg(dir.path()).args(args);
+        match variable {
+            Some(value) => command.env("P2PDMA_HOST_BRIDGES", value),
+            None => command.env_remove("P2PDMA_HOST_BRIDGES"),
+        };
+        let output = command.output().expect("the program runs");
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let unset = check(None, &[]);
+    // no host bridge can be told by a function at 01.0 that is no port
+    assert!(unset.1.contains("neither function 00.0"), "{unset:?}");
+    assert_eq!(unset.2, "");
+    for value in ["", ",", "8086:1234,"] {
+        assert_eq!(check(Some(value), &[]), unset, "{value:?}");
+    }
+    assert_eq!(check(Some("nonsense"), &["--host-bridge="]), unset);
+    for value in ["nonsense", ",nonsense", "8086"] {
+        let (status, out, error) = check(Some(value), &[]);
+        assert_eq!((status, out.as_str()), (Some(2), ""), "{value}");
+        assert!(
+            error.contains("it is VENDOR:DEVICE, as lspci -n prints them"),
+            "{error}"
+        );
+    }
 }
 
 /// As `head` does: nothing is wrong then.
