@@ -36,7 +36,7 @@ use crate::{bench, check, doctor, list, show, topo};
 
 /// Rounds of each in the unit tests.
 const ROUNDS: u32 = 150;
-/// What takes longer hangs: a thousand times what the slowest did on a busy machine.
+/// What takes longer hangs: hundreds of times what the slowest took on a busy machine.
 const HANG: Duration = Duration::from_secs(600);
 
 /// What means something somewhere.
