@@ -34,11 +34,16 @@ bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev)
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_has_p2pdma);
 
-int p2pdma_helper_domain_nr(struct pci_dev *pdev)
+/*
+ * Whether the host bridge of @pdev is there. When its controller goes, what leads
+ * to it stays for who holds a device, but not what the controller's driver has:
+ * pci_remove_root_bus() sets this to NULL before.
+ */
+bool p2pdma_helper_has_host_bridge(struct pci_dev *pdev)
 {
-	return pci_domain_nr(pdev->bus);
+	return pci_find_host_bridge(pdev->bus)->bus;
 }
-EXPORT_SYMBOL_GPL(p2pdma_helper_domain_nr);
+EXPORT_SYMBOL_GPL(p2pdma_helper_has_host_bridge);
 
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar)
 {
@@ -81,7 +86,8 @@ EXPORT_SYMBOL_GPL(p2pdma_helper_cond_resched);
 /*
  * The three for compat/v7_2.rs; newer kernel crates have such a lock. Several may
  * be held, and be let go in any order: the first disables interrupts, and when
- * the last is let go they are what they were.
+ * the last is let go they are what they were. With PREEMPT_RT such a lock sleeps,
+ * and leaves interrupts alone.
  */
 static DEFINE_PER_CPU(unsigned int, irq_depth);
 static DEFINE_PER_CPU(unsigned long, irq_before);
@@ -90,6 +96,8 @@ static void irq_disable(void)
 {
 	unsigned long flags;
 
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return;
 	local_irq_save(flags);
 	if (!__this_cpu_read(irq_depth))
 		__this_cpu_write(irq_before, flags);
@@ -98,6 +106,8 @@ static void irq_disable(void)
 
 static void irq_restore(void)
 {
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return;
 	__this_cpu_dec(irq_depth);
 	if (!__this_cpu_read(irq_depth))
 		local_irq_restore(__this_cpu_read(irq_before));
@@ -163,6 +173,20 @@ bool p2pdma_helper_device_has_file(struct device *dev, const char *name)
 	return file;
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_device_has_file);
+
+/*
+ * The same of a group of attributes: not a directory that is a child of @dev and
+ * happens to be called so.
+ */
+bool p2pdma_helper_device_has_group(struct device *dev, const char *name)
+{
+	struct kernfs_node *dir = sysfs_get_dirent(dev->kobj.sd, name);
+	bool found = dir && kernfs_type(dir) == KERNFS_DIR && dir->priv == &dev->kobj;
+
+	sysfs_put(dir);
+	return found;
+}
+EXPORT_SYMBOL_GPL(p2pdma_helper_device_has_group);
 
 /* Not sysfs_attr_init(), which has a class for each place that it is written in. */
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr)

@@ -19,7 +19,7 @@ struct range;
 struct scatterlist;
 
 bool p2pdma_helper_has_p2pdma(struct pci_dev *pdev);
-int p2pdma_helper_domain_nr(struct pci_dev *pdev);
+bool p2pdma_helper_has_host_bridge(struct pci_dev *pdev);
 unsigned long p2pdma_helper_resource_flags(struct pci_dev *pdev, int bar);
 pci_bus_addr_t p2pdma_helper_bus_address(struct pci_dev *pdev, int bar);
 void p2pdma_helper_count_pages(const struct page *page, unsigned long nr, int pin,
@@ -35,6 +35,7 @@ void p2pdma_helper_device_unlock(struct device *dev);
 bool p2pdma_helper_device_is_bound(struct device *dev);
 int p2pdma_helper_device_node(struct device *dev);
 bool p2pdma_helper_device_has_file(struct device *dev, const char *name);
+bool p2pdma_helper_device_has_group(struct device *dev, const char *name);
 void p2pdma_helper_sysfs_attr_init(struct attribute *attr);
 void p2pdma_helper_sysfs_attr_exit(struct attribute *attr);
 

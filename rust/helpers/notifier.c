@@ -284,6 +284,12 @@ EXPORT_SYMBOL_GPL(p2pdma_helper_library_get);
 
 void p2pdma_helper_library_put(void)
 {
+	/*
+	 * p2pdma_exit() cannot wait for tasks that were preempted in this code: so it
+	 * stays.
+	 */
+	if (IS_ENABLED(CONFIG_PREEMPTION) && !IS_ENABLED(CONFIG_TASKS_RCU))
+		return;
 	module_put(THIS_MODULE);
 }
 EXPORT_SYMBOL_GPL(p2pdma_helper_library_put);

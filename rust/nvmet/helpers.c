@@ -50,15 +50,22 @@ bool p2pdma_nvmet_helper_req_is_write(const struct nvmet_req *req)
 /*
  * Whether the core looks at a request that it has completed:
  * nvmet_passthru_execute_cmd_work() at its command,
- * nvmet_bdev_zone_append_bio_done() at its bio.
+ * nvmet_bdev_zone_append_bio_done() at its bio. Or waits for others before it
+ * completes it: nvmet_pr_do_abort() for all that were parsed, which may never
+ * be executed.
  */
-bool p2pdma_nvmet_helper_req_is_used_later(struct nvmet_req *req)
+bool p2pdma_nvmet_helper_req_is_refused(struct nvmet_req *req)
 {
 	if (!req->sq->ctrl || nvme_is_fabrics(req->cmd))
 		return false;
 	if (nvmet_is_passthru_req(req))
 		return true;
-	return req->sq->qid && req->ns && req->ns->csi == NVME_CSI_ZNS &&
+	if (!req->sq->qid || !req->ns)
+		return false;
+	if (req->cmd->common.opcode == nvme_cmd_resv_acquire)
+		return (le32_to_cpu(req->cmd->common.cdw10) & 7) ==
+		       NVME_PR_ACQUIRE_ACT_PREEMPT_AND_ABORT;
+	return req->ns->csi == NVME_CSI_ZNS &&
 	       req->cmd->common.opcode == nvme_cmd_zone_append;
 }
 

@@ -26,7 +26,7 @@ const struct nvmet_fabrics_ops *
 p2pdma_nvmet_helper_ctrl_ops(const struct nvmet_ctrl *ctrl);
 
 bool p2pdma_nvmet_helper_req_is_write(const struct nvmet_req *req);
-bool p2pdma_nvmet_helper_req_is_used_later(struct nvmet_req *req);
+bool p2pdma_nvmet_helper_req_is_refused(struct nvmet_req *req);
 bool p2pdma_nvmet_helper_req_has_provider(const struct nvmet_req *req);
 
 void p2pdma_nvmet_helper_flush(void);

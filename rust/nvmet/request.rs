@@ -209,7 +209,9 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
     /// wait for it while the queue is borrowed.
     ///
     /// So are commands that the core still looks at when it has completed them: all of a subsystem
-    /// that is passed through to a controller, and Zone Append.
+    /// that is passed through to a controller, and Zone Append. And Reservation Acquire that
+    /// preempts and aborts, where the core waits for all requests that were parsed, and nobody can
+    /// drop one that the same thread has.
     ///
     /// C: `nvmet_req_init()`. Any context in which the core takes commands; does not sleep.
     ///
@@ -259,8 +261,7 @@ impl<'q, T: Transport> Request<'q, T, Idle> {
         {
             bindings::NVME_SC_ASYNC_LIMIT
         // SAFETY: The request was parsed.
-        } else if unsafe { bindings::p2pdma_nvmet_helper_req_is_used_later(&raw mut (*entry).req) }
-        {
+        } else if unsafe { bindings::p2pdma_nvmet_helper_req_is_refused(&raw mut (*entry).req) } {
             bindings::NVME_SC_INVALID_OPCODE
         } else {
             // SAFETY: The request was parsed, and is marked so.

@@ -80,7 +80,8 @@
 //! is used after it was freed then. A [`Listener`](pci::notifier::Listener) that registers a driver
 //! may wait for itself, and one that calls closures of another module calls what may be gone with
 //! that. To ask for a distance, the kernel looks at the first device of a host bridge without a
-//! reference to it (see `Documentation/p2pdma/kernel-issues.rst`). A page that is held 2^21 times
+//! reference to it (see `Documentation/p2pdma/kernel-issues.rst`), and at what the driver of a host
+//! controller has, which may be unbound at that moment. A page that is held 2^21 times
 //! over makes the kernel warn when it is pinned once more; and it says in its log, with a stack
 //! trace, who pins what is right below a stack (`gup_vma_lookup()`), which user space can choose.
 

@@ -102,7 +102,8 @@ impl<'a> Pool<'a> {
         }
         // INVARIANT: Bound for `'a`. While the lock is held, the attribute is there if, and only
         // if, there is a pool: the kernel adds and removes them together, and the only other way
-        // to a group of that name, `sysfs::register()`, refuses it.
+        // to a group of that name, `sysfs::register()`, refuses it. A child of the device that is
+        // called so is no group.
         Ok(Self { dev })
     }
 
@@ -115,7 +116,7 @@ impl<'a> Pool<'a> {
         // SAFETY: `raw::device()` returns a valid `struct device`, which is bound, and so in sysfs;
         // the name is a C string.
         unsafe {
-            helpers::p2pdma_helper_device_has_file(
+            helpers::p2pdma_helper_device_has_group(
                 raw::device(dev.as_ref()),
                 c"p2pmem".as_char_ptr(),
             )

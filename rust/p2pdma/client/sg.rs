@@ -129,22 +129,43 @@ impl<D: ProviderRef> Sgl<D> {
             return Err(EINVAL);
         }
 
-        let mut nents = 0;
+        // Not `pci_p2pmem_alloc_sgl()`, which does the same by `sg_set_buf()`: with CONFIG_DEBUG_SG
+        // that dies of device memory on arm64 (Documentation/p2pdma/kernel-issues.rst).
+        let sgl = Self::new_list(1)?;
         // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which has a pool by the safety
-        // requirement, and `nents` is valid for writing.
-        let sgl =
-            unsafe { bindings::pci_p2pmem_alloc_sgl(raw::pci_dev(&*dev), &mut nents, length) };
-        let sgl = NonNull::new(sgl).ok_or(ENOMEM)?;
+        // requirement.
+        // CAST: 32 bits to 64.
+        let addr = unsafe { bindings::pci_alloc_p2pmem(raw::pci_dev(&*dev), length as usize) };
+        let addr = NonNull::new(addr).ok_or(ENOMEM)?;
+        let sgl = ManuallyDrop::new(sgl).as_mut_ptr();
 
-        // INVARIANT: Made just now; not mapped.
+        // SAFETY: There is one entry. The memory has a linear mapping, and pages.
+        unsafe { helpers::p2pdma_helper_sg_set_p2pmem(sgl, addr.as_ptr(), length) };
+
+        // INVARIANT: Made just now, as `pci_p2pmem_alloc_sgl()` does it; not mapped.
         Ok(Self {
             dev,
             table: bindings::sg_table {
-                sgl: sgl.as_ptr(),
-                nents,
-                orig_nents: nents,
+                sgl,
+                nents: 1,
+                orig_nents: 1,
             },
         })
+    }
+
+    /// A list with room for `nents` entries, which are empty: from `kmalloc()`, as
+    /// `pci_p2pmem_free_sgl()` frees it with `kfree()`.
+    fn new_list(nents: usize) -> Result<KVec<bindings::scatterlist>> {
+        let entries = c_uint::try_from(nents)?;
+        if entries == 0 {
+            return Err(EINVAL);
+        }
+        // The caller is told if there is no such memory; nobody else needs to be.
+        let mut list = KVec::with_capacity(nents, GFP_KERNEL | __GFP_NOWARN)?;
+
+        // SAFETY: There is room for as many entries, and at least one.
+        unsafe { bindings::sg_init_table(list.as_mut_ptr(), entries) };
+        Ok(list)
     }
 
     /// A list of several pieces of memory of one pool, each an entry. What holds the pieces may be
@@ -163,9 +184,7 @@ impl<D: ProviderRef> Sgl<D> {
     #[doc(alias = "sg_init_table")]
     pub fn gather<A: Allocator>(memory: Vec<Memory<D>, A>) -> Result<Self> {
         let nents = c_uint::try_from(memory.len())?;
-        // The caller is told if there is no such memory; nobody else needs to be.
-        let sgl =
-            KVec::<bindings::scatterlist>::with_capacity(memory.len(), GFP_KERNEL | __GFP_NOWARN)?;
+        let sgl = Self::new_list(memory.len())?;
 
         for piece in &memory {
             u32::try_from(piece.size())?;
@@ -174,14 +193,7 @@ impl<D: ProviderRef> Sgl<D> {
             }
         }
 
-        let sgl = match nents {
-            0 => return Err(EINVAL),
-            // What comes from `kmalloc()`, and is freed with `kfree()` by `pci_p2pmem_free_sgl()`.
-            _ => core::mem::ManuallyDrop::new(sgl).as_mut_ptr(),
-        };
-        // SAFETY: There is room for `nents` entries.
-        unsafe { bindings::sg_init_table(sgl, nents) };
-
+        let sgl = ManuallyDrop::new(sgl).as_mut_ptr();
         let mut owner = None;
         for (i, piece) in memory.into_iter().enumerate() {
             let (dev, addr, size) = piece.into_raw();

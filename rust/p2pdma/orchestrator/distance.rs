@@ -16,7 +16,10 @@
 //! In the kernel's tree this would be `rust/kernel/pci/p2pdma/distance.rs`, of the maintainers of
 //! PCI peer-to-peer DMA.
 
-use crate::raw;
+use crate::{
+    bindings as helpers,
+    raw, //
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -101,7 +104,27 @@ fn as_raw(clients: &[ClientDevice<'_>]) -> Result<(*mut *mut bindings::device, c
     ))
 }
 
+/// Whether the host bridge that `dev` is below is there: the kernel would follow a NULL pointer for
+/// a device that was kept when its host controller went.
+///
+/// It may go just after that. The kernel has the same gap wherever it keeps a client.
+fn has_host_bridge(dev: &pci::Device) -> bool {
+    // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, whose bus, and those above it with
+    // the `struct pci_host_bridge`, stay as long as it.
+    unsafe { helpers::p2pdma_helper_has_host_bridge(raw::pci_dev(dev)) }
+}
+
+/// The same of each of `clients`.
+fn have_host_bridges(clients: &[ClientDevice<'_>]) -> bool {
+    clients
+        .iter()
+        .filter_map(|client| <&pci::Device>::try_from(client.0).ok())
+        .all(has_host_bridge)
+}
+
 /// Distance between `provider` and `clients`, added up.
+///
+/// A device whose host controller has gone is out of reach.
 ///
 /// C: `pci_p2pdma_distance_many()`. Does not sleep; not for interrupts, which the lock of the
 /// provider's map types is not safe against.
@@ -117,6 +140,9 @@ pub fn distance_many(
     clients: &[ClientDevice<'_>],
     report: Report,
 ) -> Result<Reach> {
+    if !has_host_bridge(provider) || !have_host_bridges(clients) {
+        return Ok(Reach::NotSupported);
+    }
     let (clients, num) = as_raw(clients)?;
     // What the function looks at besides, the first device of a host bridge, it takes no reference
     // to: that is a defect of its own, see Documentation/p2pdma/kernel-issues.rst.
@@ -194,6 +220,9 @@ impl From<FoundProvider> for ARef<pci::Device> {
 ///   for that, and where it has no memory.)
 #[doc(alias = "pci_p2pmem_find_many")]
 pub fn find_many(clients: &[ClientDevice<'_>]) -> Result<FoundProvider> {
+    if !have_host_bridges(clients) {
+        return Err(ENODEV);
+    }
     let (clients, num) = as_raw(clients)?;
     // SAFETY: `clients` points to `num` valid pointers to the `struct device` of PCI devices (by
     // the type invariant), borrowed for the call, and what these refer to stays as long as they do.

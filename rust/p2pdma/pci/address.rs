@@ -22,6 +22,14 @@ pub struct Address {
 }
 
 impl Address {
+    /// The domain in a name such as `pci_name()` has; 0 if there is none.
+    pub(crate) fn domain_in(name: &[u8]) -> u32 {
+        let domain = name.split(|&byte| byte == b':').next().unwrap_or(name);
+        let domain = core::str::from_utf8(domain).unwrap_or("");
+
+        u32::from_str_radix(domain, 16).unwrap_or(0)
+    }
+
     /// The address as one number: the domain, and 16 bits with bus, device and function as in a
     /// requester ID.
     pub fn to_number(self) -> u64 {
@@ -84,6 +92,15 @@ mod tests {
         // VMD and others have domains of more than 16 bits.
         assert!(is_shown_as(0x10000, 0x80, 0x08, "10000:80:01.0"));
         assert!(!is_shown_as(0, 0, 1, "0000:00:00.0"));
+    }
+
+    #[test]
+    fn domain_of_a_name() {
+        assert_eq!(Address::domain_in(b"0000:05:01.2"), 0);
+        assert_eq!(Address::domain_in(b"0abc:ff:1f.7"), 0xabc);
+        assert_eq!(Address::domain_in(b"10000:80:01.0"), 0x10000);
+        assert_eq!(Address::domain_in(b""), 0);
+        assert_eq!(Address::domain_in(b"\xff:00:00.0"), 0);
     }
 
     #[test]

@@ -29,23 +29,21 @@ pub use super::address::Address;
 impl Address {
     /// Address of `dev`.
     ///
-    /// C: `pci_domain_nr()`, `pdev->bus->number` and `pdev->devfn`.
+    /// Any context, also if the device is gone.
+    ///
+    /// C: `pci_name()`, `pdev->bus->number` and `pdev->devfn`. Not `pci_domain_nr()`, which looks at
+    /// what belongs to the driver of the host controller, and goes with that.
+    #[doc(alias = "pci_name")]
     #[doc(alias = "pci_domain_nr")]
     pub fn of(dev: &pci::Device) -> Self {
         let pdev = raw::pci_dev(dev);
 
         // SAFETY: `pdev` is a valid `struct pci_dev`: its bus stays as long as it.
-        let (domain, bus, devfn) = unsafe {
-            (
-                helpers::p2pdma_helper_domain_nr(pdev),
-                (*(*pdev).bus).number,
-                (*pdev).devfn,
-            )
-        };
+        let (bus, devfn) = unsafe { ((*(*pdev).bus).number, (*pdev).devfn) };
 
         Self {
-            // CAST: Not negative, but where there are no domains, and then 0.
-            domain: domain as u32,
+            // A PCI function is never renamed.
+            domain: Self::domain_in(dev.as_ref().name().to_bytes()),
             bus,
             // CAST: Eight bits.
             devfn: devfn as u8,

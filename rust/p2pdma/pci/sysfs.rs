@@ -170,7 +170,8 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 ///
 /// # Errors
 ///
-/// - [`EINVAL`] if the name of the group does not begin with that of the driver; or if that, or the
+/// - [`EINVAL`] if the name of the group does not begin with that of the driver, or is `p2pmem`,
+///   which is the kernel's; or if that, or the
 ///   name of an attribute, is none: empty, or with a slash in it; or if two attributes have the
 ///   same.
 /// - [`ENOMEM`].
@@ -178,6 +179,10 @@ unsafe impl<T: Attributes + Send> Send for Group<T> {}
 #[doc(alias = "devm_device_add_group")]
 pub fn register<T: Attributes + Send + 'static>(dev: &Device<Core<'_>>, data: T) -> Result {
     if !is_name(T::GROUP) || !T::GROUP.to_bytes().starts_with(driver_name(dev)) {
+        return Err(EINVAL);
+    }
+    // That group says that there is a pool: a driver's name may be the beginning of its name.
+    if T::GROUP == c"p2pmem" {
         return Err(EINVAL);
     }
     for (i, attribute) in T::ATTRIBUTES.iter().enumerate() {

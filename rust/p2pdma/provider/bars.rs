@@ -23,6 +23,7 @@ use crate::{
 };
 use kernel::{
     bindings,
+    device::Bound,
     page::PAGE_SIZE,
     pci,
     prelude::*, //
@@ -108,12 +109,13 @@ pub fn bars(dev: &pci::Device) -> [Bar; NUM_BARS as usize] {
 ///
 /// [`EINVAL`] if no standard BAR has that index.
 #[doc(alias = "pci_bus_address")]
-pub fn bus_address(dev: &pci::Device, index: u8) -> Result<BusAddress> {
+pub fn bus_address(dev: &pci::Device<Bound>, index: u8) -> Result<BusAddress> {
     if index >= NUM_BARS {
         return Err(EINVAL);
     }
 
     // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, and `index` is that of a standard
-    // BAR, as just checked.
+    // BAR, as just checked. The device is bound, so that its host bridge, and the windows of that,
+    // are there.
     Ok(unsafe { helpers::p2pdma_helper_bus_address(raw::pci_dev(dev), index.into()) })
 }

@@ -354,14 +354,19 @@ TEST_F(driver, arguments)
 TEST_F(driver, without_pool)
 {
 	const struct p2p_provider *p = variant->provider;
+	int dev = h_open();
 
+	ASSERT_LE(0, dev);
 	ASSERT_EQ(0, p2p_set_override(p->bdf, BARE));
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(0, p2p_driver_write(BARE, "bind", p->bdf))
 			TH_LOG("%s: see the kernel log", strerror(errno));
 		EXPECT_FALSE(p2p_is_provider(p->bdf));
+		/* a child of the device is called p2pmem: the library takes it for no pool */
+		EXPECT_EQ(-ENODEV, h_memory(dev, p->bdf, page, 1));
 		EXPECT_EQ(0, p2p_driver_write(BARE, "unbind", p->bdf));
 	}
+	close(dev);
 }
 
 /* An attempt to bind the driver that fails. */

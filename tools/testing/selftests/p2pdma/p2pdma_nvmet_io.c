@@ -195,6 +195,7 @@ enum {
 	OP_GET_LOG_PAGE	= 0x02,
 	OP_IDENTIFY	= 0x06,
 	OP_ASYNC_EVENT	= 0x0c,
+	OP_RESV_ACQUIRE	= 0x11,
 };
 
 /* The address of data is in an SGL, as fabrics demand. */
@@ -686,6 +687,31 @@ TEST_F(command, refused)
 	EXPECT_STATUS(NVME_DNR | NVME_MORE | 0x001, &t->host, &cmd);
 
 	/* all that was refused gave its memory back */
+	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
+}
+
+/*
+ * Reservations are the core's, but for the action that has it wait for all requests
+ * that were parsed: nobody could drop one that the same thread has.
+ */
+TEST_F(command, reservations)
+{
+	enum { ACQUIRE, PREEMPT, PREEMPT_AND_ABORT };
+	struct p2pdma_nvmet_command cmd;
+	struct target *t = &self->t;
+
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "0"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "resv_enable", "1"));
+	ASSERT_EQ(0, nvmet_ns_set(t->nqn, 1, "enable", "1"));
+	for (int action = ACQUIRE; action <= PREEMPT_AND_ABORT; action++) {
+		cmd = command(1, OP_RESV_ACQUIRE, 1);
+		put(&cmd, 40, action | 1 << 8, 4);	/* Write Exclusive */
+		cmd.data = (uintptr_t)t->ram;
+		cmd.data_len = 16;
+		/* a host that has not registered: Reservation Conflict */
+		EXPECT_STATUS(NVME_DNR | (action == PREEMPT_AND_ABORT ? 0x001 : 0x083),
+			      &t->host, &cmd);
+	}
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
 }
 

@@ -550,9 +550,13 @@ static struct pci_driver raw_driver = {
 	.probe = raw_probe,
 };
 
-/* Another, which has providers, but no pool: as drivers that export their BARs have. */
+/*
+ * Another, which has providers, but no pool: as drivers that export their BARs have.
+ * A child of the device is called as the group is that says that there is one.
+ */
 static int raw_bare_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
+	struct faux_device *child;
 	int error;
 
 	/* the kernel warns: nobody has asked for them yet */
@@ -561,12 +565,24 @@ static int raw_bare_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	error = pcim_p2pdma_init(pdev);
 	if (error)
 		return error;
-	return pcim_p2pdma_provider(pdev, BAR) ? 0 : wrong(pdev, "no provider of BAR", BAR);
+	if (!pcim_p2pdma_provider(pdev, BAR))
+		return wrong(pdev, "no provider of BAR", BAR);
+	child = faux_device_create("p2pmem", &pdev->dev, NULL);
+	if (!child)
+		return -ENODEV;
+	pci_set_drvdata(pdev, child);
+	return 0;
+}
+
+static void raw_bare_remove(struct pci_dev *pdev)
+{
+	faux_device_destroy(pci_get_drvdata(pdev));
 }
 
 static struct pci_driver raw_bare_driver = {
 	.name = "p2pdma_raw_bare",
 	.probe = raw_bare_probe,
+	.remove = raw_bare_remove,
 };
 
 static int __init raw_init(void)
