@@ -31,8 +31,8 @@ impl Address {
     ///
     /// Any context, also if the device is gone.
     ///
-    /// C: `pci_name()`, `pdev->bus->number` and `pdev->devfn`. Not `pci_domain_nr()`, which looks at
-    /// what belongs to the driver of the host controller, and goes with that.
+    /// C: `pci_name()`, `pdev->bus->number` and `pdev->devfn`. Not `pci_domain_nr()`, which looks
+    /// at what belongs to the driver of the host controller, and goes with that.
     #[doc(alias = "pci_name")]
     #[doc(alias = "pci_domain_nr")]
     pub fn of(dev: &pci::Device) -> Self {
