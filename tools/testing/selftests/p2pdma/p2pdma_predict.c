@@ -311,9 +311,9 @@ static unsigned int map_type(struct __test_metadata *_metadata, int dev,
 	};
 
 	args.id = h_memory(dev, provider, page, 1);
-	EXPECT_LT(0, (int64_t)args.id);
-	EXPECT_EQ(0, h_map(dev, &args));
-	EXPECT_EQ(0, h_drop(dev, args.id));
+	ASSERT_LT(0, (int64_t)args.id);
+	ASSERT_EQ(0, h_map(dev, &args));
+	ASSERT_EQ(0, h_drop(dev, args.id));
 	return args.type;
 }
 
