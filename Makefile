@@ -198,7 +198,7 @@ fuzz: tools modules ## Random programs over the library, and arguments for the t
 			$(JSON:%=--json) || exit; \
 	done
 
-fuzz-tool: testbed ## Random captures, trees, texts and logs for p2pdma (SECONDS=<n> SEED=<n>)
+fuzz-tool: testbed ## Random captures, trees, texts, logs and results for p2pdma (SECONDS=<n> SEED=<n>)
 	$(Q)export P2PDMA_FUZZ_SECONDS=$(or $(SECONDS),60) $(SEED:%=P2PDMA_FUZZ_SEED=%) && \
 		$(CARGO) test --locked --package p2pdma-tool --bin p2pdma fuzz:: -- --nocapture
 
