@@ -130,7 +130,7 @@ impl<D: ProviderRef> Sgl<D> {
         }
 
         // Not `pci_p2pmem_alloc_sgl()`, which does the same by `sg_set_buf()`: with CONFIG_DEBUG_SG
-        // that dies of device memory on arm64 (Documentation/p2pdma/kernel-issues.rst).
+        // that dies of device memory on arm64, see Documentation/p2pdma/kernel-issues.rst.
         let sgl = Self::new_list(1)?;
         // SAFETY: `raw::pci_dev()` returns a valid `struct pci_dev`, which has a pool by the safety
         // requirement.
