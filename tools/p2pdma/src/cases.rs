@@ -124,6 +124,16 @@ fn command_lines_without_effect() {
         let check = find(&answer, "command-line");
         assert!(check.evidence.contains(said), "{line}: {}", check.evidence);
     }
+    // of two lists, the last alone has an effect, and is asked what became of it
+    let [redirects, other] = ["0000:02:01.0", "0000:02:00.0"];
+    for (first, last, is_named) in [(redirects, other, false), (other, redirects, true)] {
+        let line = format!("pci=disable_acs_redir={first} pci=disable_acs_redir={last}");
+        fake.write("proc/cmdline", line);
+        let answer = pair(&fake.read(), "05:00.0", "04:00.0");
+        let mut said = answer.checks.iter().map(|check| &check.evidence);
+        let named = said.any(|said| said.contains("0000:02:01.0 redirects, though"));
+        assert_eq!(named, is_named, "{first} {last}");
+    }
     for line in [
         "pci=disable_acs_redir=0000:02:00.0",
         "pci=disable_acs_redir=0000:02:00.0;",
@@ -727,6 +737,15 @@ fn where_a_buffer_is() {
         assert_eq!(options, remedy);
         assert_eq!(able, Some(false));
     }
+    // 8 MiB from 1 MiB on, in a BAR of 4 MiB: p2pdma_provider takes nothing of what is cut
+    let cut = "0x8000000000 0x80003fffff 0x14220c";
+    let (said, remedy, able) = pool("0x00001002", "0x0000821f", cut);
+    assert!(
+        said.contains("of which 3 MiB are in the BAR; not provided: the kernel needs multiples"),
+        "{said}"
+    );
+    assert!(remedy.starts_with("set another size"), "{remedy}");
+    assert_eq!(able, Some(false));
     // nothing of that
     let (said, remedy, able) = pool("0x2", "0x0000421f", fits);
     assert!(said.ends_with("failed to register the CMB)"), "{said}");
@@ -854,6 +873,10 @@ fn no_functions() {
         bridge.contains("neither function 00.0 nor a root port"),
         "{bridge}"
     );
+    let state = |fake: &Fake| find(&answer(&fake.read(), None, None), "host-bridge").state;
+    assert_eq!(state(&fake), State::Note);
+    fake.cpu("AuthenticAMD", 0x19);
+    assert_eq!(state(&fake), State::Ok);
 }
 
 /// A machine of a table.

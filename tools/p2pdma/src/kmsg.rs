@@ -412,6 +412,15 @@ mod tests {
         let wide = wide.concat();
         assert_eq!(wide.len() + 1, 127);
         assert!(!bridges(&format!("{wide}1")).1);
+        // what fills the room to its end may have been cut there, though all of it are addresses
+        let wider: Vec<_> = (0..5)
+            .map(|bus| format!("100000:{bus:02x}:00.0;"))
+            .collect();
+        let full = wider.concat() + "10000:01:00.0;0000:01:00.0;0000:02:00.0;0000:03:00.0";
+        assert_eq!(full.len(), 127);
+        assert_eq!(bridges(&full), (full.clone(), false));
+        let less = full.replacen("10000:01:00.0", "0000:01:00.0", 1);
+        assert_eq!(bridges(&less), (less.clone(), true));
     }
 
     /// `0000:01:00.0: ` is also the end of `10000:01:00.0: `.
