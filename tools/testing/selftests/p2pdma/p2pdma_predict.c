@@ -309,9 +309,12 @@ static unsigned int map_type(struct __test_metadata *_metadata, int dev,
 		.entries = h_pointer(dma),
 		.nr_entries = MAX_ENTRIES,
 	};
+	int64_t id;
 
-	args.id = h_memory(dev, provider, page, 1);
-	ASSERT_LT(0, (int64_t)args.id);
+	/* an error is no number of memory, but args.id has no sign */
+	id = h_memory(dev, provider, page, 1);
+	ASSERT_LT(0, id);
+	args.id = id;
 	ASSERT_EQ(0, h_map(dev, &args));
 	ASSERT_EQ(0, h_drop(dev, args.id));
 	return args.type;
