@@ -17,6 +17,7 @@ use p2pdma_common::{parse_scale, Arch};
 use serde::Serialize;
 use vmtest_guest::Mode;
 
+use crate::compare::compare;
 use crate::elf::Root;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
@@ -66,12 +67,29 @@ Examples:
 
 Exit status: 0 all passed, 1 something failed, 2 there is no whole run in it.";
 
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  vmtest compare build/results/7.3.4+deb13-amd64 build/results/7.3.4+deb13-amd64/whole
+  vmtest compare --json before after | jq .different
+
+Only tests that both runs have are compared; the others are named. Exit status: 0 all results are
+the same, 1 some differ, 2 the runs have no test in common.";
+
 const MATRIX_EXAMPLES: &str = "\
 Examples:
   vmtest matrix build/results/* >Documentation/p2pdma/matrix.rst
   vmtest matrix --json build/results/7.3.4+deb13-amd64 | jq
 
 Exit status: 0 the table was written, 2 there are no verdicts in the results.";
+
+const DEVICES_EXAMPLES: &str = "\
+Examples:
+  vmtest devices -t switch --media /tmp
+  qemu-system-x86_64 $(vmtest devices -t switch --media /tmp) -kernel bzImage -append console=ttyS0
+  vng --qemu-opts=\"$(vmtest devices -t switch --media /tmp)\" ...
+  env $(vmtest devices -t switch --environment) ./p2pdma_odirect
+
+Exit status: 0 if they were printed, 2 if there is no such topology.";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -121,6 +139,9 @@ enum Action {
     /// Make the results of one run from those of its shards.
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
+    /// Compare the results of two runs, one by one.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// Make a table of what P2PDMA made of all pairs of devices, from the results of runs.
     #[command(after_help = MATRIX_EXAMPLES)]
     Matrix(MatrixArgs),
@@ -134,6 +155,9 @@ enum Action {
     /// Boot one topology and give a shell in it.
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(ShellArgs),
+    /// Print QEMU's options for the devices of a topology, for other runners of virtual machines.
+    #[command(after_help = DEVICES_EXAMPLES)]
+    Devices(DevicesArgs),
     /// List topologies and tests.
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
@@ -226,6 +250,19 @@ struct MergeArgs {
 }
 
 #[derive(Debug, Args)]
+struct CompareArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The results of a run
+    #[arg(value_name = "DIR")]
+    first: PathBuf,
+    /// Those of another one
+    #[arg(value_name = "DIR")]
+    second: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct MatrixArgs {
     /// Print JSON, not a document for Sphinx
     #[arg(long)]
@@ -286,6 +323,21 @@ struct ShellArgs {
     suite: SuiteArgs,
     #[command(flatten)]
     guest: GuestArgs,
+}
+
+#[derive(Debug, Args)]
+struct DevicesArgs {
+    /// The topology
+    #[arg(short, long, value_name = "NAME")]
+    topology: String,
+    /// Make blank media for the devices there
+    #[arg(long, value_name = "DIR", required_unless_present = "environment")]
+    media: Option<PathBuf>,
+    /// Print what the tests are told of the topology instead: variables of the environment
+    #[arg(long, conflicts_with = "media")]
+    environment: bool,
+    #[command(flatten)]
+    suite: SuiteArgs,
 }
 
 #[derive(Debug, Args)]
@@ -408,10 +460,12 @@ impl Cli {
         match &self.command {
             Action::Run(args) => args.run(),
             Action::Merge(args) => args.run(),
+            Action::Compare(args) => args.run(),
             Action::Matrix(args) => args.run(),
             Action::Demo(args) => args.run(),
             Action::Exec(args) => args.run(),
             Action::Shell(args) => args.run(),
+            Action::Devices(args) => args.run(),
             Action::List(args) => args.run(),
             Action::Selftest(args) => args.run(),
         }
@@ -629,6 +683,65 @@ impl Drop for Stress {
             // It does nothing that could fail.
             let _ = thread.join();
         }
+    }
+}
+
+impl DevicesArgs {
+    fn run(&self) -> Result<bool> {
+        let (_, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let topologies = topology::on(&topologies, Arch::HOST);
+        let topology = topology::pick(&topologies, std::slice::from_ref(&self.topology))?[0];
+        let words = match &self.media {
+            Some(media) => {
+                let mut words = vec!["-machine".to_owned(), topology.machine.clone()];
+                words.extend(qemu::devices(topology, media)?);
+                words
+            }
+            None => {
+                let variables = topology.environment().into_iter();
+                variables
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect()
+            }
+        };
+        writeln!(std::io::stdout(), "{}", qemu::quoted(words.iter()))
+            .context("cannot write the options")?;
+        Ok(true)
+    }
+}
+
+impl CompareArgs {
+    fn run(&self) -> Result<bool> {
+        let found = compare(&Summary::read(&self.first)?, &Summary::read(&self.second)?);
+        if found.compared == 0 {
+            bail!(
+                "{} and {} have no test in common",
+                self.first.display(),
+                self.second.display()
+            );
+        }
+        let mut text = String::new();
+        if self.json {
+            text = serde_json::to_string_pretty(&found)? + "\n";
+        } else {
+            for difference in &found.different {
+                text += &format!("{difference}\n");
+            }
+            for (dir, tests) in [
+                (&self.first, &found.only_first),
+                (&self.second, &found.only_second),
+            ] {
+                for test in tests {
+                    text += &format!("only in {}: {test}\n", dir.display());
+                }
+            }
+            let (compared, different) = (found.compared, found.different.len());
+            text += &format!("{compared} results compared, {different} differ\n");
+        }
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .context("cannot write what differs")?;
+        Ok(found.different.is_empty())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Runs the P2PDMA tests in virtual machines, one per PCI topology.
 
 mod cli;
+mod compare;
 mod elf;
 mod initramfs;
 mod kernel;

@@ -2,6 +2,7 @@
 
 //! QEMU's command line for a topology.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -95,26 +96,37 @@ pub fn command(
     if let Some(icount) = &topology.icount {
         command.args(["-icount", icount]);
     }
+    command.args(devices(topology, directory)?);
+    Ok(command)
+}
+
+/// The options for what the topology has beside processors and memory. Media for the devices are
+/// made in `directory`.
+pub fn devices(topology: &Topology, directory: &Path) -> Result<Vec<String>> {
+    let mut options = Vec::new();
+    let mut add = |option: &str, value: &str| {
+        options.extend([option.to_owned(), value.to_owned()]);
+    };
     for object in &topology.objects {
-        command.args(["-object", object]);
+        add("-object", object);
     }
     for global in &topology.globals {
-        command.args(["-global", global]);
+        add("-global", global);
     }
     for numa in &topology.numa {
-        command.args(["-numa", numa]);
+        add("-numa", numa);
     }
     for (number, device) in topology.devices.iter().enumerate() {
         let mut argument = device.argument();
         if let Some(size) = &device.drive {
             let medium = medium(directory, number, size)?;
             let id = format!("medium{number}");
-            command.args(["-drive", &qemu::drive(&id, &medium)]);
+            add("-drive", &qemu::drive(&id, &medium));
             argument += &format!(",drive={id}");
         }
-        command.args(["-device", &argument]);
+        add("-device", &argument);
     }
-    Ok(command)
+    Ok(options)
 }
 
 /// Makes a blank medium; it takes no room until it is written to.
@@ -143,10 +155,14 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 /// The command line as a shell takes it.
 pub fn shell_words(command: &Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
+    quoted(std::iter::once(command.get_program()).chain(command.get_args()))
+}
+
+/// Words as a shell takes them.
+pub fn quoted<T: AsRef<OsStr>>(words: impl Iterator<Item = T>) -> String {
+    words
         .map(|word| {
-            let word = word.to_string_lossy();
+            let word = word.as_ref().to_string_lossy();
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=.,:/+".contains(&byte);
             if !word.is_empty() && word.bytes().all(plain) {
                 word.into_owned()
