@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
+use p2pdma_common::Manifest;
 use regex::Regex;
 
 use crate::mail::mails;
@@ -16,7 +17,7 @@ use crate::tree::{run, Tree};
 /// The mails apply to what the kernel has, one after the other, and give what was committed.
 pub fn applies(tree: &Tree<'_>, series: &Series, dir: &Path) -> Result<()> {
     let applied = format!("applied-{}", series.name);
-    tree.git(&["checkout", "--quiet", "-B", &applied, series.base()])?;
+    tree.git(&["checkout", "--quiet", "-B", &applied, &series.base()])?;
     for mail in mails(dir)? {
         let mail = mail.display().to_string();
         tree.git(&["am", "--quiet", &mail])
@@ -95,44 +96,55 @@ fn judge(text: &str, rules: &[(Regex, String)]) -> Vec<Finding> {
         .collect()
 }
 
+/// A kernel tree that is prepared for modules: each patch is built in a copy of it.
+struct Build {
+    /// What the kernel is called.
+    name: String,
+    /// Where objects are.
+    objects: PathBuf,
+    /// What make is told.
+    make: Vec<String>,
+}
+
 /// A whole kernel tree that the series are put on, patch by patch.
 pub struct WholeTree<'a> {
+    kernel: &'a Path,
     dir: &'a Path,
-    /// Where objects are built, and what make is told.
-    build: Option<(PathBuf, &'a [String])>,
+    builds: Vec<Build>,
 }
 
 impl<'a> WholeTree<'a> {
-    /// A copy of `kernel` in `dir`. With `prepared`, an output directory in which the kernel was
-    /// prepared for modules, each patch is built in a copy of that.
-    pub fn create(
-        kernel: &Path,
-        dir: &'a Path,
-        prepared: Option<&Path>,
-        make: &'a [String],
-    ) -> Result<Self> {
+    /// A copy of `kernel` in `dir`, and one of the build tree of each of `prepared`, beside it.
+    pub fn create(kernel: &'a Path, dir: &'a Path, prepared: &[PathBuf]) -> Result<Self> {
         copy(kernel, dir)?;
-        let build = match prepared {
-            Some(prepared) => {
-                let objects = dir.with_extension("objects");
-                copy(prepared, &objects)?;
-                Some((objects, make))
-            }
-            None => None,
-        };
-        Ok(Self { dir, build })
+        let builds = prepared
+            .iter()
+            .map(|file| {
+                let text = std::fs::read(file)
+                    .with_context(|| format!("cannot read {}", file.display()))?;
+                let of: Manifest = serde_json::from_slice(&text)
+                    .with_context(|| format!("in {}", file.display()))?;
+                let objects = dir.with_extension(&of.flavour);
+                copy(&of.build, &objects)?;
+                Ok(Build {
+                    name: of.flavour,
+                    objects,
+                    make: of.make.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            kernel,
+            dir,
+            builds,
+        })
     }
 
-    /// Puts the patches of `series` on top, and builds what each of them changes.
-    pub fn add(&self, tree: &Tree<'_>, series: &Series) -> Result<()> {
-        let commits = tree.git(&[
-            "rev-list",
-            "--reverse",
-            &format!("{}..{}", series.base(), series.name),
-        ])?;
-        for commit in commits.lines() {
-            let parent = format!("{commit}^");
-            let diff = tree.git(&["diff", "--binary", &parent, commit])?;
+    /// Puts the patches of `series` on top, and builds what each of them changes. Gives the number
+    /// of builds.
+    pub fn add(&self, tree: &Tree<'_>, series: &Series) -> Result<usize> {
+        let mut built = 0;
+        for (patch, diff) in series.plan.patch.iter().zip(tree.diffs(series)?) {
             run(
                 Command::new("patch")
                     .args(["-p1", "--silent", "--no-backup-if-mismatch"])
@@ -140,61 +152,117 @@ impl<'a> WholeTree<'a> {
                 Some(&diff),
             )
             .with_context(|| format!("{}, on top of those before it", series.name))?;
-            let Some((objects, make)) = &self.build else {
-                continue;
-            };
-            let changed = changed_files(&diff);
-            let targets: BTreeSet<String> = changed.iter().filter_map(|f| target(f)).collect();
-            let samples: BTreeSet<&Path> = changed.iter().filter_map(|f| sample(f)).collect();
-            let builds = [targets.into_iter().collect()]
-                .into_iter()
-                .chain(samples.into_iter().map(|dir| self.sample(dir)));
-            for arguments in builds.filter(|arguments: &Vec<String>| !arguments.is_empty()) {
-                let what = arguments.join(" ");
-                eprintln!("series: {}: building {what}", series.name);
-                run(
-                    Command::new("make")
-                        .arg("-C")
-                        .arg(self.dir)
-                        .arg(format!("O={}", objects.display()))
-                        .args(*make)
-                        .args(["KCFLAGS=-Werror", "KRUSTFLAGS=-Dwarnings"])
-                        .args(arguments)
-                        .env_remove("MAKEFLAGS"),
-                    None,
-                )
-                .with_context(|| format!("{}: {what} does not build", series.name))?;
+            let goals = self.goals(&changed_files(&diff))?;
+            for build in &self.builds {
+                for goal in &goals {
+                    self.make(build, goal).with_context(|| {
+                        format!("{}: {}: does not build", series.name, patch.label())
+                    })?;
+                    built += 1;
+                }
             }
         }
+        Ok(built)
+    }
+
+    fn make(&self, build: &Build, goal: &Goal) -> Result<()> {
+        let objects = build.objects.display();
+        let goal = goal.arguments(self.dir, &build.objects);
+        eprintln!("series: {}: make {}", build.name, goal.join(" "));
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let output = run(
+            Command::new("make")
+                .arg("-C")
+                .arg(self.dir)
+                .arg(format!("-j{jobs}"))
+                .arg(format!("O={objects}"))
+                .args(&build.make)
+                .args(["KCFLAGS=-Werror", "KRUSTFLAGS=-Dwarnings"])
+                .args(&goal)
+                .env_remove("MAKEFLAGS"),
+            None,
+        )?;
+        // A make that finds nothing to do proves nothing.
+        let compiled = Regex::new(r"(?m)^ +(CC|RUSTC|BINDGEN)\b")?;
+        ensure!(
+            compiled.is_match(&output),
+            "make {} compiles nothing in {objects}",
+            goal.join(" ")
+        );
         Ok(())
     }
 
-    /// What make is told to build a sample: as an external module, since the kernel was prepared
-    /// without it, and its object only, since what it needs of the kernel is not exported there.
-    fn sample(&self, dir: &Path) -> Vec<String> {
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        vec![
-            format!("M={}", self.dir.join(dir).display()),
-            format!("{name}.o"),
-        ]
+    /// What is built for files that have changed.
+    fn goals(&self, changed: &BTreeSet<String>) -> Result<Vec<Goal>> {
+        let mut goals = BTreeSet::new();
+        let sources = changed
+            .iter()
+            .filter(|file| !file.starts_with("tools/") && !file.starts_with("Documentation/"))
+            .filter(|file| file.ends_with(".c") || file.ends_with(".rs"));
+        for file in sources {
+            if file.starts_with("rust/") {
+                goals.insert(Goal::Prepare);
+                continue;
+            }
+            let folder = Path::new(file)
+                .ancestors()
+                .skip(1)
+                .find(|dir| self.dir.join(dir).join("Makefile").exists())
+                .with_context(|| format!("nothing builds {file}"))?;
+            // A folder of its own is built as an external module is, since the kernel was prepared
+            // without it.
+            if self.kernel.join(folder).exists() {
+                let object = Path::new(file).with_extension("o");
+                goals.insert(Goal::Object(object.display().to_string()));
+            } else {
+                let makefile = self.dir.join(folder).join("Makefile");
+                let text = std::fs::read_to_string(&makefile)
+                    .with_context(|| format!("cannot read {}", makefile.display()))?;
+                goals.insert(Goal::Folder(folder.to_owned(), options(&text)?));
+            }
+        }
+        Ok(goals.into_iter().collect())
     }
 }
 
-/// What make is told to build for a file of the kernel's that has changed: its object, or all of
-/// `rust/`, which is built when make prepares.
-fn target(file: &str) -> Option<String> {
-    if file.starts_with("rust/") {
-        return Some("prepare".to_owned());
-    }
-    let source = file.strip_suffix(".c")?;
-    let own = !file.starts_with("tools/") && !file.starts_with("samples/");
-    own.then(|| format!("{source}.o"))
+/// What make is told to build, in the order in which that is possible.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Goal {
+    /// All of `rust/`.
+    Prepare,
+    /// The object of a file.
+    Object(String),
+    /// The modules of a folder, and the options that they are made for.
+    Folder(PathBuf, BTreeSet<String>),
 }
 
-/// The folder of a sample in Rust that a file is part of.
-fn sample(file: &str) -> Option<&Path> {
-    let dir = Path::new(file).parent()?;
-    (file.ends_with(".rs") && dir.parent()? == Path::new("samples/rust")).then_some(dir)
+impl Goal {
+    fn arguments(&self, tree: &Path, objects: &Path) -> Vec<String> {
+        match self {
+            Self::Prepare => vec!["prepare".into()],
+            Self::Object(object) => vec![object.clone()],
+            Self::Folder(dir, options) => {
+                let mut arguments = vec![
+                    format!("M={}", tree.join(dir).display()),
+                    format!("MO={}", objects.join(dir).display()),
+                    // What a series before it exports, the kernel that was prepared has not.
+                    "KBUILD_MODPOST_WARN=1".into(),
+                ];
+                arguments.extend(options.iter().map(|option| format!("{option}=m")));
+                arguments.push("modules".into());
+                arguments
+            }
+        }
+    }
+}
+
+/// The options that a Makefile makes something for.
+fn options(makefile: &str) -> Result<BTreeSet<String>> {
+    let option = Regex::new(r"(?m)^obj-\$\((CONFIG_\w+)\)")?;
+    Ok(option
+        .captures_iter(makefile)
+        .map(|found| found[1].to_owned())
+        .collect())
 }
 
 /// A copy of a folder, in place of what is there.
@@ -234,20 +302,40 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
+    fn goals() {
+        let dir = tempfile::tempdir().expect("as in the test");
+        let (kernel, tree) = (dir.path().join("kernel"), dir.path().join("tree"));
+        for folder in ["drivers/pci", "drivers/pci/new/deep"] {
+            std::fs::create_dir_all(tree.join(folder)).expect("as in the test");
+        }
+        std::fs::create_dir_all(kernel.join("drivers/pci")).expect("as in the test");
+        let makefile = "obj-$(CONFIG_NEW) += new.o\nobj-$(CONFIG_OLD) += old.o\nx := y\n";
+        for folder in ["drivers/pci", "drivers/pci/new"] {
+            std::fs::write(tree.join(folder).join("Makefile"), makefile).expect("as in the test");
+        }
+        let whole = WholeTree {
+            kernel: &kernel,
+            dir: &tree,
+            builds: Vec::new(),
+        };
+        let goals = |files: &[&str]| {
+            let files = files.iter().map(|&file| file.to_owned()).collect();
+            whole.goals(&files).expect("as in the test")
+        };
         assert_eq!(
-            target("drivers/pci/p2pdma.c").as_deref(),
-            Some("drivers/pci/p2pdma.o")
+            goals(&[
+                "drivers/pci/p2pdma.c",
+                "rust/helpers/p2pdma.c",
+                "drivers/pci/pci.h"
+            ]),
+            [Goal::Prepare, Goal::Object("drivers/pci/p2pdma.o".into())]
         );
-        assert_eq!(target("rust/helpers/p2pdma.c").as_deref(), Some("prepare"));
-        assert_eq!(target("drivers/md/raid1.h"), None);
-        assert_eq!(target("samples/rust/some/parameters.rs"), None);
-        assert_eq!(
-            sample("samples/rust/some/parameters.rs"),
-            Some(Path::new("samples/rust/some"))
-        );
-        assert_eq!(sample("samples/rust/rust_print.rs"), None);
-        assert_eq!(sample("samples/rust/some/Makefile"), None);
-        assert_eq!(target("tools/testing/selftests/p2pdma/p2pdma_pool.c"), None);
+        let new = goals(&["drivers/pci/new/new.rs", "drivers/pci/new/deep/part.rs"]);
+        let options = BTreeSet::from(["CONFIG_NEW".to_owned(), "CONFIG_OLD".to_owned()]);
+        assert_eq!(new, [Goal::Folder("drivers/pci/new".into(), options)]);
+        let arguments = new[0].arguments(&tree, &kernel);
+        assert!(arguments.contains(&"CONFIG_OLD=m".to_owned()));
+        assert_eq!(goals(&["tools/testing/selftests/p2pdma/p2pdma_pool.c"]), []);
+        assert!(whole.goals(&BTreeSet::from(["fs/x.c".to_owned()])).is_err());
     }
 }

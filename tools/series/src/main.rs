@@ -23,6 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   p2pdma-series write --kernel ~/linux --out build/series
   p2pdma-series check --kernel ~/linux --out build/series --tree build/series/linux
+  p2pdma-series check --kernel ~/linux --out build/series --tree build/series/linux \
+      --build build/kernel/stock/kernel.json
   git am build/series/10-pci-p2pdma-fixes/*.patch
 
 Exit status: 0 if all is well, 1 if something was found, 2 if it could not be done.";
@@ -37,7 +39,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Write the mails: a folder for each series, its cover letter first.
+    /// Write the mails: a folder for each series, its cover letter first; and `in-tree.patch`, all
+    /// that does not fix a defect in one piece.
     Write(Common),
     /// Write the mails, apply them as a maintainer would, and look at their style.
     Check {
@@ -46,13 +49,10 @@ enum Verb {
         /// Also make a whole kernel tree there, with all series on top of it.
         #[arg(long, value_name = "DIR")]
         tree: Option<PathBuf>,
-        /// Build what each patch changes, in a copy of this output directory (`DIR` with `.objects`
-        /// after its name), which has been prepared for modules.
-        #[arg(long, value_name = "DIR", requires = "tree")]
-        build: Option<PathBuf>,
-        /// What make is told then.
-        #[arg(last = true, value_name = "VARIABLE")]
-        make: Vec<String>,
+        /// Build what each patch changes for the kernel that this file describes, in a copy of its
+        /// build tree (`DIR` with the flavour after its name); may be repeated.
+        #[arg(long, value_name = "kernel.json", requires = "tree")]
+        build: Vec<PathBuf>,
     },
 }
 
@@ -115,6 +115,7 @@ fn run(verb: &Verb) -> Result<bool> {
     let tree = Tree::create(&out.join("repository"), &sources, &series)?;
 
     let mut written = Vec::new();
+    let mut features = String::new();
     let mut good = true;
     for one in &series {
         eprintln!("series: {}: {} patches", one.name, one.plan.patch.len());
@@ -124,6 +125,12 @@ fn run(verb: &Verb) -> Result<bool> {
             std::fs::remove_dir_all(&dir)?;
         }
         written.push(mail::write(&tree, &kernel, one, &dir)?);
+        // Those of the project's own patches are applied to a kernel one by one, by their names.
+        for (patch, diff) in one.plan.patch.iter().zip(tree.diffs(one)?) {
+            if !patch.is_fix(&common.project) {
+                features += &diff;
+            }
+        }
         if checks {
             check::applies(&tree, one, &dir)?;
             for finding in check::style(&kernel, one, &dir)? {
@@ -137,18 +144,21 @@ fn run(verb: &Verb) -> Result<bool> {
             }
         }
     }
+    let file = out.join("in-tree.patch");
+    std::fs::write(&file, features).with_context(|| format!("cannot write {}", file.display()))?;
     if let Verb::Check {
         tree: Some(to),
         build,
-        make,
         ..
     } = verb
     {
         eprintln!("series: a kernel tree with all of them in {}", to.display());
-        let whole = WholeTree::create(&kernel, to, build.as_deref(), make)?;
+        let whole = WholeTree::create(&kernel, to, build)?;
+        let mut built = 0;
         for one in &series {
-            whole.add(&tree, one)?;
+            built += whole.add(&tree, one)?;
         }
+        eprintln!("series: {built} builds");
     }
     if common.json {
         println!("{}", serde_json::to_string_pretty(&written)?);

@@ -33,7 +33,8 @@ pub struct Plan {
     /// Text of the cover letter.
     pub cover: String,
     /// The series that it goes on top of; without one, it applies to what the kernel has.
-    pub after: Option<String>,
+    #[serde(default)]
+    pub after: Vec<String>,
     /// Files of the kernel's whose maintainers get it as well.
     #[serde(default)]
     pub like: Vec<String>,
@@ -143,7 +144,7 @@ impl Series {
             .map(|file| Self::read(file, &rules))
             .collect::<Result<Vec<_>>>()?;
         for (i, one) in all.iter().enumerate() {
-            if let Some(after) = &one.plan.after {
+            for after in &one.plan.after {
                 ensure!(
                     all[..i].iter().any(|other| other.name == *after),
                     "{} goes after {after}, which is no series before it",
@@ -155,8 +156,12 @@ impl Series {
     }
 
     /// The branch that it begins at.
-    pub fn base(&self) -> &str {
-        self.plan.after.as_deref().unwrap_or(BASE)
+    pub fn base(&self) -> String {
+        match self.plan.after.as_slice() {
+            [] => BASE.to_owned(),
+            [one] => one.clone(),
+            _ => format!("{BASE}-of-{}", self.name),
+        }
     }
 
     fn read(file: &Path, rules: &Rules) -> Result<Self> {

@@ -57,9 +57,16 @@ pub struct Tree<'a> {
 }
 
 /// Where diffs are: fixes of defects, and what the library would otherwise work around.
-const DIFFS: [&str; 2] = ["Documentation/p2pdma/patches", "tools/series/enablers"];
+const FIXES: &str = "Documentation/p2pdma/patches";
+const DIFFS: [&str; 2] = [FIXES, "tools/series/enablers"];
 
 impl Patch {
+    /// Whether it fixes a defect, and is a diff in the folder of those.
+    pub fn is_fix(&self, project: &Path) -> bool {
+        let file = |name: &String| project.join(FIXES).join(format!("{name}.patch"));
+        self.diff.as_ref().is_some_and(|name| file(name).exists())
+    }
+
     /// The text of the diff, if it is one.
     pub fn diff_text(&self, project: &Path) -> Result<Option<String>> {
         let Some(name) = &self.diff else {
@@ -134,12 +141,32 @@ impl<'a> Tree<'a> {
 
     /// A branch with the patches of a series, a commit each.
     pub fn commit_series(&self, series: &Series) -> Result<()> {
-        self.git(&["checkout", "--quiet", "-B", &series.name, series.base()])?;
+        let base = series.base();
+        if let [first, others @ ..] = series.plan.after.as_slice() {
+            if !others.is_empty() {
+                self.git(&["checkout", "--quiet", "-B", &base, first])?;
+            }
+            for other in others {
+                self.git(&["merge", "--quiet", "--no-edit", other])
+                    .with_context(|| format!("{}: {first} and {other}", series.name))?;
+            }
+        }
+        self.git(&["checkout", "--quiet", "-B", &series.name, &base])?;
         for patch in &series.plan.patch {
             self.commit(patch)
                 .with_context(|| format!("{}: {}", series.name, patch.label()))?;
         }
         Ok(())
+    }
+
+    /// What each patch of a series changes, in their order.
+    pub fn diffs(&self, series: &Series) -> Result<Vec<String>> {
+        let range = format!("{}..{}", series.base(), series.name);
+        let commits = self.git(&["rev-list", "--reverse", "--first-parent", &range])?;
+        commits
+            .lines()
+            .map(|commit| self.git(&["diff", "--binary", &format!("{commit}^"), commit]))
+            .collect()
     }
 
     fn commit(&self, patch: &Patch) -> Result<()> {
