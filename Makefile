@@ -58,7 +58,8 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 	$(Q)tools/testbed/enter --remove && $(MAKE) clean
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
-INSIDE := demo check matrix check-debug ready shell selftest fuzz fuzz-tool bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
+CHECK_SERIES := $(foreach part,patches docs selftests kernel vng,check-series-$(part))
+INSIDE := demo check matrix check-debug ready shell selftest fuzz fuzz-tool bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series $(CHECK_SERIES) merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
 .PHONY: $(INSIDE) testbed install install-files modules_install modules-install-files
 
 # The one list of what is installed, for `make install` and for packages. What is generated comes
@@ -112,6 +113,8 @@ install: release ## Install the program (DESTDIR=<dir> PREFIX=<dir>)
 
 modules_install: modules-staged ## Install the modules for the kernel in use (DESTDIR=<dir>)
 	$(Q)$(MAKE) modules-install-files
+
+check-series check-series-vng: WITH += --with vng
 
 # What reports.
 coverage: WITH += --with coverage
@@ -338,18 +341,60 @@ docs: modules tools ## Write the documentation, and that of the Rust API
 kernel-series: tools kernel ## Write the patch series for the kernel's mailing lists
 	$(Q)$(WITH_KERNEL) $(BIN)/p2pdma-series write --kernel $$KERNEL_SOURCE --out build/series $(JSON:%=--json)
 
-# As a maintainer would: apply them, look at their style, build each, and run the tests in the tree.
+# As a maintainer would: apply them, look at their style, build each by gcc and by clang, and run the
+# tests of the kernel that they make.
 SERIES_TREE := $(CURDIR)/build/series/linux
-check-series: tools modules kselftest ## Apply, build and run the patch series
+SERIES_MAKE = $(MAKE) -C $(SERIES_TREE) O=$(SERIES_TREE).small LLVM=1
+SERIES_SOURCES := drivers/pci/p2pdma.c drivers/pci/listener.c drivers/pci/p2pdma_test/*.c \
+	include/linux/pci-p2pdma.h include/linux/pci-listener.h
+IN_TREE := build/series/in-tree.patch
+check-series: ## Apply, build and run the patch series
+	$(Q)for part in $(CHECK_SERIES); do \
+		$(MAKE) $$part PATCH= KDIR= KERNEL= LLVM= || exit; done
+
+check-series-patches: tools kernel
+	$(Q)$(MAKE) kernel FLAVOUR=small
 	$(Q)$(WITH_KERNEL) $(BIN)/p2pdma-series check --kernel $$KERNEL_SOURCE --out build/series \
-		--build $$KERNEL_BUILD --tree $(SERIES_TREE) -- $$KERNEL_MAKE
+		--tree $(SERIES_TREE) --build $(KERNEL_OUT)/kernel.json --build build/kernel/small/kernel.json
+
+# Of all patches together. What rustdoc and clippy warn of is an error.
+check-series-docs:
+	$(Q)$(SERIES_MAKE) CLIPPY=1 KRUSTFLAGS=-Dwarnings prepare >build/series/clippy.log
+	$(Q)$(SERIES_MAKE) rustdoc >build/series/rustdoc.log 2>&1
+	$(Q)! grep -A 8 -E '^(warning|error)' build/series/rustdoc.log
+	$(Q)cd $(SERIES_TREE) && tools/docs/kernel-doc -none -Werror $(SERIES_SOURCES)
+
+check-series-selftests:
 	$(Q)$(MAKE) -C $(SERIES_TREE) INSTALL_HDR_PATH=$(SERIES_TREE)/usr headers >build/series/headers.log
 	$(Q)$(MAKE) -C $(SERIES_TREE)/tools/testing/selftests TARGETS=p2pdma SKIP_TARGETS= \
 		INSTALL_PATH=$(CURDIR)/build/series/kselftest install gen_tar >build/series/kselftest.log
-	$(Q)$(WITH_KERNEL) $(BIN)/vmtest run --kernel $(KERNEL_OUT)/kernel.json --module-dir $$OUT \
-		--bin-dir build/series/kselftest/p2pdma --bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) \
-		--topology $(or $(TOPOLOGY),switch) --results build/series/results \
-		$(foreach t,pool odirect mmap bind nvmet_config consumers,--test p2pdma_$t)
+
+# The same tests twice on one kernel: with modules and programs of this tree, and with its own.
+IN_TREE_TESTS = $(shell sed -n 's/^p2pdma:/--test /p' build/series/kselftest/kselftest-list.txt)
+check-series-kernel: tools
+	$(Q)$(MAKE) check FLAVOUR=in-tree PATCH=$(IN_TREE)
+	$(Q). build/kernel/in-tree/kernel.env && mkdir -p build/series/no-modules && \
+		$(BIN)/vmtest run --kernel build/kernel/in-tree/kernel.json --module-dir build/series/no-modules \
+			--bin-dir build/series/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %) \
+			--results build/series/results $(IN_TREE_TESTS) && \
+		$(BIN)/vmtest compare build/results/$$KERNEL_RELEASE build/series/results
+
+# As who works on the kernel runs them: `make run_tests` in the tree, and what was installed. All of
+# the kernel is one file, and the root is that of this machine.
+VNG = vng --run $$KERNEL_BUILD/$(VNG_IMAGE) --force-9p --disable-microvm --user root --cpus 2 --memory 2G \
+	--rwdir $(CURDIR)/build/series --qemu-opts="$$($(BIN)/vmtest devices -t switch --media build/series/media)"
+VNG_IMAGE := $(if $(filter arm64,$(ARCH)),arch/arm64/boot/Image,arch/x86/boot/bzImage)
+IN_VNG = env $$($(BIN)/vmtest devices -t switch --environment)
+check-series-vng: tools
+	$(Q)cp $(IN_TREE) build/series/built-in.patch && mkdir -p build/series/media build/series/unpacked
+	$(Q)$(MAKE) kernel FLAVOUR=built-in PATCH=build/series/built-in.patch
+	$(Q)tar -C build/series/unpacked -xf build/series/kselftest/kselftest-packages/kselftest.tar.gz
+	$(Q). build/kernel/built-in/kernel.env && \
+		$(VNG) --exec "$(IN_VNG) $(MAKE) -C $(SERIES_TREE)/tools/testing/selftests \
+			TARGETS=p2pdma SKIP_TARGETS= run_tests" >build/series/run_tests.ktap && \
+		$(VNG) --exec "$(IN_VNG) build/series/unpacked/run_kselftest.sh -c p2pdma" \
+			>build/series/run_kselftest.ktap
+	$(Q)! grep '^not ok' build/series/run_*.ktap && grep -c '^ok' build/series/run_*.ktap
 
 release: testbed
 	$(Q)$(CARGO) build --locked --release --package p2pdma-tool
