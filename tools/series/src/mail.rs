@@ -37,14 +37,18 @@ pub struct Written {
 /// MAINTAINERS.
 fn recipients(kernel: &Path, series: &Series, dir: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    let like = series.plan.like.iter().map(|file| kernel.join(file));
-    for mail in mails(dir)?.into_iter().chain(like) {
+    let like: Vec<_> = series.plan.like.iter().map(|f| kernel.join(f)).collect();
+    // Once for all mails: it reads MAINTAINERS anew each time.
+    for (option, files) in [(None, mails(dir)?), (Some("-f"), like)] {
+        if files.is_empty() {
+            continue;
+        }
         let mut command = Command::new("perl");
         command
             .arg("scripts/get_maintainer.pl")
             .args(["--no-git", "--no-git-fallback", "--norolestats"])
-            .args(mail.starts_with(kernel).then_some("-f"))
-            .arg(mail)
+            .args(option)
+            .args(files)
             .current_dir(kernel);
         let text = run(&mut command, None).context("who are the maintainers?")?;
         for line in text.lines().filter(|line| line.contains('@')) {
