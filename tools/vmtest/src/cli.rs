@@ -19,6 +19,7 @@ use vmtest_guest::Mode;
 
 use crate::compare::compare;
 use crate::elf::Root;
+use crate::image;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
 use crate::matrix;
@@ -417,6 +418,7 @@ impl GuestArgs {
             watch_signal(signal)?;
         }
         Ok(Setup {
+            unpacked: image::unpacked(&kernel.image)?,
             kernel,
             suite,
             module_dir,
@@ -1046,6 +1048,7 @@ impl ShellArgs {
             &setup.qemu,
             topology,
             &setup.kernel,
+            setup.image(topology),
             &initramfs,
             directory.path(),
             &Wiring::Terminal,

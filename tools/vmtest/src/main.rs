@@ -5,6 +5,7 @@
 mod cli;
 mod compare;
 mod elf;
+mod image;
 mod initramfs;
 mod kernel;
 mod ktap;

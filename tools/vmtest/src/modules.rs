@@ -134,18 +134,26 @@ impl<'a> Library<'a> {
 /// Reads a module, and unpacks it by the suffix of its name.
 pub fn read_module(path: &Path) -> Result<Vec<u8>> {
     let packed = fs::read(path).with_context(|| path.display().to_string())?;
-    let unpacked = match path.extension().and_then(|suffix| suffix.to_str()) {
-        Some("xz") => {
+    match path.extension().and_then(|suffix| suffix.to_str()) {
+        Some(suffix @ ("xz" | "zst" | "gz")) => unpack_by_suffix(&packed, suffix)
+            .with_context(|| format!("{} cannot be unpacked", path.display())),
+        _ => Ok(packed),
+    }
+}
+
+/// Unpacks what was packed as files with this suffix are.
+pub fn unpack_by_suffix(packed: &[u8], suffix: &str) -> Result<Vec<u8>> {
+    match suffix {
+        "xz" => {
             let mut plain = Vec::with_capacity(packed.len() * 4);
-            lzma_rs::xz_decompress(&mut packed.as_slice(), &mut plain)
+            lzma_rs::xz_decompress(&mut &*packed, &mut plain)
                 .map(|()| plain)
                 .map_err(|error| anyhow!("{error:?}"))
         }
-        Some("zst") => unpack(ruzstd::StreamingDecoder::new(packed.as_slice())?),
-        Some("gz") => unpack(flate2::read::GzDecoder::new(packed.as_slice())),
-        _ => Ok(packed),
-    };
-    unpacked.with_context(|| format!("{} cannot be unpacked", path.display()))
+        "zst" => unpack(ruzstd::StreamingDecoder::new(packed)?),
+        "gz" => unpack(flate2::read::GzDecoder::new(packed)),
+        _ => bail!("nobody knows how .{suffix} is packed"),
+    }
 }
 
 fn unpack(mut reader: impl Read) -> Result<Vec<u8>> {

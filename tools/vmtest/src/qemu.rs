@@ -49,6 +49,7 @@ pub fn command(
     program: &Path,
     topology: &Topology,
     kernel: &Kernel,
+    image: &Path,
     initramfs: &Path,
     directory: &Path,
     wiring: &Wiring<'_>,
@@ -62,7 +63,7 @@ pub fn command(
         .args(["-m", &topology.memory])
         .args(["-smp", &topology.smp])
         .arg("-kernel")
-        .arg(&kernel.image)
+        .arg(image)
         .arg("-initrd")
         .arg(initramfs);
     let loglevel = match wiring {
@@ -222,6 +223,7 @@ mod tests {
             Path::new("qemu"),
             &topology,
             &kernel,
+            &kernel.image,
             Path::new("/i"),
             directory.path(),
             &Wiring::Files {

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
+use tempfile::NamedTempFile;
 use vmtest_guest::{Mode, Module, NvmeController, Plan, PLAN_PATH};
 
 use crate::elf::{closure, Root};
@@ -42,6 +43,8 @@ pub const BUSYBOX: &str = "/bin/busybox";
 pub struct Setup {
     /// The kernel to boot.
     pub kernel: Kernel,
+    /// The same without what unpacks it in the guest, if it can be booted so.
+    pub unpacked: Option<NamedTempFile>,
     /// The test suite.
     pub suite: Suite,
     /// The project's own modules.
@@ -100,6 +103,14 @@ impl Setup {
              where else to look",
             searched.join(", ")
         )
+    }
+
+    /// What QEMU boots in `topology`.
+    pub fn image(&self, topology: &Topology) -> &Path {
+        match &self.unpacked {
+            Some(file) if !topology.kaslr => file.path(),
+            _ => &self.kernel.image,
+        }
     }
 
     fn library(&self) -> Library<'_> {
@@ -462,6 +473,7 @@ impl Course<'_> {
             &setup.qemu,
             self.topology,
             &setup.kernel,
+            setup.image(self.topology),
             &initramfs,
             directory.path(),
             &Wiring::Files {
@@ -608,6 +620,7 @@ mod tests {
                 builtin: BTreeSet::from(["loop".to_string()]),
                 check: Check::default(),
             },
+            unpacked: None,
             suite: toml::from_str("collection = \"p2pdma\"").expect("a suite"),
             module_dir: None,
             bin_dirs: vec!["/bin".into()],

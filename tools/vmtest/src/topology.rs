@@ -44,6 +44,9 @@ pub struct Topology {
     /// Not part of a run of all topologies: it has to be asked for by name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_request: bool,
+    /// The kernel unpacks itself, and chooses its place in memory: KASLR.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kaslr: bool,
     /// Added to the kernel command line.
     #[serde(default)]
     pub cmdline: String,
