@@ -235,7 +235,7 @@ mod tests {
         let words = shell_words(&command);
         for part in [
             "-cpu EPYC",
-            "hung_task_timeout_secs=600 no_timer_check loglevel",
+            "hung_task_timeout_secs=600 no_timer_check pti=off cryptomgr.notests loglevel",
             "loglevel=7 no5lvl iommu=pt'",
             "-object memory-backend-ram,id=m,size=1M",
             "-chardev file,id=console,append=on,path=/c,,1 -serial chardev:console",
