@@ -210,8 +210,8 @@ struct RunArgs {
     /// Where results go [default: build/results/<release>]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// Guests to run side by side, as far as there is memory for them [default: one for each
-    /// processor]
+    /// Guests to run side by side, as far as there is memory for them [default: three for
+    /// two processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: Option<u8>,
     /// Run everything N times, and name what did not end the same way each time

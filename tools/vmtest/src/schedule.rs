@@ -275,12 +275,11 @@ pub struct Room {
 }
 
 impl Room {
-    /// That of this machine. A guest has two processors, and rarely work for both.
+    /// That of this machine.
     pub fn of_machine(jobs: Option<usize>) -> Self {
-        let processors = processors();
         let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         Self {
-            jobs: jobs.unwrap_or(processors).max(1),
+            jobs: jobs.unwrap_or_else(|| jobs_for(processors())).max(1),
             memory: available_memory(&text)
                 .unwrap_or(u64::MAX)
                 .saturating_sub(RESERVE),
@@ -299,6 +298,12 @@ impl Room {
         let wanted = (2 * self.jobs + stress) as f64 + others;
         (wanted / processors() as f64).max(1.0)
     }
+}
+
+/// Guests that keep this many processors busy. A guest has two, and rarely work for both; and for a
+/// good part of the time it waits, for grace periods of RCU above all.
+fn jobs_for(processors: usize) -> usize {
+    processors + processors / 2
 }
 
 /// Processors of this machine.
@@ -581,6 +586,13 @@ mod tests {
         let error = side_by_side(&units, room, &wrong, |_, ()| Ok(())).expect_err("fails");
         assert_eq!(error.to_string(), "no such thing");
         assert_eq!(tried.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn guests_are_more_than_processors() {
+        for (processors, jobs) in [(1, 1), (2, 3), (3, 4), (16, 24)] {
+            assert_eq!(jobs_for(processors), jobs);
+        }
     }
 
     fn report(name: &str, part: Part, test: &str, log: Status) -> TopologyReport {
