@@ -12,7 +12,8 @@
  * unless P2PDMA_SCRATCH names all their namespaces.
  *
  * What the tests try are the tables refusals[], accepted[], no_parameters[]
- * and publications[]; to try more is to add a row.
+ * and publications[]; to try more is to add a row. P2PDMA_PROVIDER_WHERE names
+ * the only kind of device that is tried, as where_names[] has it.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -1855,9 +1856,15 @@ TEST_F(bound, modes)
 
 static void add_variants(void)
 {
+	const char *only = getenv("P2PDMA_PROVIDER_WHERE");
+	unsigned int tried = 0;
+
 	for (unsigned int i = 0; i < nr_subjects; i++) {
 		const struct subject *s = &subjects[i];
 
+		if (only && strcmp(only, where_names[s->where]))
+			continue;
+		tried++;
 		for (size_t r = 0; r < ARRAY_SIZE(refusals); r++) {
 			FIXTURE_VARIANT(refused) v = { s, &refusals[r] };
 
@@ -1887,6 +1894,9 @@ static void add_variants(void)
 					where_names[s->where], s->bdf);
 		}
 	}
+	if (only && !tried)
+		ksft_exit_fail_msg("P2PDMA_PROVIDER_WHERE=%s: there is no such device\n",
+				   only);
 	for (size_t r = 0; r < ARRAY_SIZE(no_parameters); r++) {
 		FIXTURE_VARIANT(unloadable) v = { &no_parameters[r] };
 
