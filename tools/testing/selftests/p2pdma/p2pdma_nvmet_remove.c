@@ -20,9 +20,10 @@
 
 #define SIZE		KB(16)	/* of a command */
 #define DEPTH		32
-#define THREADS		4	/* each with a queue of its own */
+#define THREADS		FEW_QUEUES	/* each with a queue of its own */
 #define PART		MB(2)	/* of the medium, for each thread */
-#define ENOUGH		(4 * DEPTH * THREADS)	/* commands, to call it a load */
+/* Commands, to call it a load: as many as can be under way, and each followed by another. */
+#define ENOUGH		(2 * DEPTH * THREADS)
 
 /* A namespace that exists and is disabled; one that does not exist. */
 #define STATUS_DISABLED	(NVME_MORE | 0x300)
@@ -577,7 +578,7 @@ TEST_F_TIMEOUT(load, kill_host, 120)
 		ASSERT_LE(0, pid);
 		if (!pid) {
 			if (nvmet_host_connect(&t->host, NVMET_PORT, t->nqn,
-					       t->fabric, QUEUES, QUEUE_SIZE))
+					       t->fabric, t->queues, QUEUE_SIZE))
 				_exit(1);
 			load_start(_metadata, t, self->thread);
 			load_wait(_metadata, t, false);
@@ -682,11 +683,7 @@ FIXTURE_SETUP(hardware)
 	target_prepare(_metadata, t, variant->provider, variant->disk);
 	t->fabric = variant->fabric;
 	p2p_driver_link(t->fabric, self->driver, sizeof(self->driver));
-	target_configure(_metadata, t, variant->provider->bdf);
-	if (_metadata->exit_code == KSFT_SKIP)
-		return;
-	target_connect(_metadata, t, t->fabric);
-	expect_using(_metadata, t, t->provider->bdf, 1);
+	target_start(_metadata, t);
 }
 
 FIXTURE_TEARDOWN(hardware)
@@ -785,7 +782,7 @@ TEST_F_TIMEOUT(hardware, remove_client, 120)
 	/* nobody can connect with it meanwhile */
 	nvmet_host_close(&t->host);
 	EXPECT_EQ(-ENODEV, nvmet_host_connect(&t->host, NVMET_PORT, t->nqn,
-					      client, QUEUES, QUEUE_SIZE));
+					      client, t->queues, QUEUE_SIZE));
 	bring_back(_metadata, t, self->driver);
 	target_connect(_metadata, t, client);
 	expect_works(_metadata, t);

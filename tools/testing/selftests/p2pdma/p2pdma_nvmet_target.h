@@ -17,7 +17,8 @@
 #define MB(n)		((size_t)(n) << 20)
 
 #define NQN_PREFIX	"p2pdma-selftest-"
-#define QUEUES		8
+#define QUEUES		8	/* at most: each takes a grace period of RCU to go */
+#define FEW_QUEUES	4
 #define QUEUE_SIZE	129	/* one less commands can be under way */
 
 /**
@@ -27,7 +28,8 @@
  * @expect: what is expected of the two
  * @nqn: name of the subsystem
  * @fabric: PCI address of the device that does the fabric's DMA
- * @host: a host with QUEUES I/O queues
+ * @host: a host with @queues I/O queues
+ * @queues: FEW_QUEUES, unless the test wants more of them
  * @fd: the disk, for the view from the other side
  * @kmsg: the kernel's messages since setup began
  * @ram: ordinary memory, @ram_len bytes
@@ -42,6 +44,7 @@ struct target {
 	const char *nqn;
 	const char *fabric;
 	struct nvmet_host host;
+	unsigned int queues;
 	int fd, kmsg;
 	char *ram;
 	size_t ram_len;
@@ -85,6 +88,7 @@ static inline void target_prepare(struct __test_metadata *_metadata,
 	t->nqn = NQN_PREFIX "subsystem";
 	t->fabric = pick_fabric(provider, disk);
 	t->host.fd = -1;
+	t->queues = FEW_QUEUES;
 	t->fd = -1;
 	t->kmsg = -1;
 	t->ram = MAP_FAILED;
@@ -135,7 +139,7 @@ static inline void target_connect(struct __test_metadata *_metadata,
 				  struct target *t, const char *fabric)
 {
 	ASSERT_EQ(0, nvmet_host_connect(&t->host, NVMET_PORT, t->nqn, fabric,
-					QUEUES, QUEUE_SIZE));
+					t->queues, QUEUE_SIZE));
 	EXPECT_EQ(1, t->host.connect.cntlid)
 		TH_LOG("controllers that should be gone are there");
 }
@@ -154,17 +158,24 @@ static inline void expect_using(struct __test_metadata *_metadata,
 		       bdf, nsid, others);
 }
 
+/* With everything as it was prepared. */
+static inline void target_start(struct __test_metadata *_metadata,
+				struct target *t)
+{
+	target_configure(_metadata, t, t->provider->bdf);
+	if (_metadata->exit_code == KSFT_SKIP)
+		return;
+	target_connect(_metadata, t, t->fabric);
+	expect_using(_metadata, t, t->provider->bdf, 1);
+}
+
 static inline void target_open(struct __test_metadata *_metadata,
 			       struct target *t,
 			       const struct p2p_provider *provider,
 			       const struct p2p_client *disk)
 {
 	target_prepare(_metadata, t, provider, disk);
-	target_configure(_metadata, t, provider->bdf);
-	if (_metadata->exit_code == KSFT_SKIP)
-		return;
-	target_connect(_metadata, t, t->fabric);
-	expect_using(_metadata, t, provider->bdf, 1);
+	target_start(_metadata, t);
 }
 
 static inline void target_close(struct __test_metadata *_metadata,
@@ -341,7 +352,7 @@ static inline void run_threads(struct __test_metadata *_metadata,
 {
 	for (int i = 0; i < nr; i++) {
 		threads[i].t = t;
-		threads[i].run = io(t, op, 1 + i % QUEUES, size, depth,
+		threads[i].run = io(t, op, 1 + i % t->queues, size, depth,
 				    t->pos + i * len, len, what);
 		ASSERT_EQ(0, pthread_create(&threads[i].id, NULL, thread_run,
 					    &threads[i]));
