@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 //!
-//! Place: `rust/kernel/nvme/target/client.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/client.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use kernel::{
     device::Device,

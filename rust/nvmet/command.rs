@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/nvme.h`](srctree/include/linux/nvme.h)
 //!
-//! Place: `rust/kernel/nvme/target/command.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/command.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::bindings;
 use core::fmt;

@@ -4,7 +4,7 @@
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
 //!
-//! Place: `rust/kernel/nvme/target/ctrl.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/ctrl.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::bindings;
 use core::marker::PhantomData;

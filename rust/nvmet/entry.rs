@@ -9,7 +9,7 @@
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
 //!
-//! Place: `rust/kernel/nvme/target/entry.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/entry.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::{
     bindings,
@@ -223,7 +223,7 @@ struct Collected {
     last: *mut Entry,
 }
 
-// SAFETY: Entrys belong to no thread.
+// SAFETY: Entries belong to no thread.
 unsafe impl Send for Collected {}
 
 #[pin_data]

@@ -4,7 +4,7 @@
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
 //!
-//! Place: `rust/kernel/nvme/target.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/nvmet.rs`, kept by NVM EXPRESS TARGET DRIVER.
 //!
 //! The target's core (`nvmet.ko`) knows subsystems, namespaces and controllers; a *transport*
 //! brings it the commands of hosts, and memory for their data. Roles and terms are the core's:

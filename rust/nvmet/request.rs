@@ -4,17 +4,17 @@
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
 //!
-//! Place: `rust/kernel/nvme/target/request.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/request.rs`, kept by NVM EXPRESS TARGET DRIVER.
 //!
 //! The type of a [`Request`] says how far it got:
 //!
 //! ```text
 //!        new()            init()               execute()         wait()
-//!   ────────────▶ Idle ────────────▶ Parsed ────────────▶ (core) ────────▶ Completed
-//!                  ▲       refused      │ alloc_data(),                        │
-//!                  │  ┌─────────────────│ data()                               │ data()
-//!                  │  ▼                 ▼ drop: the core lets go of it         ▼
-//!                  └─ Completed                                            recycle()
+//!   ------------> Idle ------------> Parsed ------------> (core) --------> Completed
+//!                  ^       refused      | alloc_data(),                        |
+//!                  |  +-----------------| data()                               | data()
+//!                  |  v                 v drop: the core lets go of it         v
+//!                  +- Completed                                            recycle()
 //! ```
 //!
 //! # Examples

@@ -5,7 +5,7 @@
 //!
 //! C header: [`drivers/nvme/target/nvmet.h`](srctree/drivers/nvme/target/nvmet.h)
 //!
-//! Place: `rust/kernel/nvme/target/transport.rs`, kept by NVM EXPRESS TARGET DRIVER.
+//! Place: `drivers/nvme/target/rust/transport.rs`, kept by NVM EXPRESS TARGET DRIVER.
 
 use crate::{
     bindings,
