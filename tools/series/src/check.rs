@@ -198,10 +198,14 @@ impl<'a> WholeTree<'a> {
         let sources = changed
             .iter()
             .filter(|file| !file.starts_with("tools/") && !file.starts_with("Documentation/"))
-            .filter(|file| file.ends_with(".c") || file.ends_with(".rs"));
+            .filter(|file| [".c", ".h", ".rs"].iter().any(|kind| file.ends_with(kind)));
         for file in sources {
+            // Headers there are what the bindings are made of.
             if file.starts_with("rust/") {
                 goals.insert(Goal::Prepare);
+                continue;
+            }
+            if file.ends_with(".h") {
                 continue;
             }
             let folder = Path::new(file)
@@ -336,6 +340,7 @@ mod tests {
         let arguments = new[0].arguments(&tree, &kernel);
         assert!(arguments.contains(&"CONFIG_OLD=m".to_owned()));
         assert_eq!(goals(&["tools/testing/selftests/p2pdma/p2pdma_pool.c"]), []);
+        assert_eq!(goals(&["rust/bindings/bindings_helper.h"]), [Goal::Prepare]);
         assert!(whole.goals(&BTreeSet::from(["fs/x.c".to_owned()])).is_err());
     }
 }

@@ -64,6 +64,9 @@ pub struct Patch {
     /// Changes of files that are there.
     #[serde(default)]
     pub insert: Vec<Insert>,
+    /// Files that go.
+    #[serde(default)]
+    pub remove: Vec<String>,
     /// What checkpatch says of it and why that stays: a pattern and a reason each.
     #[serde(default)]
     pub accept: Vec<Accept>,
@@ -195,7 +198,7 @@ impl Patch {
 
     fn check(&self) -> Result<()> {
         let written = self.subject.is_some() && self.body.is_some();
-        let files = !self.copy.is_empty() || !self.insert.is_empty();
+        let files = !self.copy.is_empty() || !self.insert.is_empty() || !self.remove.is_empty();
         match self.diff {
             Some(_) => ensure!(
                 self.subject.is_none() && self.body.is_none() && !files,
@@ -445,5 +448,14 @@ mod tests {
         let none: Plan =
             toml::from_str("title = 't'\ncover = 'c'\n[[patch]]\n").expect("as in the test");
         assert!(none.patch[0].check().is_err());
+        for (patch, good) in [
+            ("subject = 's'\nbody = 'b'\nremove = ['f']", true),
+            ("diff = 'd'\nremove = ['f']", false),
+        ] {
+            let plan: Plan =
+                toml::from_str(&format!("title = 't'\ncover = 'c'\n[[patch]]\n{patch}"))
+                    .expect("as in the test");
+            assert_eq!(plan.patch[0].check().is_ok(), good, "{patch}");
+        }
     }
 }

@@ -89,6 +89,7 @@ impl Patch {
             None => BTreeSet::new(),
         };
         files.extend(self.insert.iter().map(|insert| insert.file.clone()));
+        files.extend(self.remove.iter().cloned());
         for copy in &self.copy {
             let copied = copy.files(project)?;
             files.extend(copied.into_iter().map(|(_, target)| target));
@@ -200,6 +201,10 @@ impl<'a> Tree<'a> {
             }
             let text = fs::read_to_string(&file).with_context(|| cannot_read(&file))?;
             self.write(&insert.file, insert.apply(&text)?.as_bytes())?;
+        }
+        for file in &patch.remove {
+            fs::remove_file(self.dir.join(file))
+                .with_context(|| format!("cannot remove {file}"))?;
         }
         self.git(&["add", "--all"])?;
         let text = format!("{subject}\n\n{}\n", fill(&body));
