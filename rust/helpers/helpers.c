@@ -249,7 +249,7 @@ EXPORT_SYMBOL_GPL(p2pdma_helper_sg_is_bus_address);
  * in entries that the mapping which is refused has not come to yet; and nothing
  * clears SG_DMA_SWIOTLB.
  */
-static void forget_dma(struct sg_table *table)
+static inline void forget_dma(struct sg_table *table)
 {
 	struct scatterlist *sg = table->sgl;
 
@@ -286,9 +286,9 @@ static int dma_reaches(const struct dma_reach *reach, dma_addr_t addr,
  * for DMA operations that do not know it, for DMA that goes through swiotlb (of
  * untrusted devices, or by force), and beyond what the DMA mask covers.
  */
-static int check_map(struct device *dev, const struct sg_table *table,
-		     enum dma_data_direction dir,
-		     const struct dma_reach *reach)
+static inline int check_map(struct device *dev, const struct sg_table *table,
+			    enum dma_data_direction dir,
+			    const struct dma_reach *reach)
 {
 	unsigned int max = dma_get_max_seg_size(dev);
 	struct scatterlist *sg = table->sgl;
@@ -320,8 +320,8 @@ static int check_map(struct device *dev, const struct sg_table *table,
  * The same, as far as it can be told of a mapping only when it is there. What is
  * no bus address was looked at before.
  */
-static int check_mapped(const struct sg_table *table,
-			const struct dma_reach *reach)
+static inline int check_mapped(const struct sg_table *table,
+			       const struct dma_reach *reach)
 {
 	struct scatterlist *sg = table->sgl;
 	int ret;

@@ -74,6 +74,7 @@ impl Limits {
     /// When memory is removed, arm64 takes away each page of the memory map that has `struct page`s
     /// of it, also if it has those of other memory as well, and the kernel dies of the next access
     /// to them (`unmap_hotplug_pte_range()`). What is a multiple of this shares none.
+    #[inline]
     pub const fn memory_map_span(page: u64, struct_page: u64) -> u64 {
         page.div_ceil(struct_page).next_power_of_two() * page
     }
