@@ -343,6 +343,7 @@ unsafe extern "C" fn store<T: Attributes>(
 
 #[kernel::macros::kunit_tests(rust_p2pdma_sysfs)]
 mod tests {
+    #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
     use super::*;
 
     /// One class for all attributes makes any two of them look like one that waits for itself.

@@ -106,6 +106,42 @@ struct Build {
     make: Vec<String>,
 }
 
+impl Build {
+    /// Whether the kernel's configuration has what a goal makes: an object may depend on an option,
+    /// in the Makefile beside it.
+    fn has(&self, tree: &Path, goal: &Goal) -> Result<bool> {
+        let Goal::Object(object) = goal else {
+            return Ok(true);
+        };
+        let object = Path::new(object);
+        let makefile = tree.join(object.with_file_name("Makefile"));
+        let name = object.file_name().unwrap_or_default().to_string_lossy();
+        let config = self.objects.join(".config");
+        let read = |file: &Path| {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let config = read(&config)?;
+        Ok(option_of(&read(&makefile)?, &name)?.is_none_or(|option| is_set(&config, &option)))
+    }
+}
+
+/// The option that an object depends on in a Makefile, if there is one.
+fn option_of(makefile: &str, object: &str) -> Result<Option<String>> {
+    let object = regex::escape(object);
+    let line = Regex::new(&format!(
+        r"(?m)^[\w-]+-\$\((CONFIG_\w+)\)\s*\+?=(?:.*\s)?{object}(?:\s|$)"
+    ))?;
+    Ok(line.captures(makefile).map(|found| found[1].to_owned()))
+}
+
+/// Whether a `.config` says `y` or `m` of an option.
+fn is_set(config: &str, option: &str) -> bool {
+    config
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .any(|(name, value)| name == option && matches!(value, "y" | "m"))
+}
+
 /// A whole kernel tree that the series are put on, patch by patch.
 pub struct WholeTree<'a> {
     kernel: &'a Path,
@@ -152,14 +188,25 @@ impl<'a> WholeTree<'a> {
                 Some(&diff),
             )
             .with_context(|| format!("{}, on top of those before it", series.name))?;
-            let goals = self.goals(&changed_files(&diff))?;
-            for build in &self.builds {
-                for goal in &goals {
-                    self.make(build, goal).with_context(|| {
+            for goal in self.goals(&changed_files(&diff))? {
+                let mut kernels = 0;
+                for build in &self.builds {
+                    if !build.has(self.dir, &goal)? {
+                        eprintln!("series: {}: {goal:?} is no part of it", build.name);
+                        continue;
+                    }
+                    self.make(build, &goal).with_context(|| {
                         format!("{}: {}: does not build", series.name, patch.label())
                     })?;
-                    built += 1;
+                    kernels += 1;
                 }
+                ensure!(
+                    kernels > 0 || self.builds.is_empty(),
+                    "{}: {}: no kernel has {goal:?}",
+                    series.name,
+                    patch.label()
+                );
+                built += kernels;
             }
         }
         Ok(built)
@@ -303,6 +350,20 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].accepted, None);
         assert_eq!(found[1].accepted.as_deref(), Some("constants"));
+    }
+
+    #[test]
+    fn objects_that_depend_on_options() {
+        let makefile = "obj-$(CONFIG_NVME_TARGET)\t+= nvmet.o\nnvmet-y += core.o configfs.o\n\
+            nvmet-$(CONFIG_BLK_DEV_ZONED)\t\t+= zns.o auth.o\n";
+        let option = |object: &str| option_of(makefile, object).expect("as in the test");
+        assert_eq!(option("core.o"), None);
+        assert_eq!(option("zns.o").as_deref(), Some("CONFIG_BLK_DEV_ZONED"));
+        assert_eq!(option("auth.o").as_deref(), Some("CONFIG_BLK_DEV_ZONED"));
+        assert_eq!(option("s.o"), None);
+        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=m\nCONFIG_D=3\n";
+        let set = ["A", "B", "C", "D"].map(|name| is_set(config, &format!("CONFIG_{name}")));
+        assert_eq!(set, [true, false, true, false]);
     }
 
     #[test]

@@ -406,7 +406,7 @@ int main(int argc, char **argv)
 	p2p_require_clients();
 	h_require();
 	if (!getenv("P2PDMA_TOPOLOGY"))
-		ksft_exit_skip("it changes what ports do, and is for virtual machines\n");
+		ksft_exit_skip("it changes what ports do: set P2PDMA_TOPOLOGY in a VM\n");
 
 	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
 		for (unsigned int j = 0; j < p2p.nr_clients; j++) {

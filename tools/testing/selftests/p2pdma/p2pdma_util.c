@@ -846,6 +846,8 @@ bool p2p_help(int argc, char **argv, const char *about)
 		"                       CLIENT    serial number of an NVMe controller, or *\n"
 		"                       VERDICT   bus-addr, host-bridge or not-supported\n"
 		"                       DEFECT    name of what is known to make the data wrong\n"
+		"  P2PDMA_TOPOLOGY      a name for this machine, if it is a virtual one: tests may\n"
+		"                       change what its ports do\n"
 		"  P2PDMA_SEED          repeat the run that named this seed\n"
 		"  P2PDMA_TEST_CORRUPT  set to 1 to flip a bit after each transfer: every test that\n"
 		"                       compares data must then fail\n"
