@@ -381,8 +381,11 @@ check-series-kernel: tools
 
 # As who works on the kernel runs them: `make run_tests` in the tree, and what was installed. All of
 # the kernel is one file, and the root is that of this machine.
-VNG = vng --run $$KERNEL_BUILD/$(VNG_IMAGE) --force-9p --disable-microvm --user root --cpus 2 --memory 2G \
-	--rwdir $(CURDIR)/build/series --qemu-opts="$$($(BIN)/vmtest devices -t switch --media build/series/media)"
+VNG = vng --run $$KERNEL_BUILD/$(VNG_IMAGE) $(VNG_EMULATED) --force-9p --disable-microvm --user root \
+	--cpus 2 --memory 2G --overlay-rwdir $(CURDIR)/build/series \
+	--qemu-opts="$$($(BIN)/vmtest devices -t switch --media build/series/media)"
+# Where there is /dev/kvm, but not the processor's virtualization, it works for few guests.
+VNG_EMULATED := $(if $(filter x86_64,$(HOST)),$(if $(shell grep -wE 'vmx|svm' /proc/cpuinfo),,--disable-kvm))
 VNG_IMAGE := $(if $(filter arm64,$(ARCH)),arch/arm64/boot/Image,arch/x86/boot/bzImage)
 IN_VNG = env $$($(BIN)/vmtest devices -t switch --environment)
 check-series-vng: tools
