@@ -51,8 +51,9 @@ const X86_64: Names = Names {
     qemu: "qemu-system-x86_64",
     console: "ttyS0,115200",
     // Else a kernel whose processor gets no time while it counts ticks panics: "IO-APIC + timer
-    // doesn't work!". Page table isolation hides what an emulated processor does not leak, and takes
-    // a fifth of the time on models of Intel's; tests of ciphers take half a second of each boot.
+    // doesn't work!". Page table isolation hides what an emulated processor does not leak, and
+    // takes a fifth of the time on models of Intel's; tests of ciphers take half a second of each
+    // boot.
     emulated: "no_timer_check pti=off cryptomgr.notests",
     efi_machine: 0x8664,
     guest_root: "/guest/amd64",
