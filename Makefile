@@ -59,7 +59,7 @@ distclean: ## Remove the testbed, its kernels and all else in the cache too
 
 LINTS := lint-shell lint-ci lint-rustfmt lint-tools lint-checkpatch lint-modules
 CHECK_SERIES := $(foreach part,patches docs selftests kernel vng,check-series-$(part))
-INSIDE := demo check matrix check-debug ready shell selftest fuzz fuzz-tool bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series $(CHECK_SERIES) merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
+INSIDE := demo check matrix check-debug ready shell selftest fuzz fuzz-tool bench bench-tool callgrind pictures mutants coverage kernel modules kselftest tools unit lint docs rust-analyzer update-lock kernel-series check-series check-series-mails $(CHECK_SERIES) merge kselftest-tar lava-job deb deb-reproducible check-packages release modules-staged $(LINTS)
 .PHONY: $(INSIDE) testbed install install-files modules_install modules-install-files
 
 # The one list of what is installed, for `make install` and for packages. What is generated comes
@@ -352,9 +352,13 @@ check-series: ## Apply, build and run the patch series
 	$(Q)for part in $(CHECK_SERIES); do \
 		$(MAKE) $$part PATCH= KDIR= KERNEL= LLVM= || exit; done
 
+SERIES_CHECK = $(WITH_KERNEL) $(BIN)/p2pdma-series check --kernel $$KERNEL_SOURCE --out build/series
+check-series-mails: tools kernel ## Apply the patch series, and look at their style
+	$(Q)$(SERIES_CHECK)
+
 check-series-patches: tools kernel
 	$(Q)$(MAKE) kernel FLAVOUR=small
-	$(Q)$(WITH_KERNEL) $(BIN)/p2pdma-series check --kernel $$KERNEL_SOURCE --out build/series \
+	$(Q)$(SERIES_CHECK) \
 		--tree $(SERIES_TREE) --build $(KERNEL_OUT)/kernel.json --build build/kernel/small/kernel.json
 
 # Of all patches together. What rustdoc and clippy warn of is an error.
