@@ -2,7 +2,8 @@
 
 //! The command line, and what each command does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,8 @@ use anyhow::{anyhow, bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use glob::Pattern;
 use p2pdma_common::{parse_scale, Arch};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::Serialize;
 use vmtest_guest::Mode;
 
@@ -25,7 +28,7 @@ use crate::ktap::Status;
 use crate::matrix;
 use crate::qemu::{self, Wiring};
 use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
-use crate::results::{closing_lines, flaky, write_summaries, Flaky, KtapSink, Live, Summary};
+use crate::results::{self, closing_lines, flaky, write_summaries, Flaky, KtapSink, Live, Summary};
 use crate::run::{create, Extra, Setup, Sink, BUSYBOX};
 use crate::schedule::{self, Costs, Part, Room, Unit};
 use crate::selftest;
@@ -116,7 +119,8 @@ Exit status: 0 if all commands succeeded, 1 if not or if the kernel warned, 2 co
 const LIST_EXAMPLES: &str = "\
 Examples:
   vmtest list
-  vmtest list --json | jq";
+  vmtest list --json | jq
+  vmtest list --names --program p2pdma_odirect    the tests that run this program";
 
 const SELFTEST_EXAMPLES: &str = "\
 Examples:
@@ -255,6 +259,9 @@ struct CompareArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// A test that only one of them has is a difference as well
+    #[arg(long)]
+    same_tests: bool,
     /// The results of a run
     #[arg(value_name = "DIR")]
     first: PathBuf,
@@ -346,6 +353,12 @@ struct ListArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print names of tests only
+    #[arg(long, conflicts_with = "json")]
+    names: bool,
+    /// Only tests that run this program; may be repeated
+    #[arg(long, value_name = "NAME")]
+    program: Vec<String>,
     #[command(flatten)]
     suite: SuiteArgs,
 }
@@ -509,6 +522,7 @@ impl RunArgs {
         let shard = self.shard.unwrap_or(Part::WHOLE);
         let rounds = usize::from(self.repeat);
         let units = schedule::plan(&work, &costs, shard, rounds, room.jobs);
+        let planned = self.shard.map(|_| schedule::tests(&work));
         let ui = Ui::new();
         ui.note(&format!(
             "vmtest: kernel {} ({}), {} guests{}, {} at a time; time limits are multiplied by \
@@ -526,6 +540,9 @@ impl RunArgs {
         if let Some(Part { number, of }) = self.shard {
             directory.push(format!("shard-{number}-of-{of}"));
         }
+        // Whatever ends this run, what an earlier one has left is not taken for it.
+        let _lock = lock_results(&directory)?;
+        remove_results(&directory, topologies.keys())?;
         ui.line("KTAP version 1")?;
         ui.line(&format!("1..{}", units.len()))?;
         let stress = Stress::start(usize::from(self.stress));
@@ -536,13 +553,16 @@ impl RunArgs {
 
         let flaky = flaky(&rounds);
         for (number, topologies) in rounds.iter().enumerate() {
-            let summary = Summary::new(
-                &setup.kernel.flavour,
-                &setup.kernel.release,
-                setup.kernel.arch,
-                self.shard,
-                topologies.clone(),
-            );
+            let summary = Summary {
+                planned: planned.clone(),
+                ..Summary::new(
+                    &setup.kernel.flavour,
+                    &setup.kernel.release,
+                    setup.kernel.arch,
+                    self.shard,
+                    topologies.clone(),
+                )
+            };
             write_summaries(&in_round(&directory, number + 1), &summary)?;
         }
         let mut costs = costs;
@@ -624,6 +644,51 @@ impl RunArgs {
         schedule::side_by_side(units, room, &one, done)?;
         Ok(rounds.into_iter().map(schedule::join).collect())
     }
+}
+
+/// Keeps other runs from writing to the same place until it is dropped.
+fn lock_results(directory: &Path) -> Result<fs::File> {
+    let path = directory.join("lock");
+    let file = create(&path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => bail!(
+            "another run writes its results to {}; wait for it, or name another directory with \
+             --results",
+            directory.display()
+        ),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// Removes what an earlier run has written there, of any of these topologies and of the whole.
+fn remove_results<'a>(
+    directory: &Path,
+    topologies: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    let topologies: BTreeSet<&str> = topologies.map(String::as_str).collect();
+    let mine = |name: &str| {
+        let of_topology = [".ktap", ".console.log"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .and_then(|unit| unit.split('.').next());
+        of_topology.is_some_and(|topology| topologies.contains(topology))
+            || results::SUMMARIES.contains(&name)
+    };
+    for round in 1..=100 {
+        let directory = in_round(directory, round);
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry.with_context(|| directory.display().to_string())?;
+            if entry.file_name().to_str().is_some_and(mine) {
+                fs::remove_file(entry.path())
+                    .with_context(|| entry.path().display().to_string())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where the results of a round go.
@@ -708,6 +773,10 @@ impl DevicesArgs {
         };
         writeln!(std::io::stdout(), "{}", qemu::quoted(words.iter()))
             .context("cannot write the options")?;
+        let ui = Ui::new();
+        for need in topology.needs() {
+            ui.note(&format!("vmtest: {} also needs {need}", topology.name));
+        }
         Ok(true)
     }
 }
@@ -743,7 +812,7 @@ impl CompareArgs {
         std::io::stdout()
             .write_all(text.as_bytes())
             .context("cannot write what differs")?;
-        Ok(found.different.is_empty())
+        Ok(found.different.is_empty() && (found.same_tests() || !self.same_tests))
     }
 }
 
@@ -801,18 +870,21 @@ impl MergeArgs {
             let numbers: Vec<String> = missing.iter().map(|n| format!("{n}/{of}")).collect();
             bail!("shards are missing: {}", numbers.join(", "));
         }
+        let planned = first.planned.clone();
+        for (directory, summary) in self.shards.iter().zip(&summaries) {
+            if summary.planned != planned {
+                bail!(
+                    "{}: of a run with other tests than {}; make all shards from the same checkout",
+                    directory.display(),
+                    self.shards[0].display()
+                );
+            }
+        }
         let (flavour, release) = (first.flavour.clone(), first.release.clone());
         let architecture = first.architecture;
         let reports = summaries.into_iter().flat_map(|summary| summary.topologies);
         let topologies = schedule::join(reports.collect());
-        if let Some(part) = topologies.iter().find(|report| report.part != Part::WHOLE) {
-            bail!(
-                "of topology {} there is only part {}: the shards were not made from the same \
-                 tests",
-                part.name,
-                String::from(part.part)
-            );
-        }
+        schedule::is_whole(&topologies, planned.unwrap_or_default())?;
         let summary = Summary::new(&flavour, &release, architecture, None, topologies);
         write_summaries(&self.output, &summary)?;
         let ui = Ui::new();
@@ -1075,8 +1147,23 @@ struct Listing<'a> {
 
 impl ListArgs {
     fn run(&self) -> Result<bool> {
-        let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
+        let (mut suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
         let ui = Ui::new();
+        for program in &self.program {
+            if !suite.tests.iter().any(|test| test.program() == program) {
+                bail!("no test runs the program {program}");
+            }
+        }
+        suite.tests.retain(|test| {
+            self.program.is_empty() || self.program.iter().any(|name| name == test.program())
+        });
+        if self.names {
+            return suite
+                .tests
+                .iter()
+                .try_for_each(|test| ui.line(&test.name))
+                .map(|()| true);
+        }
         if self.json {
             let listing = Listing {
                 topologies: topologies.values().collect(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::ktap::Status;
+use crate::report::KERNEL_LOG;
 use crate::results::Summary;
 
 /// A result that is not the same in both runs.
@@ -40,14 +41,22 @@ pub struct Comparison {
     pub only_second: Vec<String>,
 }
 
+impl Comparison {
+    /// Whether both runs have the same tests.
+    pub fn same_tests(&self) -> bool {
+        self.only_first.is_empty() && self.only_second.is_empty()
+    }
+}
+
 /// The cases of a test, by name; of those with the same name, in their order.
 type Cases = BTreeMap<(String, usize), Status>;
 
-/// The tests of a run, by topology and name.
+/// The tests of a run, by topology and name. The verdict on the kernel's messages is there whatever
+/// was run, and is none of them.
 fn tests(summary: &Summary) -> BTreeMap<String, Cases> {
     let mut tests: BTreeMap<String, Cases> = BTreeMap::new();
     for topology in &summary.topologies {
-        for test in &topology.tests {
+        for test in topology.tests.iter().filter(|test| test.name != KERNEL_LOG) {
             let cases = tests
                 .entry(format!("{}: {}", topology.name, test.name))
                 .or_default();
@@ -135,10 +144,12 @@ mod tests {
         let first = summary(&[
             ("a", &[("x", Pass), ("x", Fail), ("y", Pass)]),
             ("b", &[("x", Pass)]),
+            (KERNEL_LOG, &[(KERNEL_LOG, Pass)]),
         ]);
         let second = summary(&[
             ("a", &[("x", Pass), ("x", Pass), ("z", Skip)]),
             ("c", &[("x", Pass)]),
+            (KERNEL_LOG, &[(KERNEL_LOG, Fail)]),
         ]);
         let found = compare(&first, &second);
         let lines: Vec<String> = found.different.iter().map(Difference::to_string).collect();
@@ -154,8 +165,10 @@ mod tests {
         assert_eq!(found.only_first, ["switch: b"]);
         assert_eq!(found.only_second, ["switch: c"]);
 
+        assert!(!found.same_tests());
+
         let same = compare(&first, &first);
         assert_eq!((same.compared, same.different.len()), (4, 0));
-        assert!(same.only_first.is_empty() && same.only_second.is_empty());
+        assert!(same.same_tests());
     }
 }

@@ -134,6 +134,9 @@ pub struct Summary {
     /// Which shard of the run it is, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Part>,
+    /// Of a shard: all tests of the whole run, by topology.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<BTreeMap<String, Vec<String>>>,
     /// Numbers of cases.
     pub totals: Totals,
     /// All topologies.
@@ -155,6 +158,7 @@ impl Summary {
             release: release.into(),
             architecture,
             shard,
+            planned: None,
             totals: Totals::of(cases.map(|(_, case)| case)),
             topologies,
         }
@@ -162,22 +166,25 @@ impl Summary {
 
     /// Reads that of a directory with results.
     pub fn read(directory: &Path) -> Result<Self> {
-        let path = directory.join("summary.json");
+        let path = directory.join(SUMMARIES[0]);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text)
             .with_context(|| format!("{}: not written by this version of vmtest", path.display()))
     }
 }
 
+/// What [`write_summaries()`] writes.
+pub const SUMMARIES: [&str; 2] = ["summary.json", "junit.xml"];
+
 /// Writes `summary.json` and `junit.xml` into `directory`.
 pub fn write_summaries(directory: &Path, summary: &Summary) -> Result<()> {
-    let path = directory.join("summary.json");
+    let path = directory.join(SUMMARIES[0]);
     let mut file = create(&path)?;
     serde_json::to_writer_pretty(&mut file, summary)
         .map_err(anyhow::Error::from)
         .and_then(|()| Ok(file.write_all(b"\n")?))
         .with_context(|| path.display().to_string())?;
-    let path = directory.join("junit.xml");
+    let path = directory.join(SUMMARIES[1]);
     junit(summary)
         .serialize(create(&path)?)
         .with_context(|| path.display().to_string())

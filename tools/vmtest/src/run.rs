@@ -533,7 +533,8 @@ impl Course<'_> {
             self.boot_seconds = booted.unwrap_or_else(|| start.elapsed()).as_secs_f64();
         }
         let lost = monitor.lost.take();
-        if monitor.emulation_failed() && self.failures.len() < TRIES {
+        let emulated = qemu::accelerator(self.topology, setup.kernel.arch).starts_with("tcg");
+        if emulated && monitor.emulation_failed() && self.failures.len() < TRIES {
             let splat = monitor.splats.first().map(|splat| splat.title.as_str());
             let what = [lost.as_deref(), splat];
             let what: Vec<&str> = what.into_iter().flatten().collect();

@@ -2,12 +2,12 @@
 
 //! What runs where, and when: topologies in parts, shards, guests side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::qemu::parse_size;
@@ -226,6 +226,19 @@ impl<'a> Unit<'a> {
     }
 }
 
+/// Guests that a shard is cut for, whatever machine runs it: all of them have to cut alike.
+const SHARD_JOBS: usize = 3;
+
+/// The names of all tests, by topology.
+pub fn tests(work: &[(&Topology, Vec<&Test>)]) -> BTreeMap<String, Vec<String>> {
+    work.iter()
+        .map(|(topology, tests)| {
+            let names = tests.iter().map(|test| test.name.clone());
+            (topology.name.clone(), names.collect())
+        })
+        .collect()
+}
+
 /// What is to be run, the longest first.
 ///
 /// A topology that would take longer than its share of the whole is run in parts, by several
@@ -242,8 +255,12 @@ pub fn plan<'a>(
         .map(|(topology, tests)| Unit::new(topology, tests.clone(), Part::WHOLE, costs))
         .collect::<Vec<_>>();
     let total: f64 = whole.iter().map(|unit| unit.cost).sum();
-    // Of shards, each gets a part; and what is repeated fills the machine by itself.
-    let pieces = shard.of * if rounds == 1 { jobs } else { 1 };
+    // What is repeated fills the machine by itself.
+    let pieces = match (shard.of, rounds) {
+        (1, 1) => jobs,
+        (1, _) => 1,
+        (of, _) => of * SHARD_JOBS,
+    };
     let mut units: Vec<Unit<'_>> = whole
         .into_iter()
         .flat_map(|unit| unit.split(total / pieces as f64, costs))
@@ -410,6 +427,28 @@ pub fn join(mut reports: Vec<TopologyReport>) -> Vec<TopologyReport> {
     joined
 }
 
+/// Checks that what was put together is all that was planned, and nothing twice: shards that were
+/// cut by other costs may not fit together.
+pub fn is_whole(
+    topologies: &[TopologyReport],
+    mut planned: BTreeMap<String, Vec<String>>,
+) -> Result<()> {
+    for report in topologies {
+        let name = &report.name;
+        let tests = planned.remove(name).ok_or_else(|| {
+            anyhow!("topology {name} is there twice: the shards were cut by different costs")
+        })?;
+        let found: BTreeSet<&str> = report.tests.iter().map(|test| &*test.name).collect();
+        if let Some(test) = tests.iter().find(|test| !found.contains(test.as_str())) {
+            bail!("{test} was not run in {name}: the shards were cut by different costs");
+        }
+    }
+    match planned.keys().next() {
+        Some(name) => bail!("nothing was run in {name}: the shards were cut by different costs"),
+        None => Ok(()),
+    }
+}
+
 /// One report of all parts, with one verdict on the kernel log.
 fn whole(mut all: TopologyReport, others: Vec<TopologyReport>) -> TopologyReport {
     all.part = Part::WHOLE;
@@ -538,7 +577,8 @@ mod tests {
         for of in 1..8 {
             let mut found = Vec::new();
             for number in 1..=of {
-                for unit in plan(&work, &costs(), Part { number, of }, 1, 1) {
+                // Each on a machine of its own.
+                for unit in plan(&work, &costs(), Part { number, of }, 1, number) {
                     let name = unit.topology.name.clone();
                     found.extend(unit.tests.iter().map(|test| (name.clone(), &test.name)));
                 }
@@ -646,6 +686,26 @@ mod tests {
         assert_eq!((log.status, log.cases.len()), (Status::Fail, 1));
         assert_eq!(log.reason, "wrong in late");
         assert_eq!(joined[1].boots, 2);
+    }
+
+    #[test]
+    fn shards_that_do_not_fit_are_not_put_together() {
+        let part = |number| Part { number, of: 2 };
+        let planned = BTreeMap::from([
+            ("a".to_owned(), vec!["t".to_owned()]),
+            ("b".to_owned(), vec!["early".to_owned(), "late".to_owned()]),
+        ]);
+        let a = || report("a", Part::WHOLE, "t", Status::Pass);
+        let early = || report("b", part(1), "early", Status::Pass);
+        let late = || report("b", part(2), "late", Status::Pass);
+        let says = |reports| match is_whole(&join(reports), planned.clone()) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(says(vec![a(), early(), late()]), "");
+        assert!(says(vec![a(), early()]).starts_with("late was not run in b:"));
+        assert!(says(vec![early(), late()]).starts_with("nothing was run in a:"));
+        assert!(says(vec![a(), a(), early(), late()]).starts_with("topology a is there twice:"));
     }
 
     #[test]

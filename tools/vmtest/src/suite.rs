@@ -534,6 +534,28 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
                     .collect();
                 assert!(!names.is_empty(), "{}: {glob}", test.name);
             }
+            // One that is named has to agree, as far as it is asked: see `select()`.
+            for name in test.topologies.iter().filter(|_| test.flavours.is_empty()) {
+                let shut = topologies
+                    .get(name)
+                    .is_some_and(|topology| !topology.wants(&test.name));
+                assert!(!shut, "{name} does not have {} in its list", test.name);
+            }
+        }
+        // And so is a test of which there is none.
+        for topology in topologies.values() {
+            for glob in &topology.tests {
+                let pattern = Pattern::new(glob).expect("a glob");
+                let mut runs = suite
+                    .tests
+                    .iter()
+                    .filter(|test| test.runs_in(&topology.name));
+                assert!(
+                    runs.any(|test| pattern.matches(&test.name)),
+                    "{}: {glob}",
+                    topology.name
+                );
+            }
         }
         // Remedies are compared with what is printed, wherever there are any.
         for arch in p2pdma_common::Arch::ALL {

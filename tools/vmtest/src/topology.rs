@@ -572,6 +572,31 @@ impl Topology {
                 .any(|glob| Pattern::new(glob).is_ok_and(|glob| glob.matches(test)))
     }
 
+    /// What a machine needs for it beside the devices, in words.
+    pub fn needs(&self) -> Vec<String> {
+        let mut needs = Vec::new();
+        if self.cpu != default_cpu() {
+            needs.push(format!("the processor: -cpu {}", self.cpu));
+        }
+        if self.smp != default_smp() {
+            needs.push(format!("as many processors: -smp {}", self.smp));
+        }
+        if !self.cmdline.trim().is_empty() {
+            let cmdline = self.cmdline.trim();
+            needs.push(format!("on the kernel's command line: {cmdline}"));
+        }
+        for module in self.modules.iter().filter(|module| module.contains(' ')) {
+            needs.push(format!("the module with its parameters: {module}"));
+        }
+        for (device, driver) in &self.driver_override {
+            needs.push(format!("driver_override {driver} for each {device}"));
+        }
+        if let Some(script) = &self.prepare {
+            needs.push(format!("what is run before the tests: {script}"));
+        }
+        needs
+    }
+
     /// What each test program is told, as environment.
     pub fn environment(&self) -> BTreeMap<String, String> {
         let rules: Vec<String> = self.expect.iter().map(Expect::rule).collect();
@@ -742,6 +767,9 @@ verdict = "not-supported"
     fn a_topology_can_be_there_for_some_tests() {
         let topology = Topology::parse(GOOD).expect("parses");
         assert!(topology.wants("p2pdma_bind"));
+        assert!(topology
+            .needs()
+            .contains(&"the processor: -cpu EPYC".into()));
         let text = GOOD.replace("cpu = \"EPYC\"", "tests = [\"*_surprise\"]");
         let topology = Topology::parse(&text).expect("parses");
         assert!(topology.wants("p2pdma_surprise"));
