@@ -54,6 +54,13 @@ pub fn style(kernel: &Path, series: &Series, dir: &Path) -> Result<Vec<Finding>>
             .context("cannot run checkpatch.pl")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut found = judge(&text, &rules(series, patch)?);
+        // It ends with 1 if it has found something.
+        ensure!(
+            output.status.code() == Some(i32::from(!found.is_empty())),
+            "checkpatch.pl did not do its work for {}: {}",
+            mail.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
         for accept in &patch.accept {
             let seen = found
                 .iter()
