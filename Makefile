@@ -249,9 +249,14 @@ mutants: tools ## Change the kernel in many ways, and look whether the tests not
 
 # One guest for each topology: the counters are those of its one boot.
 coverage: tools ## Count which lines of the kernel the tests run (build/coverage)
+	$(Q)$(MAKE) modules kselftest FLAVOUR=coverage KDIR= KERNEL= LLVM=
+	$(Q)touch build/coverage.begun
 	$(Q)$(MAKE) check FLAVOUR=coverage KDIR= KERNEL= LLVM= JOBS=1 $(if $(TEST),TEST='$(TEST) p2pdma_gcov') \
 		>build/coverage.log || test $$? = 2
-	$(Q). build/kernel/coverage/kernel.env && $(BIN)/p2pdma-coverage $(JSON:%=--json) \
+	$(Q). build/kernel/coverage/kernel.env && \
+		{ test build/results/$$KERNEL_RELEASE/summary.json -nt build/coverage.begun || \
+			{ echo 'coverage: the tests could not be run, see build/coverage.log' >&2; exit 2; } } && \
+		$(BIN)/p2pdma-coverage $(JSON:%=--json) \
 		--kernel build/kernel/coverage/kernel.json build/results/$$KERNEL_RELEASE
 
 modules: kernel ## Build the kernel modules
@@ -364,7 +369,7 @@ check-series-patches: tools kernel
 # Of all patches together. What rustdoc and clippy warn of is an error.
 check-series-docs:
 	$(Q)$(SERIES_MAKE) CLIPPY=1 KRUSTFLAGS=-Dwarnings prepare >build/series/clippy.log
-	$(Q)$(SERIES_MAKE) rustdoc >build/series/rustdoc.log 2>&1
+	$(Q)$(SERIES_MAKE) rustdoc >build/series/rustdoc.log 2>&1 || { tail -n 40 build/series/rustdoc.log; false; }
 	$(Q)! grep -A 8 -E '^(warning|error)' build/series/rustdoc.log
 	$(Q)cd $(SERIES_TREE) && tools/docs/kernel-doc -none -Werror $(SERIES_SOURCES)
 
@@ -374,34 +379,41 @@ check-series-selftests:
 		INSTALL_PATH=$(CURDIR)/build/series/kselftest install gen_tar >build/series/kselftest.log
 
 # The same tests twice on one kernel: with modules and programs of this tree, and with its own.
-IN_TREE_TESTS = $(shell sed -n 's/^p2pdma:/--test /p' build/series/kselftest/kselftest-list.txt)
 check-series-kernel: tools
-	$(Q)$(MAKE) check FLAVOUR=in-tree PATCH=$(IN_TREE)
-	$(Q). build/kernel/in-tree/kernel.env && mkdir -p build/series/no-modules && \
+	$(Q)programs=$$(sed -n 's/^p2pdma:/--program /p' build/series/kselftest/kselftest-list.txt) && \
+		tests=$$($(BIN)/vmtest list --names $${programs:?no program was installed}) && tests=$$(echo $$tests) && \
+		$(MAKE) check FLAVOUR=in-tree PATCH=$(IN_TREE) TEST="$$tests" && \
+		. build/kernel/in-tree/kernel.env && mkdir -p build/series/no-modules && \
 		$(BIN)/vmtest run --kernel build/kernel/in-tree/kernel.json --module-dir build/series/no-modules \
 			--bin-dir build/series/kselftest/p2pdma --bin-dir $(BIN) $(TOPOLOGY:%=--topology %) \
-			--results build/series/results $(IN_TREE_TESTS) && \
-		$(BIN)/vmtest compare build/results/$$KERNEL_RELEASE build/series/results
+			--results build/series/results $$(printf -- '--test %s ' $$tests) && \
+		$(BIN)/vmtest compare --same-tests build/results/$$KERNEL_RELEASE build/series/results
 
 # As who works on the kernel runs them: `make run_tests` in the tree, and what was installed. All of
 # the kernel is one file, and the root is that of this machine.
 VNG = vng --run $$KERNEL_BUILD/$(VNG_IMAGE) $(VNG_EMULATED) --force-9p --disable-microvm --user root \
 	--cpus 2 --memory 2G --overlay-rwdir $(CURDIR)/build/series \
-	--qemu-opts="$$($(BIN)/vmtest devices -t switch --media build/series/media)"
+	--qemu-opts="$$devices"
 # Where there is /dev/kvm, but not the processor's virtualization, it works for few guests.
 VNG_EMULATED := $(if $(filter x86_64,$(HOST)),$(if $(shell grep -wE 'vmx|svm' /proc/cpuinfo),,--disable-kvm))
 VNG_IMAGE := $(if $(filter arm64,$(ARCH)),arch/arm64/boot/Image,arch/x86/boot/bzImage)
-IN_VNG = env $$($(BIN)/vmtest devices -t switch --environment)
+IN_VNG = env $$environment
 check-series-vng: tools
 	$(Q)cp $(IN_TREE) build/series/built-in.patch && mkdir -p build/series/media build/series/unpacked
 	$(Q)$(MAKE) kernel FLAVOUR=built-in PATCH=build/series/built-in.patch
 	$(Q)tar -C build/series/unpacked -xf build/series/kselftest/kselftest-packages/kselftest.tar.gz
 	$(Q). build/kernel/built-in/kernel.env && \
+		devices=$$($(BIN)/vmtest devices -t switch --media build/series/media) && \
+		environment=$$($(BIN)/vmtest devices -t switch --environment) && \
 		$(VNG) --exec "$(IN_VNG) $(MAKE) -C $(SERIES_TREE)/tools/testing/selftests \
 			TARGETS=p2pdma SKIP_TARGETS= run_tests" >build/series/run_tests.ktap && \
-		$(VNG) --exec "$(IN_VNG) build/series/unpacked/run_kselftest.sh -c p2pdma" \
+		$(VNG) --exec "$(IN_VNG) build/series/unpacked/run_kselftest.sh -f -c p2pdma" \
 			>build/series/run_kselftest.ktap
-	$(Q)! grep '^not ok' build/series/run_*.ktap && grep -c '^ok' build/series/run_*.ktap
+	$(Q)for file in run_tests run_kselftest; do \
+		! grep '^not ok' build/series/$$file.ktap && \
+			passed=$$(grep -c '^ok [^#]*$$' build/series/$$file.ktap) && \
+			echo "$$file: $$passed programs passed" || exit; \
+	done
 
 release: testbed
 	$(Q)$(CARGO) build --locked --release --package p2pdma-tool
