@@ -848,6 +848,13 @@ TEST_F(unbind, held)
 	close(dev);
 }
 
+/* ---- who may ask for flags that contradict each other ------------------ */
+
+TEST(contradict_without_capability)
+{
+	EXPECT_EQ(EPERM, p2p_open_without(P2P_CAP_SYS_ADMIN, P2PDMA_TEST_GUP_DEVICE));
+}
+
 /* ---- what this kernel can do ------------------------------------------- */
 
 /* Asks for a page of an io_uring: the kernel's own, and mapped like a pool's. */

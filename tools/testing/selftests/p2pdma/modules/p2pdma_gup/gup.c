@@ -7,6 +7,7 @@
  * are taken, they are given back right away.
  */
 
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -99,8 +100,15 @@ static long gup_ioctl(struct file *file, unsigned int request, unsigned long arg
 	return copy_to_user(user, &args, sizeof(args)) ? -EFAULT : 0;
 }
 
+/* As for p2pdma_test: whoever may open it can make the kernel warn. */
+static int gup_open(struct inode *inode, struct file *file)
+{
+	return capable(CAP_SYS_ADMIN) ? 0 : -EPERM;
+}
+
 static const struct file_operations gup_fops = {
 	.owner = THIS_MODULE,
+	.open = gup_open,
 	.unlocked_ioctl = gup_ioctl,
 };
 
