@@ -20,6 +20,7 @@ help: ## List what can be made
 ## ARCH=arm64         the kernel's architecture, x86_64 or arm64; default: that of this machine
 ## KDIR=<dir>         make modules: build for this kernel tree, or O= directory
 ## KERNEL=<dir>       build for this kernel tree and boot it
+## ONLY=<series>      check-series-patches: build the patches of this series only
 ## SERIES=7.4         update-lock: move FLAVOUR to this kernel series, if it works there
 ## LLVM=1             that kernel was built with clang
 ## TOPOLOGY="<name>"  check, demo, shell, fuzz: these topologies only
@@ -364,7 +365,8 @@ check-series-mails: tools kernel ## Apply the patch series, and look at their st
 check-series-patches: tools kernel
 	$(Q)$(MAKE) kernel FLAVOUR=small
 	$(Q)$(SERIES_CHECK) \
-		--tree $(SERIES_TREE) --build $(KERNEL_OUT)/kernel.json --build build/kernel/small/kernel.json
+		--tree $(SERIES_TREE) --build $(KERNEL_OUT)/kernel.json --build build/kernel/small/kernel.json \
+		$(ONLY:%=--only %)
 
 # Of all patches together. What rustdoc and clippy warn of is an error.
 check-series-docs:

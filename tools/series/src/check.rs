@@ -183,9 +183,9 @@ impl<'a> WholeTree<'a> {
         })
     }
 
-    /// Puts the patches of `series` on top, and builds what each of them changes. Gives the number
-    /// of builds.
-    pub fn add(&self, tree: &Tree<'_>, series: &Series) -> Result<usize> {
+    /// Puts the patches of `series` on top, and if `builds`, builds what each of them changes. Gives
+    /// the number of builds.
+    pub fn add(&self, tree: &Tree<'_>, series: &Series, builds: bool) -> Result<usize> {
         let mut built = 0;
         for (patch, diff) in series.plan.patch.iter().zip(tree.diffs(series)?) {
             run(
@@ -195,6 +195,15 @@ impl<'a> WholeTree<'a> {
                 Some(&diff),
             )
             .with_context(|| format!("{}, on top of those before it", series.name))?;
+            let options = new_options(&diff)?;
+            if !options.is_empty() {
+                for build in &self.builds {
+                    self.configure(build, &options)?;
+                }
+            }
+            if !builds {
+                continue;
+            }
             for goal in self.goals(&changed_files(&diff))? {
                 let mut kernels = 0;
                 for build in &self.builds {
@@ -217,6 +226,28 @@ impl<'a> WholeTree<'a> {
             }
         }
         Ok(built)
+    }
+
+    /// Switches options on, as far as the kernel's other ones allow it.
+    fn configure(&self, build: &Build, options: &BTreeSet<String>) -> Result<()> {
+        eprintln!("series: {}: options {options:?}", build.name);
+        let mut config = Command::new(self.dir.join("scripts/config"));
+        config.arg("--file").arg(build.objects.join(".config"));
+        for option in options {
+            config.args(["--enable", option]);
+        }
+        run(&mut config, None)?;
+        run(
+            Command::new("make")
+                .arg("-C")
+                .arg(self.dir)
+                .arg(format!("O={}", build.objects.display()))
+                .args(&build.make)
+                .arg("olddefconfig")
+                .env_remove("MAKEFLAGS"),
+            None,
+        )?;
+        Ok(())
     }
 
     fn make(&self, build: &Build, goal: &Goal) -> Result<()> {
@@ -314,6 +345,16 @@ impl Goal {
     }
 }
 
+/// The options that a diff adds and that are no modules: what they switch on, other files may need
+/// before anything is built.
+fn new_options(diff: &str) -> Result<BTreeSet<String>> {
+    let option = Regex::new(r"(?m)^\+config (\w+)\n\+\s+bool\b")?;
+    Ok(option
+        .captures_iter(diff)
+        .map(|found| found[1].to_owned())
+        .collect())
+}
+
 /// The options that a Makefile makes something for.
 fn options(makefile: &str) -> Result<BTreeSet<String>> {
     let option = Regex::new(r"(?m)^obj-\$\((CONFIG_\w+)\)")?;
@@ -371,6 +412,16 @@ mod tests {
         let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=m\nCONFIG_D=3\n";
         let set = ["A", "B", "C", "D"].map(|name| is_set(config, &format!("CONFIG_{name}")));
         assert_eq!(set, [true, false, true, false]);
+    }
+
+    #[test]
+    fn options_of_a_diff() {
+        let diff =
+            "+config A\n+\tbool \"a\"\n+\n+config B\n+\ttristate \"b\"\n config C\n+\tbool\n";
+        assert_eq!(
+            new_options(diff).expect("as in the test"),
+            BTreeSet::from(["A".to_owned()])
+        );
     }
 
     #[test]

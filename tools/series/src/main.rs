@@ -11,7 +11,7 @@ mod tree;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::check::WholeTree;
@@ -53,6 +53,9 @@ enum Verb {
         /// build tree (`DIR` with the flavour after its name); may be repeated.
         #[arg(long, value_name = "kernel.json", requires = "tree")]
         build: Vec<PathBuf>,
+        /// Build the patches of this series only; may be repeated.
+        #[arg(long, value_name = "SERIES", requires = "build")]
+        only: Vec<String>,
     },
 }
 
@@ -103,6 +106,14 @@ fn run(verb: &Verb) -> Result<bool> {
         .canonicalize()
         .with_context(|| format!("cannot find {}", common.kernel.display()))?;
     let series = Series::all(&common.project.join("tools/series"))?;
+    if let Verb::Check { only, .. } = verb {
+        for name in only {
+            if !series.iter().any(|one| one.name == *name) {
+                let names: Vec<&str> = series.iter().map(|one| &*one.name).collect();
+                bail!("no series {name}; there are: {}", names.join(", "));
+            }
+        }
+    }
     plan::all_diffs_are_in(&series, &common.project)?;
     std::fs::create_dir_all(&common.out)
         .with_context(|| format!("cannot create {}", common.out.display()))?;
@@ -149,6 +160,7 @@ fn run(verb: &Verb) -> Result<bool> {
     if let Verb::Check {
         tree: Some(to),
         build,
+        only,
         ..
     } = verb
     {
@@ -156,7 +168,7 @@ fn run(verb: &Verb) -> Result<bool> {
         let whole = WholeTree::create(&kernel, to, build)?;
         let mut built = 0;
         for one in &series {
-            built += whole.add(&tree, one)?;
+            built += whole.add(&tree, one, only.is_empty() || only.contains(&one.name))?;
         }
         eprintln!("series: {built} builds");
     }
