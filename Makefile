@@ -370,7 +370,8 @@ check-series-patches: tools kernel
 
 # Of all patches together. What rustdoc and clippy warn of is an error.
 check-series-docs:
-	$(Q)$(SERIES_MAKE) CLIPPY=1 KRUSTFLAGS=-Dwarnings prepare >build/series/clippy.log
+	$(Q)$(SERIES_MAKE) olddefconfig >build/series/clippy.log
+	$(Q)$(SERIES_MAKE) CLIPPY=1 KRUSTFLAGS=-Dwarnings prepare >>build/series/clippy.log
 	$(Q)$(SERIES_MAKE) rustdoc >build/series/rustdoc.log 2>&1 || { tail -n 40 build/series/rustdoc.log; false; }
 	$(Q)! grep -A 8 -E '^(warning|error)' build/series/rustdoc.log
 	$(Q)cd $(SERIES_TREE) && tools/docs/kernel-doc -none -Werror $(SERIES_SOURCES)
