@@ -34,7 +34,8 @@ const COLUMNS: usize = 100;
 /// Comments without lines that are too long, as paths have grown: what does not fit goes in front
 /// of the next line of the same paragraph.
 pub fn narrowed(text: &str) -> Result<String> {
-    let comment = Regex::new(r"^(\s*//[/!]? )(\s*(?:- )?)(\S.*)$")?;
+    // In an example there are comments within the comment.
+    let comment = Regex::new(r"^(\s*//[/!]? (?:\s*// )?)(\s*(?:- )?)(\S.*)$")?;
     let mut out = String::new();
     // What did not fit, and the beginning of lines that it can go on in.
     let mut rest: Option<(String, String)> = None;
@@ -100,6 +101,13 @@ mod tests {
         assert_eq!(
             narrow(&format!("    /// {long} two three\n    /// four\n")),
             format!("    /// {long} two\n    /// three four\n")
+        );
+        // Nor out of a comment within an example.
+        assert_eq!(
+            narrow(&format!(
+                "//!     // {long} two\n//!     // three\n//!     f();\n"
+            )),
+            format!("//!     // {long}\n//!     // two three\n//!     f();\n")
         );
         // Not into the next item, the next paragraph, nor code.
         assert_eq!(
