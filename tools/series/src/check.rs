@@ -183,8 +183,8 @@ impl<'a> WholeTree<'a> {
         })
     }
 
-    /// Puts the patches of `series` on top, and if `builds`, builds what each of them changes. Gives
-    /// the number of builds.
+    /// Puts the patches of `series` on top, and if `builds`, builds what each of them changes.
+    /// Gives the number of builds.
     pub fn add(&self, tree: &Tree<'_>, series: &Series, builds: bool) -> Result<usize> {
         let mut built = 0;
         for (patch, diff) in series.plan.patch.iter().zip(tree.diffs(series)?) {
@@ -348,20 +348,19 @@ impl Goal {
 /// The options that a diff adds and that are no modules: what they switch on, other files may need
 /// before anything is built.
 fn new_options(diff: &str) -> Result<BTreeSet<String>> {
-    let option = Regex::new(r"(?m)^\+config (\w+)\n\+\s+bool\b")?;
-    Ok(option
-        .captures_iter(diff)
-        .map(|found| found[1].to_owned())
-        .collect())
+    names(diff, r"(?m)^\+config (\w+)\n\+\s+bool\b")
 }
 
 /// The options that a Makefile makes something for.
 fn options(makefile: &str) -> Result<BTreeSet<String>> {
-    let option = Regex::new(r"(?m)^obj-\$\((CONFIG_\w+)\)")?;
-    Ok(option
-        .captures_iter(makefile)
-        .map(|found| found[1].to_owned())
-        .collect())
+    names(makefile, r"(?m)^obj-\$\((CONFIG_\w+)\)")
+}
+
+/// What the group of a pattern is, wherever that matches.
+fn names(text: &str, pattern: &str) -> Result<BTreeSet<String>> {
+    let pattern = Regex::new(pattern)?;
+    let found = pattern.captures_iter(text);
+    Ok(found.map(|found| found[1].to_owned()).collect())
 }
 
 /// A copy of a folder, in place of what is there.
