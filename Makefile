@@ -351,6 +351,9 @@ kernel-series: tools kernel ## Write the patch series for the kernel's mailing l
 # tests of the kernel that they make.
 SERIES_TREE := $(CURDIR)/build/series/linux
 SERIES_MAKE = $(MAKE) -C $(SERIES_TREE) O=$(SERIES_TREE).small LLVM=1
+# What is built goes beside the source, which stays clean.
+SERIES_SELFTESTS = $(MAKE) -C $(SERIES_TREE)/tools/testing/selftests O=$(SERIES_TREE).small \
+	TARGETS=p2pdma SKIP_TARGETS=
 SERIES_SOURCES := drivers/pci/p2pdma.c drivers/pci/listener.c drivers/pci/p2pdma_test/*.c \
 	include/linux/pci-p2pdma.h include/linux/pci-listener.h
 IN_TREE := build/series/in-tree.patch
@@ -377,8 +380,8 @@ check-series-docs:
 	$(Q)cd $(SERIES_TREE) && tools/docs/kernel-doc -none -Werror $(SERIES_SOURCES)
 
 check-series-selftests:
-	$(Q)$(MAKE) -C $(SERIES_TREE) INSTALL_HDR_PATH=$(SERIES_TREE)/usr headers >build/series/headers.log
-	$(Q)$(MAKE) -C $(SERIES_TREE)/tools/testing/selftests TARGETS=p2pdma SKIP_TARGETS= \
+	$(Q)$(SERIES_MAKE) headers >build/series/headers.log
+	$(Q)$(SERIES_SELFTESTS) \
 		INSTALL_PATH=$(CURDIR)/build/series/kselftest install gen_tar >build/series/kselftest.log
 
 # The same tests twice on one kernel: with modules and programs of this tree, and with its own.
@@ -408,8 +411,7 @@ check-series-vng: tools
 	$(Q). build/kernel/built-in/kernel.env && \
 		devices=$$($(BIN)/vmtest devices -t switch --media build/series/media) && \
 		environment=$$($(BIN)/vmtest devices -t switch --environment) && \
-		$(VNG) --exec "$(IN_VNG) $(MAKE) -C $(SERIES_TREE)/tools/testing/selftests \
-			TARGETS=p2pdma SKIP_TARGETS= run_tests" >build/series/run_tests.ktap && \
+		$(VNG) --exec "$(IN_VNG) $(SERIES_SELFTESTS) run_tests" >build/series/run_tests.ktap && \
 		$(VNG) --exec "$(IN_VNG) build/series/unpacked/run_kselftest.sh -f -c p2pdma" \
 			>build/series/run_kselftest.ktap
 	$(Q)for file in run_tests run_kselftest; do \
