@@ -198,7 +198,10 @@ static inline void target_close(struct __test_metadata *_metadata,
 	if (!t->lost)
 		EXPECT_EQ(t->provider->rest, p2p_available(t->provider))
 			TH_LOG("the pool is not as it was before the test");
+	/* one that is built in counts no references, and has no such file */
 	fd = open(NVMET_MODULE "/refcnt", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return;
 	EXPECT_LE(0, fd);
 	EXPECT_LT(0, read(fd, refs, sizeof(refs) - 1));
 	EXPECT_STREQ("0\n", refs)
