@@ -26,6 +26,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -273,6 +274,20 @@ static int partition(const struct p2p_client *c, int number, int op)
 }
 
 /*
+ * Until this program ends, nobody else is to look at the disk. udev does when one
+ * is closed that could be written to, and the partitions that it finds no table
+ * of are gone. It keeps its hands off disks that are locked.
+ */
+static void lock_disk(const struct p2p_client *c)
+{
+	int fd = open(c->path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || flock(fd, LOCK_EX))
+		ksft_exit_fail_msg("%s: cannot be locked: %s\n", c->path,
+				   strerror(errno));
+}
+
+/*
  * What cannot be made is left out, with the reason; where the environment has
  * seen to it that all is there, it is a failure.
  */
@@ -498,6 +513,7 @@ static void make_targets(void)
 			continue;
 		if (c->size < MB(62))
 			ksft_exit_fail_msg("%s: needs 62 MiB\n", c->path);
+		lock_disk(c);
 		for (size_t n = 1; n <= ARRAY_SIZE(partitions); n++)
 			if (partition(c, n, BLKPG_ADD_PARTITION))
 				ksft_exit_fail_msg("%s: partition %zu: %s\n",
