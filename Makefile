@@ -378,6 +378,8 @@ check-series-docs:
 	$(Q)$(SERIES_MAKE) rustdoc >build/series/rustdoc.log 2>&1 || { tail -n 40 build/series/rustdoc.log; false; }
 	$(Q)! grep -A 8 -E '^(warning|error)' build/series/rustdoc.log
 	$(Q)cd $(SERIES_TREE) && tools/docs/kernel-doc -none -Werror $(SERIES_SOURCES)
+	$(Q)cd $(SERIES_TREE) && PYTHONDONTWRITEBYTECODE=1 tools/docs/get_abi.py -D Documentation/ABI validate \
+		>../abi.log 2>&1 && ! grep p2pdma ../abi.log
 
 check-series-selftests:
 	$(Q)$(SERIES_MAKE) headers >build/series/headers.log
