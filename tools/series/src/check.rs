@@ -190,7 +190,7 @@ impl<'a> WholeTree<'a> {
         for (patch, diff) in series.plan.patch.iter().zip(tree.diffs(series)?) {
             run(
                 Command::new("patch")
-                    .args(["-p1", "--silent", "--no-backup-if-mismatch"])
+                    .args(["-p1", "--fuzz=0", "--silent", "--no-backup-if-mismatch"])
                     .current_dir(self.dir),
                 Some(&diff),
             )
@@ -200,6 +200,8 @@ impl<'a> WholeTree<'a> {
                 for build in &self.builds {
                     self.configure(build, &options)?;
                 }
+                self.are_on(&options)
+                    .with_context(|| format!("{}: {}", series.name, patch.label()))?;
             }
             if !builds {
                 continue;
@@ -228,12 +230,35 @@ impl<'a> WholeTree<'a> {
         Ok(built)
     }
 
-    /// Switches options on, as far as the kernel's other ones allow it.
+    /// Each option is on in one of the kernels at least: else what it is for was never built.
+    fn are_on(&self, options: &BTreeSet<String>) -> Result<()> {
+        let configs = self
+            .builds
+            .iter()
+            .map(|build| std::fs::read_to_string(build.objects.join(".config")))
+            .collect::<Result<Vec<_>, _>>()?;
+        for option in options {
+            ensure!(
+                configs.is_empty()
+                    || configs
+                        .iter()
+                        .any(|config| is_set(config, &format!("CONFIG_{option}"))),
+                "no kernel can have the option {option} on"
+            );
+        }
+        Ok(())
+    }
+
+    /// Switches options on, and KUnit, which those of suites depend on, as far as the kernel's
+    /// other ones allow it.
     fn configure(&self, build: &Build, options: &BTreeSet<String>) -> Result<()> {
         eprintln!("series: {}: options {options:?}", build.name);
         let mut config = Command::new(self.dir.join("scripts/config"));
         config.arg("--file").arg(build.objects.join(".config"));
-        for option in options {
+        for option in ["KUNIT", "RUST_KUNIT_TESTS"]
+            .into_iter()
+            .chain(options.iter().map(String::as_str))
+        {
             config.args(["--enable", option]);
         }
         run(&mut config, None)?;
@@ -282,9 +307,18 @@ impl<'a> WholeTree<'a> {
         let mut goals = BTreeSet::new();
         let sources = changed
             .iter()
-            .filter(|file| !file.starts_with("tools/") && !file.starts_with("Documentation/"))
+            .filter(|file| !file.starts_with("Documentation/"))
             .filter(|file| [".c", ".h", ".rs"].iter().any(|kind| file.ends_with(kind)));
         for file in sources {
+            if let Some(file) = file.strip_prefix("tools/") {
+                let name = file
+                    .strip_prefix("testing/selftests/")
+                    .and_then(|file| file.split_once('/'))
+                    .with_context(|| format!("nothing builds tools/{file}"))?
+                    .0;
+                goals.insert(Goal::Selftests(name.to_owned()));
+                continue;
+            }
             // Headers there are what the bindings are made of.
             if file.starts_with("rust/") {
                 goals.insert(Goal::Prepare);
@@ -323,6 +357,8 @@ enum Goal {
     Object(String),
     /// The modules of a folder, and the options that they are made for.
     Folder(PathBuf, BTreeSet<String>),
+    /// The programs of a collection of kselftests.
+    Selftests(String),
 }
 
 impl Goal {
@@ -330,6 +366,11 @@ impl Goal {
         match self {
             Self::Prepare => vec!["prepare".into()],
             Self::Object(object) => vec![object.clone()],
+            Self::Selftests(name) => vec![
+                format!("TARGETS={name}"),
+                "SKIP_TARGETS=".into(),
+                "kselftest-all".into(),
+            ],
             Self::Folder(dir, options) => {
                 let mut arguments = vec![
                     format!("M={}", tree.join(dir).display()),
@@ -457,7 +498,13 @@ mod tests {
         assert_eq!(new, [Goal::Folder("drivers/pci/new".into(), options)]);
         let arguments = new[0].arguments(&tree, &kernel);
         assert!(arguments.contains(&"CONFIG_OLD=m".to_owned()));
-        assert_eq!(goals(&["tools/testing/selftests/p2pdma/p2pdma_pool.c"]), []);
+        assert_eq!(
+            goals(&["tools/testing/selftests/p2pdma/p2pdma_pool.c"]),
+            [Goal::Selftests("p2pdma".into())]
+        );
+        assert!(whole
+            .goals(&BTreeSet::from(["tools/x.c".to_owned()]))
+            .is_err());
         assert_eq!(goals(&["rust/bindings/bindings_helper.h"]), [Goal::Prepare]);
         assert!(whole.goals(&BTreeSet::from(["fs/x.c".to_owned()])).is_err());
     }

@@ -46,7 +46,12 @@ fn recipients(kernel: &Path, series: &Series, dir: &Path) -> Result<Vec<String>>
         let mut command = Command::new("perl");
         command
             .arg("scripts/get_maintainer.pl")
-            .args(["--no-git", "--no-git-fallback", "--norolestats"])
+            .args([
+                "--no-git",
+                "--no-git-fallback",
+                "--norolestats",
+                "--no-keywords",
+            ])
             .args(option)
             .args(files)
             .current_dir(kernel);
@@ -61,6 +66,39 @@ fn recipients(kernel: &Path, series: &Series, dir: &Path) -> Result<Vec<String>>
     let (people, lists): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|address| address.contains('<'));
     Ok(people.into_iter().chain(lists).collect())
+}
+
+/// What it applies to, in words.
+fn basis(kernel: &Path, series: &Series, all: &[Series]) -> Result<String> {
+    let below: Vec<String> = all
+        .iter()
+        .filter(|other| series.plan.after.contains(&other.name))
+        .map(|other| format!("\"{}\"", other.plan.title))
+        .collect();
+    if !below.is_empty() {
+        return Ok(format!("It goes on top of {}.", below.join(" and ")));
+    }
+    let makefile = kernel.join("Makefile");
+    let text = fs::read_to_string(&makefile)
+        .with_context(|| format!("cannot read {}", makefile.display()))?;
+    Ok(format!("It applies to Linux {}.", version(&text)?))
+}
+
+/// The version that the kernel's Makefile begins with.
+fn version(makefile: &str) -> Result<String> {
+    let number = |name: &str| {
+        makefile
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().strip_prefix('='))
+            .map(str::trim)
+            .with_context(|| format!("the kernel's Makefile has no {name}"))
+    };
+    let numbers = [
+        number("VERSION")?,
+        number("PATCHLEVEL")?,
+        number("SUBLEVEL")?,
+    ];
+    Ok(numbers.join("."))
 }
 
 /// The mails with patches in a folder, without the cover letter, in their order.
@@ -80,7 +118,14 @@ pub fn mails(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes the mails of `series`, which is committed in `tree`, into `dir`.
-pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Result<Written> {
+/// `all` are the series that it may go on top of.
+pub fn write(
+    tree: &Tree<'_>,
+    kernel: &Path,
+    series: &Series,
+    all: &[Series],
+    dir: &Path,
+) -> Result<Written> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let out = dir.display().to_string();
     let range = format!("{}..{}", series.base(), series.name);
@@ -122,7 +167,14 @@ pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Res
         .context("git wrote no cover letter")?;
     let text = fs::read_to_string(&cover)?
         .replace("*** SUBJECT HERE ***", &series.plan.title)
-        .replace("*** BLURB HERE ***", &fill(&series.plan.cover));
+        .replace(
+            "*** BLURB HERE ***",
+            &fill(&format!(
+                "{}\n\n{}",
+                series.plan.cover.trim(),
+                basis(kernel, series, all)?
+            )),
+        );
     fs::write(&cover, text)?;
 
     let stat = tree.git(&["diff", "--numstat", &range])?;
@@ -141,4 +193,16 @@ pub fn write(tree: &Tree<'_>, kernel: &Path, series: &Series, dir: &Path) -> Res
         removed: numbers(1),
         to,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let makefile = "# SPDX\nVERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\nEXTRAVERSION =\n";
+        assert_eq!(version(makefile).expect("as in the test"), "7.3.4");
+        assert!(version("VERSION = 7\n").is_err());
+    }
 }

@@ -25,7 +25,7 @@ Examples:
   p2pdma-series check --kernel ~/linux --out build/series --tree build/series/linux
   p2pdma-series check --kernel ~/linux --out build/series --tree build/series/linux \
       --build build/kernel/stock/kernel.json
-  git am build/series/10-pci-p2pdma-fixes/*.patch
+  git am build/series/10-pci-p2pdma/000[1-9]*.patch
 
 Exit status: 0 if all is well, 1 if something was found, 2 if it could not be done.";
 
@@ -135,7 +135,7 @@ fn run(verb: &Verb) -> Result<bool> {
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
         }
-        written.push(mail::write(&tree, &kernel, one, &dir)?);
+        written.push(mail::write(&tree, &kernel, one, &series, &dir)?);
         // Those of the project's own patches are applied to a kernel one by one, by their names.
         for (patch, diff) in one.plan.patch.iter().zip(tree.diffs(one)?) {
             if !patch.is_fix(&common.project) {
