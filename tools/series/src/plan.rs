@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 use regex::{Regex, RegexSet};
 use serde::Deserialize;
+use textwrap::WordSplitter;
 
 use crate::rust;
 
@@ -261,7 +262,9 @@ pub fn fill(text: &str) -> String {
             if paragraph.lines().any(|line| line.starts_with([' ', '\t'])) {
                 paragraph.to_owned()
             } else {
-                textwrap::fill(&paragraph.replace('\n', " "), COLUMNS)
+                let options =
+                    textwrap::Options::new(COLUMNS).word_splitter(WordSplitter::NoHyphenation);
+                textwrap::fill(&paragraph.replace('\n', " "), options)
             }
         })
         .collect::<Vec<_>>()
@@ -383,6 +386,8 @@ mod tests {
         let (prose, trace) = text.split_once("\n\n").expect("as in the test");
         assert!(prose.lines().all(|line| line.len() <= COLUMNS));
         assert_eq!(trace.lines().count(), 1);
+        let peer = fill(&format!("{} peer-to-peer DMA", "x".repeat(COLUMNS - 6)));
+        assert!(peer.ends_with("\npeer-to-peer DMA"), "{peer}");
     }
 
     #[test]
