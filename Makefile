@@ -411,7 +411,7 @@ IN_VNG = $(VNG) --exec "env $$environment $2; dmesg >/tmp/log && \
 	! grep -E 'WARNING: |BUG: |Oops' /tmp/log | grep -vE '$(ASKED_FOR)' && echo ok, no complaint" | \
 	tee build/series/$1.ktap | grep --line-buffered -E '^(not )?ok\>'
 # Warnings that tests provoke: of flags that contradict each other, and of a provider without memory.
-ASKED_FOR := WARNING: [^ ]*(mm/gup\.c|drivers/pci/p2pdma\.c):
+ASKED_FOR := WARNING: [^ ]* at (pcim_p2pdma_provider|is_valid_gup_args|(pin|get)_user_pages[a-z_]*)[+]
 # What needs a module's file, slots to pull devices from, or allocations that fail, for which the
 # kernel of the flavour built-in has no option.
 NOT_IN_VNG := p2pdma_provider p2pdma_surprise p2pdma_fault p2pdma_nvmet_fault

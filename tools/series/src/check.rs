@@ -455,6 +455,33 @@ mod tests {
     }
 
     #[test]
+    fn options_that_no_kernel_has() {
+        let dir = tempfile::tempdir().expect("as in the test");
+        let build = |name: &str, config: &str| {
+            let objects = dir.path().join(name);
+            std::fs::create_dir(&objects).expect("as in the test");
+            std::fs::write(objects.join(".config"), config).expect("as in the test");
+            Build {
+                name: name.to_owned(),
+                objects,
+                make: Vec::new(),
+            }
+        };
+        let whole = WholeTree {
+            kernel: dir.path(),
+            dir: dir.path(),
+            builds: vec![
+                build("a", "CONFIG_A=y\n# CONFIG_B is not set\n"),
+                build("b", "# CONFIG_A is not set\n"),
+            ],
+        };
+        let on = |option: &str| whole.are_on(&BTreeSet::from([option.to_owned()]));
+        assert!(on("A").is_ok());
+        assert!(on("B").is_err());
+        assert!(on("C").is_err());
+    }
+
+    #[test]
     fn options_of_a_diff() {
         let diff =
             "+config A\n+\tbool \"a\"\n+\n+config B\n+\ttristate \"b\"\n config C\n+\tbool\n";

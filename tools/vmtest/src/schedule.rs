@@ -317,8 +317,8 @@ impl Room {
     }
 }
 
-/// Guests that keep this many processors busy. A guest has one or two, and rarely work for both; and
-/// for a good part of the time it waits, for grace periods of RCU above all.
+/// Guests that keep this many processors busy. A guest has one or two, and rarely work for both;
+/// and for a good part of the time it waits, for grace periods of RCU above all.
 fn jobs_for(processors: usize) -> usize {
     processors + processors / 2
 }

@@ -184,8 +184,8 @@ fn default_memory() -> String {
     "1G".into()
 }
 
-/// An emulated processor that waits for another one, which gets no time meanwhile, uses up what time
-/// there is. So a guest has more than one only where that makes a difference.
+/// An emulated processor that waits for another one, which gets no time meanwhile, uses up what
+/// time there is. So a guest has more than one only where that makes a difference.
 fn default_smp() -> String {
     "1".into()
 }
