@@ -241,7 +241,7 @@ MUTANTS = $(BIN)/p2pdma-mutants
 mutants: tools ## Change the kernel in many ways, and look whether the tests notice
 	$(Q)$(MAKE) kernel FLAVOUR=small PATCH= KDIR= KERNEL= LLVM=
 	$(Q)$(MUTANTS) derive --kernel build/kernel/small
-	$(Q)$(MAKE) modules kselftest FLAVOUR=hostbridge PATCH=build/mutants/mutants.patch KDIR= KERNEL= LLVM=
+	$(Q)$(MAKE) modules kselftest FLAVOUR=mutants PATCH=build/mutants/mutants.patch KDIR= KERNEL= LLVM=
 	$(Q). build/kernel/mutants/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE && \
 		$(MUTANTS) run --kernel build/kernel/mutants $(SHARD:%=--shard %) $(JOBS:%=--jobs %) \
 			$(MINUTES:%=--minutes %) $(FILE:%=--file %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
