@@ -309,6 +309,7 @@ struct ExecArgs {
     file: Vec<String>,
     /// Time limit in seconds, before it is multiplied
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     timeout: u64,
     /// Where the console log goes [default: build/results/<release>]
     #[arg(long, value_name = "DIR")]
@@ -427,8 +428,14 @@ impl GuestArgs {
         if let Some(directory) = here.parent().filter(|_| arch.is_host()) {
             bin_dirs.push(directory.into());
         }
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        for signal in [SIGINT, SIGTERM] {
             watch_signal(signal)?;
+        }
+        // Under nohup it is ignored, and stays so.
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if !ignores(&status, SIGHUP) {
+            watch_signal(SIGHUP)?;
         }
         Ok(Setup {
             unpacked: image::unpacked(&kernel.image)?,
@@ -443,6 +450,15 @@ impl GuestArgs {
             interrupted: &INTERRUPTED,
         })
     }
+}
+
+/// Whether a process ignores a signal, according to its /proc/PID/status.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 != 0)
 }
 
 /// The first signal ends the guests in good order, a second one ends the runner at once.
@@ -498,6 +514,16 @@ impl RunArgs {
         let room = Room::of_machine(self.jobs.map(usize::from));
         let load = room.load(usize::from(self.stress));
         let setup = self.guest.setup(suite, load)?;
+        for (glob, text) in globs.iter().zip(&self.test) {
+            if !setup
+                .suite
+                .tests
+                .iter()
+                .any(|test| glob.matches(&test.name))
+            {
+                bail!("--test {text}: there is no such test; `vmtest list` names them");
+            }
+        }
         let topologies = topology::on(&topologies, setup.kernel.arch);
         let names = match self.topology.as_slice() {
             [] => &setup.kernel.check.topologies,
@@ -517,6 +543,13 @@ impl RunArgs {
             let names: Vec<&str> = setup.suite.tests.iter().map(|test| &*test.name).collect();
             bail!("no test is selected; there are: {}", names.join(", "));
         }
+        let mut directory = results(self.results.as_ref(), &setup);
+        if let Some(Part { number, of }) = self.shard {
+            directory.push(format!("shard-{number}-of-{of}"));
+        }
+        // Whatever ends this run, what an earlier one has left is not taken for it.
+        let _lock = lock_results(&directory)?;
+        remove_results(&directory, topologies.keys())?;
         setup.check(&work)?;
         let costs = Costs::read(&self.suite.suite)?;
         let shard = self.shard.unwrap_or(Part::WHOLE);
@@ -536,13 +569,6 @@ impl RunArgs {
             room.jobs.min(units.len()),
             setup.scale * setup.load,
         ));
-        let mut directory = results(self.results.as_ref(), &setup);
-        if let Some(Part { number, of }) = self.shard {
-            directory.push(format!("shard-{number}-of-{of}"));
-        }
-        // Whatever ends this run, what an earlier one has left is not taken for it.
-        let _lock = lock_results(&directory)?;
-        remove_results(&directory, topologies.keys())?;
         ui.line("KTAP version 1")?;
         ui.line(&format!("1..{}", units.len()))?;
         let stress = Stress::start(usize::from(self.stress));
@@ -843,6 +869,13 @@ impl MergeArgs {
             .iter()
             .map(|directory| Summary::read(directory))
             .collect::<Result<Vec<_>>>()?;
+        // Whatever is wrong with these, what was merged before is not taken for them.
+        for name in results::SUMMARIES {
+            let old = self.output.join(name);
+            if !self.shards.contains(&self.output) && old.exists() {
+                fs::remove_file(&old).with_context(|| old.display().to_string())?;
+            }
+        }
         let first = &summaries[0];
         let of = first.shard.map_or(0, |shard| shard.of);
         let mut missing: Vec<usize> = (1..=of).collect();
@@ -858,9 +891,16 @@ impl MergeArgs {
             let shard = summary
                 .shard
                 .filter(|shard| shard.of == of)
-                .ok_or_else(|| {
-                    anyhow!("{name}: no shard of {of}; `vmtest run --shard I/N` writes one")
+                .ok_or_else(|| match of {
+                    0 => anyhow!("{name}: no shard; `vmtest run --shard I/N` writes one"),
+                    _ => anyhow!("{name}: no shard of {of}, as {}", self.shards[0].display()),
                 })?;
+            if in_round(directory, 2).join(results::SUMMARIES[0]).is_file() {
+                bail!(
+                    "{name}: of a run with --repeat, whose rounds are not merged; its own last \
+                     line counts them"
+                );
+            }
             if !missing.contains(&shard.number) {
                 bail!("{name}: shard {} is there twice", String::from(shard));
             }
@@ -967,7 +1007,7 @@ impl PlainSink<'_> {
 impl ExecArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let setup = self.guest.setup(suite, 1.0)?;
+        let setup = self.guest.setup(suite, Room::of_machine(Some(1)).load(0))?;
         let topologies = topology::on(&topologies, setup.kernel.arch);
         let topology = topology::pick(&topologies, &[self.topology.clone()])?[0];
         let test = Test {
@@ -976,6 +1016,8 @@ impl ExecArgs {
             timeout: Some(scaled(self.timeout, setup.scale)),
             files: self.file.clone(),
             separate: true,
+            // It is what somebody wants to have, whole.
+            output: Some(u32::MAX),
             ..Test::default()
         };
         let ui = Ui::new();
@@ -1001,7 +1043,7 @@ impl ExecArgs {
 impl DemoArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite.suite)?;
-        let setup = self.guest.setup(suite, 1.0)?;
+        let setup = self.guest.setup(suite, Room::of_machine(Some(1)).load(0))?;
         let topologies = topology::on(&topologies, setup.kernel.arch);
         let demo = setup
             .suite
@@ -1084,7 +1126,7 @@ impl ShellArgs {
             .or(demo)
             .ok_or_else(|| anyhow!("which topology? --topology says it"))?
             .clone();
-        let setup = self.guest.setup(suite, 1.0)?;
+        let setup = self.guest.setup(suite, Room::of_machine(Some(1)).load(0))?;
         let topologies = topology::on(&topologies, setup.kernel.arch);
         let topology = topology::pick(&topologies, &[name])?[0];
         let mut tests = setup.suite.select(topology, &[]);
@@ -1216,7 +1258,7 @@ fn table(ui: &Ui, rows: Vec<(&str, String)>) -> Result<()> {
 impl SelftestArgs {
     fn run(&self) -> Result<bool> {
         let (suite, topologies) = SuiteArgs::read(&self.suite)?;
-        let setup = self.guest.setup(suite, 1.0)?;
+        let setup = self.guest.setup(suite, Room::of_machine(Some(1)).load(0))?;
         let topologies = topology::on(&topologies, setup.kernel.arch);
         let directory = match &self.results {
             Some(directory) => directory.clone(),
@@ -1234,6 +1276,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ignored_signals_are_known() {
+        let status = "Name:\tvmtest\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        assert!(ignores(status, 1) && ignores(status, 13));
+        assert!(!ignores(status, 2) && !ignores("", 1));
     }
 
     #[test]

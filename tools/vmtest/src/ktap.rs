@@ -85,6 +85,7 @@ impl Parser {
         let indent = line.len() - text.len();
         let text = text.trim_end();
         if text.starts_with("KTAP version") || text.starts_with("TAP version") {
+            self.report.spoken = true;
             self.open(indent);
         } else if let Some(plan) = text.strip_prefix("1..") {
             self.plan(indent, plan);
@@ -144,7 +145,8 @@ impl Parser {
         };
         self.report.spoken = true;
         self.open(indent);
-        if count == 0 {
+        // Of a list below another one it says nothing about the whole.
+        if count == 0 && self.levels.len() == 1 {
             let rest = rest.trim();
             if let Some(reason) = strip_keyword(rest, "SKIP") {
                 self.report.skip_all = Some(reason.into());
@@ -368,6 +370,30 @@ mod tests {
         assert_eq!(report.skip_all.as_deref(), Some("set P2PDMA_SCRATCH=…"));
         assert!(report.cases.is_empty());
         assert!(parse("1..0\n").skip_all.is_none());
+    }
+
+    #[test]
+    fn a_list_below_another_that_is_empty_says_nothing_of_the_whole() {
+        let report = parse(
+            "KTAP version 1\n\
+             1..2\n\
+             \x20 KTAP version 1\n\
+             \x20 1..0 # SKIP no device\n\
+             ok 1 a # SKIP\n\
+             \x20 KTAP version 1\n\
+             \x20 1..1\n\
+             \x20 not ok 1 x\n\
+             not ok 2 b\n",
+        );
+        assert_eq!(report.skip_all, None);
+        assert_eq!(report.errors, [""; 0]);
+        assert!(report.cases.iter().any(|case| case.status == Status::Fail));
+    }
+
+    #[test]
+    fn a_head_alone_promises_results() {
+        let report = parse("TAP version 13\n");
+        assert!(report.spoken && report.cases.is_empty());
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::monitor::{Monitor, Notice, Step};
 /// How often limits and signals are looked at while nothing comes from the guest.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How long a look at the guest may take; what is more, the guest is not told to have waited.
+const HELD_UP: Duration = Duration::from_secs(1);
+
 /// How often a file is looked at for more.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -147,6 +150,7 @@ impl Machine {
         let mut messages = String::new();
         let mut killed = false;
         let mut next_tick = Instant::now();
+        let mut looked = Instant::now();
         loop {
             if interrupted.load(Ordering::Relaxed) {
                 bail!("interrupted");
@@ -172,10 +176,14 @@ impl Machine {
             for notice in notices {
                 notify(notice)?;
             }
-            if Instant::now() < next_tick {
+            // A reader of the output who waits, and a runner that was stopped, hold this loop up.
+            let now = Instant::now();
+            monitor.postpone((now - looked).saturating_sub(HELD_UP));
+            looked = now;
+            if now < next_tick {
                 continue;
             }
-            next_tick = Instant::now() + TICK;
+            next_tick = now + TICK;
             if self.child.0.try_wait()?.is_some() {
                 complete.0.store(true, Ordering::Release);
             }

@@ -201,6 +201,18 @@ impl Monitor {
         self.pending.iter().map(|(test, _)| *test)
     }
 
+    /// Moves all limits by a time in which nobody looked at the guest: that is not the guest's.
+    pub fn postpone(&mut self, gap: Duration) {
+        self.since += gap;
+        self.spoken += gap;
+        if let Some(running) = &mut self.running {
+            running.since += gap;
+            if let Some(finished) = &mut running.finished {
+                *finished += gap;
+            }
+        }
+    }
+
     /// The last lines of the console.
     pub fn console_tail(&self) -> Vec<String> {
         self.console.iter().cloned().collect()
@@ -218,6 +230,11 @@ impl Monitor {
             self.console.pop_front();
         }
         self.console.push_back(line.trim_end().into());
+        if line.contains(" printk messages dropped **") {
+            let what = strip_stamp(line);
+            self.problems
+                .push(format!("lines of the kernel log are lost: {what}"));
+        }
         if let Some((edge, test)) = parse_marker(&self.token, line) {
             // A splat has no place in two tests.
             let splat = self.detector.flush();
@@ -725,6 +742,27 @@ mod tests {
         let lost = bench.monitor.lost.clone().expect("lost");
         assert!(lost.contains("\"loading modules\""), "{lost}");
         assert_eq!(bench.monitor.not_started().collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_is_not_the_guests() {
+        let mut bench = Bench::new(1);
+        bench.start(0);
+        bench.now += Duration::from_secs(3600);
+        bench.monitor.postpone(Duration::from_secs(3600));
+        assert_eq!(bench.wait(4), Step::Continue);
+        assert_eq!(bench.wait(3600), Step::Kill);
+    }
+
+    #[test]
+    fn a_log_with_a_hole_is_a_problem() {
+        let mut bench = Bench::new(1);
+        bench.console("[ 1.1] ** 412 printk messages dropped **");
+        let problems = &bench.monitor.problems;
+        assert!(
+            problems.len() == 1 && problems[0].contains("412"),
+            "{problems:?}"
+        );
     }
 
     #[test]

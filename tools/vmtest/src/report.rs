@@ -285,7 +285,7 @@ fn ending(
     let mut whole = true;
     match &raw.ending {
         Ending::Reported(Outcome::Exited { code: ksft::PASS }) => {
-            if let Some(reason) = &parsed.skip_all {
+            if let Some(reason) = parsed.skip_all.as_ref().filter(|_| failed == 0) {
                 status = (Status::Skip, reason.clone());
             } else if parsed.spoken && parsed.cases.is_empty() {
                 problems.push(Problem::new("ktap", "it ran no test, and did not say SKIP"));

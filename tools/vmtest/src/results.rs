@@ -167,7 +167,12 @@ impl Summary {
     /// Reads that of a directory with results.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(SUMMARIES[0]);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!(
+                "{}: cannot be read; `vmtest run --results DIR` writes one, and `vmtest merge`",
+                path.display()
+            )
+        })?;
         serde_json::from_str(&text)
             .with_context(|| format!("{}: not written by this version of vmtest", path.display()))
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -26,6 +27,10 @@ const UNKNOWN_BOOT: f64 = 12.0;
 
 /// What QEMU needs beside the memory of its guest.
 const OVERHEAD: u64 = 384 << 20;
+
+/// More is no load, but a machine on which nothing can be told: it has less of a host than the
+/// host's load speaks of.
+const MOST: f64 = 20.0;
 
 /// What is left to others of the memory that is available.
 const RESERVE: u64 = 512 << 20;
@@ -304,7 +309,7 @@ impl Room {
     }
 
     /// How many threads want each processor while `jobs` guests run and `stress` threads are busy;
-    /// 1 where there are more processors.
+    /// 1 where there are more processors, and never more than 20.
     pub fn load(&self, stress: usize) -> f64 {
         let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let others = text
@@ -313,7 +318,7 @@ impl Room {
             .and_then(|load| load.parse::<f64>().ok())
             .unwrap_or(0.0);
         let wanted = (2 * self.jobs + stress) as f64 + others;
-        (wanted / processors() as f64).max(1.0)
+        (wanted / processors() as f64).clamp(1.0, MOST)
     }
 }
 
@@ -385,10 +390,14 @@ pub fn side_by_side<T: Send>(
         for _ in 0..room.jobs.min(units.len()) {
             scope.spawn(|| {
                 while let Some(index) = next() {
-                    let result = one(&units[index]).and_then(|value| {
+                    let run = || {
+                        let value = one(&units[index])?;
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                         done(&units[index], value)
-                    });
+                    };
+                    // Others wait for what this one has taken, whatever becomes of it.
+                    let result = catch_unwind(AssertUnwindSafe(run))
+                        .unwrap_or_else(|_| Err(anyhow!("a worker failed")));
                     let mut state = lock();
                     state.running -= 1;
                     state.memory = state.memory.saturating_add(need(index)).min(room.memory);
@@ -626,6 +635,23 @@ mod tests {
         let error = side_by_side(&units, room, &wrong, |_, ()| Ok(())).expect_err("fails");
         assert_eq!(error.to_string(), "no such thing");
         assert_eq!(tried.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn who_waits_for_memory_is_told_that_a_worker_failed() {
+        let large = topology("large", "9G");
+        let unit = || Unit::new(&large, Vec::new(), Part::WHOLE, &Costs::default());
+        let units = [unit(), unit()];
+        let room = Room {
+            jobs: 2,
+            memory: 12 << 30,
+        };
+        let wrong = |_: &Unit<'_>| -> Result<()> {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            panic!("on purpose")
+        };
+        let error = side_by_side(&units, room, &wrong, |_, ()| Ok(())).expect_err("fails");
+        assert_eq!(error.to_string(), "a worker failed");
     }
 
     #[test]

@@ -140,6 +140,8 @@ struct Open {
     /// Ends with a line of `=`.
     boxed: bool,
     trace: bool,
+    /// Has a trace as arm64 writes it, with nothing around the frames.
+    bare: bool,
     quiet: usize,
 }
 
@@ -194,7 +196,8 @@ impl Detector {
     fn take(&mut self, message: &str) -> Option<Splat> {
         let cut_here = message.contains("[ cut here ]");
         let heading = kind(message);
-        let trace = message.starts_with("Call Trace:") || message.trim() == "<TASK>";
+        let bare = message.starts_with("Call trace:");
+        let trace = bare || message.starts_with("Call Trace:") || message.trim() == "<TASK>";
         let Some(open) = &mut self.open else {
             if cut_here || heading.is_some() || trace {
                 let boxed = self.before.back().is_some_and(|line| is_box(line));
@@ -225,8 +228,13 @@ impl Detector {
                     framed: cut_here,
                     boxed: boxed && matches!(heading, Some("KASAN" | "KFENCE" | "KCSAN" | "KMSAN")),
                     trace,
+                    bare,
                     quiet: 0,
                 });
+                // It is one line, to which nothing belongs that comes after it.
+                if heading == Some("kmemleak") {
+                    return self.flush();
+                }
             }
             return None;
         };
@@ -242,6 +250,7 @@ impl Detector {
             open.titled = true;
         }
         open.trace |= trace;
+        open.bare |= bare;
         open.framed |= matches!(
             open.splat.kind,
             "Oops" | "general protection" | "kernel BUG"
@@ -256,7 +265,14 @@ impl Detector {
         } else if open.framed {
             false
         } else {
-            message.trim() == "</TASK>" && !matches!(open.splat.kind, "RCU" | "Oops")
+            // A stall has a trace for each processor.
+            let several = match open.splat.kind {
+                "Oops" => true,
+                "RCU" => !open.splat.title.contains("suspicious"),
+                _ => false,
+            };
+            let left = open.bare && !trace && !message.starts_with(' ');
+            (message.trim() == "</TASK>" || left) && !several
         };
         open.quiet = if heading.is_some() || trace {
             0
@@ -488,6 +504,61 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, "RCU");
+    }
+
+    #[test]
+    fn what_follows_suspicious_rcu_usage_is_another() {
+        let found = find(
+            "[ 1.0] WARNING: suspicious RCU usage\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  nvmet_ctrl_put+0x1f0/0x680\n\
+             [ 1.0]  </TASK>\n\
+             [ 1.0] sysfs: cannot create duplicate filename '/x'\n\
+             [ 1.0] Call Trace:\n\
+             [ 1.0]  <TASK>\n\
+             [ 1.0]  </TASK>\n",
+        );
+        let kinds: Vec<&str> = found.iter().map(|splat| splat.kind).collect();
+        assert_eq!(kinds, ["RCU", "stack trace"]);
+    }
+
+    #[test]
+    fn traces_of_arm64_have_nothing_around_them() {
+        let found = find(
+            "[ 1.0] sysfs: cannot create duplicate filename '/x'\n\
+             [ 1.0] CPU: 0 UID: 0 PID: 1 Comm: init Not tainted 7.3.4 #1\n\
+             [ 1.0] Hardware name: linux,dummy-virt (DT)\n\
+             [ 1.0] Call trace:\n\
+             [ 1.0]  show_stack+0x20/0x38 (C)\n\
+             [ 1.0]  dump_stack_lvl+0x60/0x80\n\
+             [ 1.0] pcieport 0000:00:07.0: pciehp: Slot(7): Card not present\n\
+             [ 1.0] WARNING: possible circular locking dependency detected\n\
+             [ 1.0] Call trace:\n\
+             [ 1.0]  show_stack+0x20/0x38 (C)\n\
+             [ 1.0]  lock_acquire+0x60/0x80\n\
+             [ 1.0] ==================================================================\n\
+             [ 1.0] BUG: KASAN: slab-use-after-free in f+0x1/0x2\n\
+             [ 1.0] Call trace:\n\
+             [ 1.0]  f+0x1/0x2\n\
+             [ 1.0] ==================================================================\n",
+        );
+        let kinds: Vec<&str> = found.iter().map(|splat| splat.kind).collect();
+        assert_eq!(kinds, ["stack trace", "lockdep", "KASAN"]);
+        assert!(found[0].title.contains("duplicate filename"));
+    }
+
+    #[test]
+    fn that_there_are_leaks_is_one_line() {
+        let found = find(
+            "[ 1.0] kmemleak: 2 new suspected memory leaks (see /sys)\n\
+             [ 1.1] WARNING: possible circular locking dependency detected\n\
+             [ 1.1] Call Trace:\n\
+             [ 1.1]  <TASK>\n\
+             [ 1.1]  </TASK>\n",
+        );
+        let kinds: Vec<&str> = found.iter().map(|splat| splat.kind).collect();
+        assert_eq!(kinds, ["kmemleak", "lockdep"]);
     }
 
     #[test]

@@ -43,7 +43,10 @@ impl Ui {
 
     /// Prints a line on standard error.
     pub fn note(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| {
+            // That nobody listens is no reason to stop.
+            let _ = writeln!(io::stderr(), "{line}");
+        });
     }
 
     /// Shows what is going on, where somebody is watching.
