@@ -448,6 +448,7 @@ impl GuestArgs {
             scale,
             load,
             interrupted: &INTERRUPTED,
+            has_run: AtomicBool::new(false),
         })
     }
 }
@@ -458,7 +459,7 @@ fn ignores(status: &str, signal: i32) -> bool {
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 != 0)
+    mask.is_some_and(|mask| (mask >> (signal - 1)) & 1 != 0)
 }
 
 /// The first signal ends the guests in good order, a second one ends the runner at once.
@@ -864,11 +865,6 @@ impl MatrixArgs {
 
 impl MergeArgs {
     fn run(&self) -> Result<bool> {
-        let summaries = self
-            .shards
-            .iter()
-            .map(|directory| Summary::read(directory))
-            .collect::<Result<Vec<_>>>()?;
         // Whatever is wrong with these, what was merged before is not taken for them.
         for name in results::SUMMARIES {
             let old = self.output.join(name);
@@ -876,6 +872,11 @@ impl MergeArgs {
                 fs::remove_file(&old).with_context(|| old.display().to_string())?;
             }
         }
+        let summaries = self
+            .shards
+            .iter()
+            .map(|directory| Summary::read(directory))
+            .collect::<Result<Vec<_>>>()?;
         let first = &summaries[0];
         let of = first.shard.map_or(0, |shard| shard.of);
         let mut missing: Vec<usize> = (1..=of).collect();
@@ -1013,7 +1014,7 @@ impl ExecArgs {
         let test = Test {
             name: self.command[0].clone(),
             args: self.command[1..].to_vec(),
-            timeout: Some(scaled(self.timeout, setup.scale)),
+            timeout: Some(scaled(self.timeout, setup.scale * setup.load)),
             files: self.file.clone(),
             separate: true,
             // It is what somebody wants to have, whole.

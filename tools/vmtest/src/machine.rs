@@ -178,7 +178,7 @@ impl Machine {
             }
             // A reader of the output who waits, and a runner that was stopped, hold this loop up.
             let now = Instant::now();
-            monitor.postpone((now - looked).saturating_sub(HELD_UP));
+            monitor.postpone((now - looked).saturating_sub(HELD_UP), now);
             looked = now;
             if now < next_tick {
                 continue;

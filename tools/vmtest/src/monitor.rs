@@ -202,14 +202,14 @@ impl Monitor {
     }
 
     /// Moves all limits by a time in which nobody looked at the guest: that is not the guest's.
-    pub fn postpone(&mut self, gap: Duration) {
-        self.since += gap;
-        self.spoken += gap;
+    /// None of them begins later than `now`.
+    pub fn postpone(&mut self, gap: Duration, now: Instant) {
+        let later = |at: &mut Instant| *at = (*at + gap).min(now);
+        later(&mut self.since);
+        later(&mut self.spoken);
         if let Some(running) = &mut self.running {
-            running.since += gap;
-            if let Some(finished) = &mut running.finished {
-                *finished += gap;
-            }
+            later(&mut running.since);
+            running.finished.iter_mut().for_each(later);
         }
     }
 
@@ -749,7 +749,7 @@ mod tests {
         let mut bench = Bench::new(1);
         bench.start(0);
         bench.now += Duration::from_secs(3600);
-        bench.monitor.postpone(Duration::from_secs(3600));
+        bench.monitor.postpone(Duration::from_secs(3600), bench.now);
         assert_eq!(bench.wait(4), Step::Continue);
         assert_eq!(bench.wait(3600), Step::Kill);
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
@@ -61,6 +61,8 @@ pub struct Setup {
     pub load: f64,
     /// Set when the user wants to stop.
     pub interrupted: &'static AtomicBool,
+    /// Whether QEMU has run a guest of this run's.
+    pub has_run: AtomicBool,
 }
 
 /// Who wants to know what happens.
@@ -514,12 +516,16 @@ impl Course<'_> {
                 Notice::Finished(raw) => self.finish(*raw, sink),
             },
         )?;
-        if !monitor.console_spoke() && exit.status.is_some_and(|status| !status.success()) {
-            bail!(
-                "topology {}: QEMU does not run: {}",
-                self.topology.name,
-                exit.messages.join("; ")
-            );
+        if monitor.console_spoke() {
+            setup.has_run.store(true, Ordering::Relaxed);
+        } else if exit.status.is_some_and(|status| !status.success()) {
+            let why = format!("QEMU does not run: {}", exit.messages.join("; "));
+            if !setup.has_run.load(Ordering::Relaxed) {
+                bail!("topology {}: {why}", self.topology.name);
+            }
+            // It has run others: what those have shown is not given up for what the machine lacks.
+            self.problems.push(why.clone());
+            return Ok(Some(why));
         }
         if let Some(release) = &monitor.release {
             if *release != setup.kernel.release {
@@ -630,6 +636,7 @@ mod tests {
             scale: 1.0,
             load: 1.0,
             interrupted: &NEVER,
+            has_run: AtomicBool::new(false),
         }
     }
 

@@ -142,6 +142,8 @@ struct Open {
     trace: bool,
     /// Has a trace as arm64 writes it, with nothing around the frames.
     bare: bool,
+    /// Is one line, to which nothing belongs that comes after it.
+    single: bool,
     quiet: usize,
 }
 
@@ -229,17 +231,15 @@ impl Detector {
                     boxed: boxed && matches!(heading, Some("KASAN" | "KFENCE" | "KCSAN" | "KMSAN")),
                     trace,
                     bare,
+                    single: heading == Some("kmemleak"),
                     quiet: 0,
                 });
-                // It is one line, to which nothing belongs that comes after it.
-                if heading == Some("kmemleak") {
-                    return self.flush();
-                }
             }
             return None;
         };
-        // Another one begins before this one has ended.
-        if cut_here || (heading.is_some() && open.titled && open.trace && !open.boxed) {
+        // Another one begins, or may begin, before this one has ended.
+        let whole = open.trace && !open.boxed && (open.titled || (open.bare && !open.framed));
+        if open.single || cut_here || (heading.is_some() && whole) {
             let done = self.flush();
             self.take(message);
             return done;
@@ -532,6 +532,9 @@ mod tests {
              [ 1.0] Call trace:\n\
              [ 1.0]  show_stack+0x20/0x38 (C)\n\
              [ 1.0]  dump_stack_lvl+0x60/0x80\n\
+             [ 1.0] BUG: sleeping function called from invalid context at a.c:1\n\
+             [ 1.0] Call trace:\n\
+             [ 1.0]  show_stack+0x20/0x38 (C)\n\
              [ 1.0] pcieport 0000:00:07.0: pciehp: Slot(7): Card not present\n\
              [ 1.0] WARNING: possible circular locking dependency detected\n\
              [ 1.0] Call trace:\n\
@@ -544,7 +547,7 @@ mod tests {
              [ 1.0] ==================================================================\n",
         );
         let kinds: Vec<&str> = found.iter().map(|splat| splat.kind).collect();
-        assert_eq!(kinds, ["stack trace", "lockdep", "KASAN"]);
+        assert_eq!(kinds, ["stack trace", "kernel BUG", "lockdep", "KASAN"]);
         assert!(found[0].title.contains("duplicate filename"));
     }
 
@@ -555,10 +558,16 @@ mod tests {
              [ 1.1] WARNING: possible circular locking dependency detected\n\
              [ 1.1] Call Trace:\n\
              [ 1.1]  <TASK>\n\
-             [ 1.1]  </TASK>\n",
+             [ 1.1]  </TASK>\n\
+             [ 1.2] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n\
+             [ 1.2] Call Trace:\n\
+             [ 1.2]  <TASK>\n\
+             [ 1.2]  </TASK>\n\
+             [ 1.3] kmemleak: 3 new suspected memory leaks (see /sys)\n\
+             [ 1.4] all is well\n",
         );
         let kinds: Vec<&str> = found.iter().map(|splat| splat.kind).collect();
-        assert_eq!(kinds, ["kmemleak", "lockdep"]);
+        assert_eq!(kinds, ["kmemleak", "lockdep", "RCU", "kmemleak"]);
     }
 
     #[test]
