@@ -41,9 +41,13 @@ Examples:
   p2pdma-mutants report                      what is known so far
   p2pdma-mutants report --record 2026-12-31  for the table of assertions
   p2pdma-mutants assertions                  write that table
+  p2pdma-mutants assertions --record         after a break was put into testing.rst
   p2pdma-mutants show 17                     what number 17 changes, and what became of it
 
 Exit status: 0 all were noticed, 1 some survived, 2 could not run.";
+
+/// Programs that check nothing: one that tells what the others have run.
+const NOT_A_TEST: &[&str] = &["p2pdma_gcov"];
 
 /// Changes the kernel's P2PDMA code in many ways, and looks whether the tests notice.
 #[derive(Parser)]
@@ -89,9 +93,14 @@ enum Action {
         )]
         kernel: PathBuf,
     },
-    /// Write Documentation/p2pdma/assertions.rst: how many assertions each test program makes, and
-    /// what it was seen to find
-    Assertions,
+    /// Write Documentation/p2pdma/assertions.rst: how many assertions each test program makes,
+    /// what it was seen to find, and when
+    Assertions {
+        /// First ask git when each row of testing.rst was written, and write that to
+        /// recorded.toml of this program's source
+        #[arg(long)]
+        record: bool,
+    },
     /// Show mutants: what is changed, and what became of it.
     Show {
         /// Numbers, or parts of names
@@ -251,11 +260,22 @@ fn run(cli: &Cli) -> Result<bool> {
             Ok(true)
         }
         Action::Run(args) => args.run(&files),
-        Action::Assertions => {
-            let noticed: Noticed = read_toml(&data("noticed.toml"))?;
+        Action::Assertions { record } => {
             let documentation = Path::new("Documentation/p2pdma");
-            let selftests = Path::new("tools/testing/selftests/p2pdma");
-            let table = assertions::table(selftests, &documentation.join("testing.rst"), &noticed)?;
+            let testing = documentation.join("testing.rst");
+            if *record {
+                let head = "# SPDX-License-Identifier: GPL-2.0\n#\n# Written by `p2pdma-mutants \
+                            assertions --record`: the newest break of each test.\n\n";
+                let recorded = toml::to_string(&assertions::recorded(&testing)?)?;
+                fs::write(data("recorded.toml"), head.to_owned() + &recorded)?;
+            }
+            let table = assertions::table(
+                Path::new("tools/testing/selftests/p2pdma"),
+                &testing,
+                &read_toml(&data("noticed.toml"))?,
+                &read_toml(&data("recorded.toml"))?,
+                NOT_A_TEST,
+            )?;
             fs::write(documentation.join("assertions.rst"), table)?;
             Ok(true)
         }

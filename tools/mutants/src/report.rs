@@ -113,10 +113,11 @@ impl Counts {
         }
     }
 
-    /// Of those that were run and are not equivalent, how many were noticed, in percent.
+    /// Of those that are not equivalent, whether they can be told here or not, how many were
+    /// noticed, in percent; without those that are still to be run.
     fn share(&self) -> f64 {
         let noticed = self.killed + self.hung;
-        let all = noticed + self.survived;
+        let all = noticed + self.survived + self.elsewhere;
         if all == 0 {
             return 0.0;
         }
@@ -230,6 +231,16 @@ impl<'a> Report<'a> {
                 );
             }
         }
+        for row in &self.mutants {
+            if let End::Hung { by, seconds } = row.end {
+                let by = by.first().map_or("", |by| by);
+                let _ = writeln!(
+                    text,
+                    "no end of it: {}:{}: {} ({by}, {seconds:.0} s)",
+                    row.file, row.line, row.name
+                );
+            }
+        }
         for name in &self.wrongly_equivalent {
             let _ = writeln!(text, "killed, though equivalent.toml has it: {name}");
         }
@@ -247,6 +258,13 @@ impl<'a> Report<'a> {
             "seconds to the verdict, median of those noticed: {:.1}",
             self.median_seconds
         );
+        if self.total.not_run > 0 {
+            let _ = writeln!(
+                text,
+                "{} are still to be run: the percentages are of the others",
+                self.total.not_run
+            );
+        }
         text
     }
 }
@@ -361,10 +379,13 @@ mod tests {
         assert_eq!(report.wrongly_equivalent, ["wrong"]);
         assert!(!report.is_good());
         assert!((report.median_seconds - 3.0).abs() < 0.01);
-        assert!((report.total.share() - 75.0).abs() < 0.01);
+        // Three were noticed; one survived, and one is told elsewhere.
+        assert!((report.total.share() - 60.0).abs() < 0.01);
         assert_eq!(report.tests["p2pdma_pool"], 3);
         let text = report.text();
         assert!(text.contains("survived: a.c:1: survived (70 s)"), "{text}");
+        assert!(text.contains("no end of it: a.c:1: hung"), "{text}");
+        assert!(text.contains("1 are still to be run"), "{text}");
     }
 
     #[test]
