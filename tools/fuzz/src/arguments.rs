@@ -50,6 +50,16 @@ pub struct Running {
         hide = true
     )]
     pub timeout_scale: f64,
+    /// How many threads want each processor: as many times longer may things take
+    #[arg(
+        long,
+        env = "P2PDMA_LOAD",
+        value_name = "FACTOR",
+        default_value_t = 1.0,
+        value_parser = parse_scale,
+        hide = true
+    )]
+    pub load: f64,
     /// Disks whose content may be destroyed
     #[arg(
         long,
@@ -67,6 +77,6 @@ pub struct Running {
 impl Running {
     /// So many seconds, on this machine.
     pub fn patience(&self, seconds: u64) -> Duration {
-        Duration::from_secs(seconds).mul_f64(self.timeout_scale)
+        Duration::from_secs(seconds).mul_f64(self.timeout_scale * self.load)
     }
 }

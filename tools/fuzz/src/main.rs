@@ -252,7 +252,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let found = || -> Result<Report> {
         // Closes all files, and unmaps all memory.
         let tally = Run::new(&plan, &abi, &world, &system, device, allocate).all()?;
-        let patience = system::PATIENCE.mul_f64(arguments.running.timeout_scale);
+        let patience = arguments.running.patience(system::PATIENCE);
         let pools = system.wait_at_rest(&before, patience)?;
         let now = system.taint()?;
 

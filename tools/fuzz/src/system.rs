@@ -13,8 +13,8 @@ use serde::Serialize;
 /// The driver whose devices are unbound and bound again.
 pub const DRIVER: &str = "p2pdma_provider";
 
-/// How long memory may take until it is back.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How many seconds memory may take until it is back, on a machine that has nothing else to do.
+pub const PATIENCE: u64 = 60;
 
 /// Where sysfs and the devices are.
 pub struct System {

@@ -68,7 +68,7 @@ pub struct Plan {
     /// The steps that are kept, if not all.
     #[serde(skip)]
     pub keep: Option<Keep>,
-    /// How long a batch may take.
+    /// How long a batch may take, and memory until it is back.
     #[serde(skip)]
     pub patience: Duration,
 }
@@ -315,7 +315,7 @@ impl Batch<'_> {
                     .with_context(|| format!("{} is not bound again", pool.device))?;
             }
         }
-        self.system.wait_at_rest(self.before, system::PATIENCE)?;
+        self.system.wait_at_rest(self.before, self.plan.patience)?;
 
         let now = self.system.taint()?;
         ensure!(
