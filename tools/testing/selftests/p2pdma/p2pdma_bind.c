@@ -87,14 +87,12 @@ static int is_published(const struct p2p_provider *provider)
 
 /*
  * A device that is found again is probed in the background by some drivers,
- * and nvme looks for namespaces later still. How long that may take is for the
- * timeout of the test to say.
+ * and nvme looks for namespaces later still.
  */
-static void wait_until_back(const struct target *t)
+static bool is_back(const struct target *t)
 {
-	while (!p2p_is_provider(t->provider->bdf) ||
-	       count_namespaces(t->provider) < t->namespaces)
-		usleep(10000);
+	return p2p_is_provider(t->provider->bdf) &&
+	       count_namespaces(t->provider) >= t->namespaces;
 }
 
 /* The provider is gone, and so is all that it showed. */
@@ -180,7 +178,7 @@ FIXTURE_TEARDOWN(bind)
 		p2p_find_again(t->provider);
 	else if (!p2p_is_provider(t->provider->bdf))
 		p2p_bind(t->provider);
-	wait_until_back(t);
+	P2P_WAIT_FOR(is_back(t));
 	EXPECT_EQ(t->provider->rest, p2p_settled(t->provider));
 }
 
@@ -426,30 +424,9 @@ TEST_F(bind, remove_device)
 
 	ASSERT_EQ(0, p2p_find_again(variant->provider))
 		TH_LOG("%s", strerror(errno));
-	wait_until_back(&self->t);
+	P2P_WAIT_FOR(is_back(&self->t));
 	expect_back(_metadata, &self->t);
 	expect_usable(_metadata, variant->provider);
-}
-
-/* Why a provider must be left alone, or NULL. */
-static const char *why_not(const struct p2p_provider *provider)
-{
-	unsigned int namespaces = 0, scratch = 0;
-
-	if (!strcmp(provider->driver, "p2pdma_provider"))
-		return NULL;
-	if (strcmp(provider->driver, "nvme"))
-		return "bound to a driver that this test does not know";
-
-	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
-		if (!strcmp(p2p.client[i].bdf, provider->bdf)) {
-			namespaces++;
-			scratch += p2p.client[i].scratch;
-		}
-	}
-	if (scratch < namespaces || !namespaces)
-		return "would take the namespaces away, allow it with P2PDMA_SCRATCH";
-	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -465,7 +442,7 @@ int main(int argc, char **argv)
 
 		FIXTURE_VARIANT(bind) v = {
 			.provider = p,
-			.why_not = why_not(p),
+			.why_not = p2p_why_not_unbind(p),
 		};
 
 		P2P_VARIANT_ADD(bind, v, "%s@%s", p->kind, p->bdf);

@@ -77,7 +77,8 @@ TEST_F(provider, loaded)
 	const struct p2p_provider *p = variant->provider;
 	int before = told();
 
-	ASSERT_EQ(0, access("/sys/module/" MODULE, F_OK));
+	if (access("/sys/module/" MODULE, F_OK))
+		SKIP(return, "the tests of another provider have removed the module");
 	ASSERT_LE(0, before);
 	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, p2p_unbind(p));

@@ -253,13 +253,13 @@ TEST_F(conformance, kernel_pages)
 TEST_F(conformance, unbind_mapped)
 {
 	const struct p2p_provider *p = variant->provider;
+	const char *why = p2p_why_not_unbind(p);
 	char *map;
 
 	if (!may_unbind)
 		SKIP(return, "takes the driver from the device, allow it with --unbind");
-	if (strcmp(p->driver, "p2pdma_provider"))
-		SKIP(return, "the device has other uses: bound to %s",
-		     p->driver);
+	if (why)
+		SKIP(return, "%s", why);
 	map = map_pages(_metadata, self->fd);
 	ASSERT_EQ(0, p2p_unbind(p))
 		TH_LOG("%s", strerror(errno));
@@ -302,7 +302,8 @@ int main(int argc, char **argv)
 		     "What any provider of peer-to-peer memory must hold to, harmless to data\n"
 		     "\n"
 		     "  --provider BDF  this one only, as in --provider 0000:03:00.0\n"
-		     "  --unbind        p2pdma_provider may be unbound, and is bound again"))
+		     "  --unbind        its driver may be unbound, and is bound again: p2pdma_provider,\n"
+		     "                  or nvme if all its namespaces are in P2PDMA_SCRATCH"))
 		return test_harness_run(argc, argv);
 	p2p_discover();
 

@@ -484,9 +484,14 @@ static void remove_targets(void)
 		if (t->kind != RAID1 && t->kind != MIRROR && t->kind != RAID0 &&
 		    t->kind != LOOP)
 			continue;
+		if (t->kind != LOOP) {
+			if (p2p_stop_array(t->path))
+				ksft_print_msg("%s: %s\n", t->path,
+					       strerror(errno));
+			continue;
+		}
 		fd = open(t->path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || ioctl(fd, t->kind == LOOP ? LOOP_CLR_FD :
-				    STOP_ARRAY, NULL))
+		if (fd < 0 || ioctl(fd, LOOP_CLR_FD, NULL))
 			ksft_print_msg("%s: %s\n", t->path, strerror(errno));
 		if (fd >= 0)
 			close(fd);

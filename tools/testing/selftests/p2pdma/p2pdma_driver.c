@@ -391,7 +391,7 @@ static void *map_at_once(const struct p2p_provider *p)
 {
 	void *map = MAP_FAILED;
 
-	for (int i = 0; i < 1000 && map == MAP_FAILED; i++) {
+	for (int i = 0; i < 1000 * p2p_patience() && map == MAP_FAILED; i++) {
 		int fd = p2p_open_pool(p, O_RDWR);
 
 		if (fd >= 0) {

@@ -8,6 +8,7 @@
  */
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #define TH_LOG_STREAM stdout
@@ -89,6 +90,13 @@ static int bind_it(struct state *s __always_unused)
 static int unbind_it(struct state *s __always_unused)
 {
 	return driver_write("unbind");
+}
+
+/* What was bound has memory that can be had, or was not bound. */
+static int unbind_provider(struct state *s)
+{
+	return p2p_is_provider(provider->bdf) &&
+	       p2p_available(provider) > 0 ? unbind_it(s) : -ENODEV;
 }
 
 static bool is_unbound(struct state *s)
@@ -532,7 +540,7 @@ static int run_pool(struct state *s)
 FIXTURE_VARIANT_ADD(fault, bind) {
 	.prepare = is_unbound_without_node,
 	.run = bind_it,
-	.undo = unbind_it,
+	.undo = unbind_provider,
 	.least = 5,
 	.probe = true,
 };
@@ -719,8 +727,45 @@ FIXTURE_TEARDOWN(fault)
 	EXPECT_EQ(provider->rest, p2p_settled(provider));
 }
 
+/**
+ * struct bystander - somebody who maps memory whenever there is some
+ * @id: the thread
+ * @over: that it is to end
+ * @tries: how often it has tried
+ * @wrong: the last errno that is none of those of a provider that comes and goes
+ */
+struct bystander {
+	pthread_t id;
+	bool over;
+	unsigned long tries;
+	int wrong;
+};
+
+static void *map_again(void *arg)
+{
+	struct bystander *b = arg;
+
+	while (!__atomic_load_n(&b->over, __ATOMIC_ACQUIRE)) {
+		int pool = p2p_open_pool(provider, O_RDWR);
+		void *map = pool < 0 ? MAP_FAILED : p2p_map(pool, page);
+		int error = map == MAP_FAILED ? errno : 0;
+
+		if (error && error != ENOENT && error != ENODEV &&
+		    error != ENOMEM)
+			b->wrong = error;
+		if (!error)
+			munmap(map, page);
+		if (pool >= 0)
+			close(pool);
+		b->tries++;
+		usleep(200);
+	}
+	return NULL;
+}
+
 TEST_F_TIMEOUT(fault, each_allocation, 600)
 {
+	struct bystander bystander = {};
 	struct state *s = &self->s;
 	int nth, ret, failed = 0;
 	bool bound, injected;
@@ -732,6 +777,10 @@ TEST_F_TIMEOUT(fault, each_allocation, 600)
 	}
 	bound = p2p_is_provider(provider->bdf);
 	rest = bound ? p2p_available(provider) : 0;
+	/* what is there while probe() fails may be used, for as long as it is there */
+	if (variant->probe)
+		ASSERT_EQ(0, pthread_create(&bystander.id, NULL, map_again,
+					    &bystander));
 
 	for (nth = 1; nth <= MAX_NTH; nth++) {
 		ASSERT_TRUE(fail_nth(self->nth, nth));
@@ -764,6 +813,14 @@ TEST_F_TIMEOUT(fault, each_allocation, 600)
 				TH_LOG("allocation %d", nth);
 		if (!injected)
 			break;
+	}
+	if (variant->probe) {
+		__atomic_store_n(&bystander.over, true, __ATOMIC_RELEASE);
+		ASSERT_EQ(0, pthread_join(bystander.id, NULL));
+		EXPECT_LT(0UL, bystander.tries);
+		EXPECT_EQ(0, bystander.wrong)
+			TH_LOG("mapping meanwhile: %s",
+			       strerror(bystander.wrong));
 	}
 	EXPECT_GE(MAX_NTH, nth)
 		TH_LOG("there is no end to its allocations");

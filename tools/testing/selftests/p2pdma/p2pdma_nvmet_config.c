@@ -18,7 +18,7 @@
 #include "kselftest_harness.h"
 #include "p2pdma_nvmet_util.h"
 
-#define NQN	"p2pdma-selftest-config"
+#define NQN	NQN_PREFIX "config"
 
 static int kmsg;
 static char others[4096];
@@ -293,8 +293,7 @@ static bool device_freed(struct __test_metadata *_metadata,
 	freed = strstr(others, want) && strstr(others, "kobject_cleanup");
 	ASSERT_EQ(0, p2p_find_again(p))
 		TH_LOG("%s", strerror(errno));
-	while (!p2p_is_provider(p->bdf))
-		usleep(10000);
+	P2P_WAIT_FOR(p2p_is_provider(p->bdf));
 	return freed;
 }
 
@@ -948,7 +947,7 @@ int main(int argc, char **argv)
 
 	p2p_discover();
 	p2p_require_clients();
-	nvmet_init(NQN);
+	nvmet_init(NQN_PREFIX);
 	kmsg = kmsg_open();
 	if (kmsg < 0)
 		ksft_exit_skip("/dev/kmsg: %s\n", strerror(errno));

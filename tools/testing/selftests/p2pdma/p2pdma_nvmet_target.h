@@ -16,7 +16,6 @@
 #define KB(n)		((size_t)(n) << 10)
 #define MB(n)		((size_t)(n) << 20)
 
-#define NQN_PREFIX	"p2pdma-selftest-"
 #define QUEUES		8	/* at most: each takes a grace period of RCU to go */
 #define FEW_QUEUES	4
 #define QUEUE_SIZE	129	/* one less commands can be under way */

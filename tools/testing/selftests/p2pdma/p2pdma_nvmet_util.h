@@ -25,6 +25,9 @@
 /* Ports have numbers for names: this one is the programs'. */
 #define NVMET_PORT	4200
 
+/* What the names of subsystems begin with, of all programs: one removes what another left. */
+#define NQN_PREFIX	"p2pdma-selftest-"
+
 /* Status of completions: code and type, then what else may be set. */
 #define NVME_MORE	0x2000
 #define NVME_DNR	0x4000

@@ -582,10 +582,7 @@ static int bind_it(const struct subject *s)
 	return p2p_driver_write(DRIVER, "bind", s->bdf);
 }
 
-/*
- * Hand it back. The nvme driver looks for namespaces after it was bound; how
- * long that may take is for the timeout of the test to say.
- */
+/* Hand it back. The nvme driver looks for namespaces after it was bound. */
 static void give_back(struct __test_metadata *_metadata,
 		      const struct subject *s)
 {
@@ -600,8 +597,7 @@ static void give_back(struct __test_metadata *_metadata,
 		return;
 	ASSERT_EQ(0, p2p_driver_write(s->driver, "bind", s->bdf))
 		TH_LOG("binding %s again: %s", s->driver, strerror(errno));
-	while (s->namespace && !p2p_find_client(s->serial, &client))
-		usleep(10000);
+	P2P_WAIT_FOR(!s->namespace || p2p_find_client(s->serial, &client));
 }
 
 /* Everything is as it was before the first test. */
@@ -1415,10 +1411,12 @@ static void *read_until_gone(void *arg)
 {
 	struct reader *r = arg;
 	int fd = open(r->client->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	ssize_t n = -1;
 
-	while (fd >= 0 && pread(fd, r->map, PAGES * page, 0) == PAGES * page)
+	/* a part, if pages went while they were pinned */
+	while (fd >= 0 && (n = pread(fd, r->map, PAGES * page, 0)) > 0)
 		__atomic_add_fetch(&r->reads, 1, __ATOMIC_RELEASE);
-	r->error = errno;
+	r->error = n < 0 ? errno : 0;
 	/* let nobody wait for more */
 	__atomic_store_n(&r->reads, INT_MAX, __ATOMIC_RELEASE);
 	close(fd);
@@ -1457,9 +1455,8 @@ TEST_F_TIMEOUT(bound, unbind_pinned, 120)
 						    &readers[i]));
 		}
 		for (int i = 0; i < READERS; i++)
-			while (!__atomic_load_n(&readers[i].reads,
-						__ATOMIC_ACQUIRE))
-				usleep(1000);
+			P2P_WAIT_FOR(__atomic_load_n(&readers[i].reads,
+						     __ATOMIC_ACQUIRE));
 
 		kmsg_skip(self->kmsg);
 		EXPECT_RET(0, unbind_it(s));
@@ -1661,27 +1658,19 @@ static void *hold(void *data)
 	return NULL;
 }
 
-/*
- * The thread waits for its write, which it does without being disturbed. If it
- * never comes to that, the limit of the test ends it.
- */
-static void wait_until_held(const struct holder *h)
+/* Whether the thread waits for its write, which it does without being disturbed. */
+static bool is_held(const struct holder *h)
 {
 	char path[64], line[512], *state;
 	FILE *f;
 
-	for (;;) {
-		snprintf(path, sizeof(path), "/proc/self/task/%d/stat",
-			 atomic_load(&h->tid));
-		f = fopen(path, "re");
-		state = f && fgets(line, sizeof(line), f) ?
-			strrchr(line, ')') : NULL;
-		if (f)
-			fclose(f);
-		if (state && !strncmp(state, ") D", 3))
-			return;
-		usleep(1000);
-	}
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat",
+		 atomic_load(&h->tid));
+	f = fopen(path, "re");
+	state = f && fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	if (f)
+		fclose(f);
+	return state && !strncmp(state, ") D", 3);
 }
 
 static void *unbind_in_thread(void *data)
@@ -1760,7 +1749,7 @@ TEST_F_TIMEOUT(bound, publish_unbinding, 120)
 							publish_until_gone, &p));
 		while (!atomic_load(&p.ready))
 			sched_yield();
-		wait_until_held(&h);
+		P2P_WAIT_FOR(is_held(&h));
 		EXPECT_EQ(0, munmap(h.map, PAGES * page));
 		EXPECT_EQ(self->provider.rest - PAGES * page,
 			  p2p_available(&self->provider))

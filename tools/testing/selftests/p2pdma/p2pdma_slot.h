@@ -125,13 +125,6 @@ static inline bool exists(const char *bdf)
 	return !access(path, F_OK);
 }
 
-/* How long the kernel may take is for the timeout of the test to say. */
-static inline void wait_until_gone(const char *bdf)
-{
-	while (exists(bdf))
-		usleep(10000);
-}
-
 /* Whether P2PDMA_SURPRISE names a device, in one of the ways it has. */
 static inline bool may_go(const char *bdf, const char *kind, const char *serial)
 {

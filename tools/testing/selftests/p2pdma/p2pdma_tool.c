@@ -88,8 +88,22 @@ FIXTURE_SETUP(tool)
 {
 }
 
+/* Whatever went wrong: the next test, and the next program, need all providers. */
 FIXTURE_TEARDOWN(tool)
 {
+	for (unsigned int i = 0; i < p2p.nr_providers; i++) {
+		const struct p2p_provider *p = &p2p.provider[i];
+
+		if (has_driver(p->bdf, p->driver) &&
+		    p2p_pool_size(p) == p->size)
+			continue;
+		RUN("unbind", p->bdf);
+		if (!strcmp(p->driver, "p2pdma_provider"))
+			EXPECT_EQ(0, *module_option ?
+				     RUN("bind", p->bdf, module_option) :
+				     RUN("bind", p->bdf))
+				TH_LOG("%s", self->said);
+	}
 }
 
 TEST_F(tool, list)
@@ -104,7 +118,7 @@ TEST_F(tool, list)
 TEST_F(tool, bind_and_unbind)
 {
 	const struct p2p_provider *cmb = of_driver("nvme");
-	char node[64];
+	char node[64] = "";
 	void *map;
 	int fd;
 
@@ -114,6 +128,8 @@ TEST_F(tool, bind_and_unbind)
 		if (!strcmp(p2p.client[i].bdf, cmb->bdf))
 			snprintf(node, sizeof(node), "%s", p2p.client[i].path);
 	}
+	if (!*node)
+		SKIP(return, "the controller that provides memory has no disk");
 
 	/* who has the disk open keeps it */
 	fd = open(node, O_RDONLY | O_CLOEXEC);
@@ -227,6 +243,8 @@ static unsigned long long sectors_written(const struct p2p_client *client)
 	return sectors;
 }
 
+#define NO_PAIRS "P2PDMA_EXPECT says of no pair what is to be expected"
+
 #define FEW "--ios=16", "--rounds=2", "--depth=4", "--span=4M", "--size=4K", "--size=64K"
 
 /* A provider and a disk, and whether the kernel refuses them. */
@@ -275,7 +293,9 @@ static bool has_tracing(void)
  */
 TEST_F(tool, bench_reads)
 {
-	for (struct pair pair = {}; next_pair(&pair);) {
+	unsigned int pairs = 0;
+
+	for (struct pair pair = {}; next_pair(&pair); pairs++) {
 		int status;
 
 		printf("# %s with %s\n", pair.client->name, pair.provider->bdf);
@@ -302,6 +322,8 @@ TEST_F(tool, bench_reads)
 		EXPECT_EQ(NULL, strstr(self->said, "\"outcome\": \"failed\""));
 		EXPECT_EQ(NULL, strstr(self->said, "\"verified\": 0,"));
 	}
+	if (!pairs)
+		SKIP(return, NO_PAIRS);
 	for (unsigned int i = 0; i < p2p.nr_providers; i++)
 		EXPECT_EQ(p2p.provider[i].rest, p2p_settled(&p2p.provider[i]));
 }
@@ -427,9 +449,9 @@ TEST_F(tool, bench_finds_wrong_data)
  */
 TEST_F(tool, verify_writes_nothing)
 {
-	unsigned int verified = 0;
+	unsigned int verified = 0, pairs = 0;
 
-	for (struct pair pair = {}; next_pair(&pair);) {
+	for (struct pair pair = {}; next_pair(&pair); pairs++) {
 		/* --expect= and --scratch=: not what is in the environment */
 		EXPECT_EQ(pair.refused ? 1 : 0,
 			  RUN("verify", "--json", "--expect=", "--scratch=",
@@ -449,6 +471,8 @@ TEST_F(tool, verify_writes_nothing)
 				 "--size=4K", "--test-corrupt"));
 		EXPECT_TRUE(has_said(self->said, "DATA WRONG"));
 	}
+	if (!pairs)
+		SKIP(return, NO_PAIRS);
 	if (!verified)
 		ksft_print_msg("all pairs are refused here\n");
 }

@@ -183,10 +183,32 @@ int p2p_sysfs_write(const char *path, const char *value)
 }
 
 /*
- * How long a driver may take to be bound or unbound, times p2p_patience():
- * shorter than the harness's limit for a test.
+ * How long a driver may take to be bound or unbound, and whatever else is waited
+ * for, times p2p_patience(): shorter than the harness's limit for a test.
  */
 #define DRIVER_S	20
+
+static double since(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - start->tv_sec + (now.tv_nsec - start->tv_nsec) / 1e9;
+}
+
+/*
+ * A moment of a wait that began at @start, which is zero before the first one:
+ * whether it may go on.
+ */
+bool p2p_waits_on(struct timespec *start)
+{
+	if (!start->tv_sec && !start->tv_nsec)
+		clock_gettime(CLOCK_MONOTONIC, start);
+	if (since(start) >= DRIVER_S * p2p_patience())
+		return false;
+	usleep(1000);
+	return true;
+}
 
 struct limited {
 	const char *path, *value;
@@ -214,7 +236,7 @@ int p2p_sysfs_write_limited(const char *path, const char *value)
 	const struct timespec pause = { .tv_nsec = 500000 };
 	const double limit = DRIVER_S * p2p_patience();
 	const size_t size = 64 << 10;
-	struct timespec start, now;
+	struct timespec start;
 	struct limited *l;
 	int status = 0;
 	char *stack;
@@ -235,9 +257,7 @@ int p2p_sysfs_write_limited(const char *path, const char *value)
 		ksft_exit_fail_perror("clone");
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (!waitpid(pid, &status, WNOHANG)) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec - start.tv_sec +
-		    (now.tv_nsec - start.tv_nsec) / 1e9 >= limit) {
+		if (since(&start) >= limit) {
 			ksft_print_msg("%s to %s: no end of it after %.0f s\n",
 				       value, path, limit);
 			if (p2p_stuck)
@@ -990,17 +1010,17 @@ ssize_t p2p_settled_at(const struct p2p_provider *provider, ssize_t expected)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	const double limit = SETTLE_S * p2p_patience();
-	struct timespec start, now;
+	struct timespec start;
 	ssize_t available;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (;;) {
+		double waited = since(&start);
+
 		available = p2p_available(provider);
-		clock_gettime(CLOCK_MONOTONIC, &now);
 		if (available == expected)
 			return available;
-		if (now.tv_sec - start.tv_sec +
-		    (now.tv_nsec - start.tv_nsec) / 1e9 >= limit)
+		if (waited >= limit)
 			break;
 		nanosleep(&pause, NULL);
 	}
@@ -1062,20 +1082,20 @@ void *p2p_map_pieces(int fd, size_t len)
 
 /*
  * How much processor time a call may take that is expected not to return,
- * times P2PDMA_TIMEOUT_SCALE.
+ * times p2p_patience().
  */
 #define LIMIT_MS	100
 
 /*
  * Wait for a child that may be caught in a loop in the kernel: the status that
- * it ended with. What counts is processor time, not time, so that it does not
- * matter how busy the machine is. A timer of the child's own is no use: it
- * expires on the way to user space.
+ * it ended with. What counts is processor time, which an emulated processor
+ * that waits for a real one seems to use, too. A timer of the child's own is no
+ * use: it expires on the way to user space.
  */
 int p2p_wait_limited(pid_t pid)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
-	const double limit = LIMIT_MS / 1e3 * p2p_timeout_scale();
+	const double limit = LIMIT_MS / 1e3 * p2p_patience();
 	struct timespec used;
 	clockid_t clock;
 	int status;
@@ -1375,13 +1395,40 @@ failed:
 int p2p_stop_array(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int ret;
+	struct timespec since = {};
+	int ret, saved;
 
 	if (fd < 0)
 		return -1;
-	ret = ioctl(fd, STOP_ARRAY, NULL);
+	/* udev looks at each array that appears, and whoever looks keeps it busy */
+	do {
+		ret = ioctl(fd, STOP_ARRAY, NULL);
+	} while (ret && errno == EBUSY && p2p_waits_on(&since));
+	saved = errno;
 	close(fd);
+	errno = saved;
 	return ret;
+}
+
+/* Why the driver must not be taken from a provider, or NULL. */
+const char *p2p_why_not_unbind(const struct p2p_provider *provider)
+{
+	unsigned int namespaces = 0, scratch = 0;
+
+	if (!strcmp(provider->driver, "p2pdma_provider"))
+		return NULL;
+	if (strcmp(provider->driver, "nvme"))
+		return "bound to a driver that this test does not know";
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		if (!strcmp(p2p.client[i].bdf, provider->bdf)) {
+			namespaces++;
+			scratch += p2p.client[i].scratch;
+		}
+	}
+	if (scratch < namespaces || !namespaces)
+		return "would take the namespaces away, allow it with P2PDMA_SCRATCH";
+	return NULL;
 }
 
 /* ---- page tables ------------------------------------------------------- */

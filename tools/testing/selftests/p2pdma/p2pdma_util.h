@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define P2P_MAX_PROVIDERS	16
 #define P2P_MAX_CLIENTS		32
@@ -118,6 +119,24 @@ double p2p_timeout_scale(void);
  */
 double p2p_patience(void);
 
+bool p2p_waits_on(struct timespec *since);
+
+/**
+ * P2P_WAIT_FOR() - wait until something is so, or have the test fail
+ * @condition: what, looked at a thousand times a second
+ *
+ * For 20 seconds times p2p_patience(), which is shorter than the limit of any
+ * test: so it is the condition that is named, and not the test that hangs.
+ */
+#define P2P_WAIT_FOR(condition) do {					\
+	struct timespec __since = {};					\
+									\
+	while (!(condition)) {						\
+		ASSERT_TRUE(p2p_waits_on(&__since))			\
+			TH_LOG("waited in vain for: %s", #condition);	\
+	}								\
+} while (0)
+
 /* sysfs */
 bool p2p_has_iommu(const char *bdf);
 bool p2p_has_virtual(const char *bdf);
@@ -126,6 +145,7 @@ int p2p_sysfs_write_limited(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);
 int p2p_bind(const struct p2p_provider *provider);
 int p2p_unbind(const struct p2p_provider *provider);
+const char *p2p_why_not_unbind(const struct p2p_provider *provider);
 int p2p_set_override(const char *bdf, const char *driver);
 
 /* What a process gives up before it opens a file. */

@@ -217,8 +217,8 @@ p2pdma::pci_device_table!(FAILING_TABLE, <FailingDriver as pci::Driver>::IdInfo,
 pub(crate) struct FailingDriver;
 
 impl FailingDriver {
-    /// How often it looks, and how long that takes: ten seconds.
-    const LOOKS: usize = 1000;
+    /// How often it looks, and how long that takes: a minute at most, on the slowest machine.
+    const LOOKS: usize = 6000;
     const PAUSE: Delta = Delta::from_millis(10);
 }
 
