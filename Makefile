@@ -252,13 +252,14 @@ mutants: tools ## Change the kernel in many ways, and look whether the tests not
 coverage: tools ## Count which lines of the kernel the tests run (build/coverage)
 	$(Q)$(MAKE) modules kselftest FLAVOUR=coverage KDIR= KERNEL= LLVM=
 	$(Q)touch build/coverage.begun
-	$(Q)$(MAKE) check FLAVOUR=coverage KDIR= KERNEL= LLVM= JOBS=1 $(if $(TEST),TEST='$(TEST) p2pdma_gcov') \
-		>build/coverage.log || test $$? = 2
-	$(Q). build/kernel/coverage/kernel.env && \
-		{ test build/results/$$KERNEL_RELEASE/summary.json -nt build/coverage.begun || \
+	$(Q)status=0; $(MAKE) check FLAVOUR=coverage KDIR= KERNEL= LLVM= JOBS=1 \
+			$(if $(TEST),TEST='$(TEST) p2pdma_gcov') >build/coverage.log || status=$$?; \
+		. build/kernel/coverage/kernel.env && results=build/results/$$KERNEL_RELEASE && \
+		{ test $$results/summary.json -nt build/coverage.begun || \
 			{ echo 'coverage: the tests could not be run, see build/coverage.log' >&2; exit 2; } } && \
-		$(BIN)/p2pdma-coverage $(JSON:%=--json) \
-		--kernel build/kernel/coverage/kernel.json build/results/$$KERNEL_RELEASE
+		{ $(BIN)/p2pdma-coverage $(JSON:%=--json) --kernel build/kernel/coverage/kernel.json $$results; \
+			covered=$$?; grep '^# FAILED' build/coverage.log >&2; \
+			test $$status = 0 || exit 1; exit $$covered; }
 
 modules: kernel ## Build the kernel modules
 	$(Q)$(KERNEL_MAKE) modules >&2
