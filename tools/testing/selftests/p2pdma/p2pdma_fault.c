@@ -151,41 +151,71 @@ static int run_publish(struct state *s __always_unused)
 	return ret;
 }
 
+/* Whether all pages of a mapping that was made are there; if not, it is taken back. */
+static int is_whole(struct state *s)
+{
+	for (size_t i = 0; i < PAGES; i++) {
+		if (p2p_try_write(s->map + i * page, i)) {
+			munmap(s->map, PAGES * page);
+			s->map = MAP_FAILED;
+			return -EFAULT;
+		}
+	}
+	return 0;
+}
+
 static int run_mmap(struct state *s)
 {
-	int ret = 0;
+	int ret;
 
 	s->file = p2p_open_pool(provider, O_RDWR);
 	if (s->file < 0)
 		return -errno;
 	s->map = p2p_map(s->file, PAGES * page);
-	if (s->map == MAP_FAILED)
-		ret = -errno;
-	for (size_t i = 0; !ret && i < PAGES; i++)
-		if (p2p_try_write(s->map + i * page, i))
-			ret = -EFAULT;
-	if (ret && s->map != MAP_FAILED)
-		munmap(s->map, PAGES * page);
+	ret = s->map == MAP_FAILED ? -errno : is_whole(s);
 	if (ret)
 		close(s->file);
-	s->map = ret ? MAP_FAILED : s->map;
 	return ret;
 }
 
-/* Where nothing was mapped before, so that there are no page tables either. */
+/* Pages of a mapping that failed belong to nobody: who gets them next finds no reference. */
+static bool pages_are_unused(struct state *s)
+{
+	struct p2pdma_test_page facts[2 * PAGES] = {};
+	struct p2pdma_test_peek peek = {
+		.pages = h_pointer(facts),
+		.nr_pages = ARRAY_SIZE(facts),
+	};
+	int64_t id = h_memory(s->dev, provider->bdf,
+			      ARRAY_SIZE(facts) * page, 1);
+	bool unused;
+
+	if (id < 0)
+		return false;
+	peek.id = id;
+	unused = !h_peek(s->dev, &peek) && peek.nr_pages == ARRAY_SIZE(facts);
+	for (size_t i = 0; i < ARRAY_SIZE(facts); i++)
+		unused &= !facts[i].during;
+	return !h_drop(s->dev, id) && unused;
+}
+
+/*
+ * Where nothing was mapped before, so that there are no page tables either; and
+ * the second page needs one of its own.
+ */
 static int run_mmap_far(struct state *s)
 {
 	static uintptr_t address = 1UL << 40;
 	int fd = p2p_open_pool(provider, O_RDWR);
-	int ret = 0;
+	int ret;
 
 	if (fd < 0)
 		return -errno;
 	address += 1UL << 30;
-	s->map = mmap((void *)address, PAGES * page, PROT_READ | PROT_WRITE,
+	s->map = mmap((void *)(address - page), PAGES * page,
+		      PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
-	if (s->map == MAP_FAILED)
-		ret = -errno;
+	ret = s->map == MAP_FAILED ? -errno : is_whole(s);
 	close(fd);
 	return ret;
 }
@@ -564,13 +594,15 @@ FIXTURE_VARIANT_ADD(fault, publish) {
 FIXTURE_VARIANT_ADD(fault, mmap) {
 	.run = run_mmap,
 	.undo = undo_mmap,
+	.intact = pages_are_unused,
 	.least = 1,
 };
 
 FIXTURE_VARIANT_ADD(fault, mmap_far) {
 	.run = run_mmap_far,
 	.undo = undo_mmap,
-	.least = 2,
+	.intact = pages_are_unused,
+	.least = 4,
 };
 
 FIXTURE_VARIANT_ADD(fault, read) {
