@@ -117,7 +117,8 @@ impl<'a> Kernel<'a> {
         fs::create_dir_all(&build).with_context(|| format!("cannot create {}", build.display()))?;
         let source = &self.copy_source(&steps, source)?;
         let mut variables = self.flavour.make.clone();
-        variables.insert("CC".into(), "ccache clang".into());
+        let compiler = variables.get("CC").map_or("clang", String::as_str);
+        variables.insert("CC".into(), format!("ccache {compiler}"));
         let make = || {
             let mut make = kernel_make(source, &build, &variables);
             make.env("CCACHE_DIR", cache.ccache())
