@@ -116,11 +116,12 @@ static uint64_t commands(const struct target *t, int queue, bool fallback)
 static void load_wait(struct __test_metadata *_metadata,
 		      const struct target *t, bool fallback)
 {
-	for (int queue = 1; queue <= THREADS; queue++) {
-		uint64_t enough = commands(t, queue, fallback) + ENOUGH;
+	uint64_t enough[THREADS];
 
-		P2P_WAIT_FOR(commands(t, queue, fallback) >= enough);
-	}
+	for (int i = 0; i < THREADS; i++)
+		enough[i] = commands(t, 1 + i, fallback) + ENOUGH;
+	for (int i = 0; i < THREADS; i++)
+		P2P_WAIT_FOR(commands(t, 1 + i, fallback) >= enough[i]);
 }
 
 /* Data that the hosts have written are where they belong. */
