@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A table of the test programs: how many assertions each makes, what it was seen to find, and when.
+//! A table of the test programs: how many assertions each makes, what it was seen to find, and
+//! when.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
