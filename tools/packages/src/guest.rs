@@ -91,10 +91,11 @@ impl Machine {
     fn command(&self, plan: &Plan, console: &Path) -> Command {
         let drive = |id: &str| qemu::drive(id, &self.path(id));
         let chardev = |kind: &str, path: &Path| format!("{kind},path={}", qemu::path(path));
+        let accelerator = qemu::accelerator(Arch::HOST);
         let mut command = Command::new(Arch::HOST.names().qemu);
         command
             .args(qemu::BASE)
-            .args(["-accel", qemu::accelerator(Arch::HOST)])
+            .args(["-accel", accelerator])
             .args(&plan.machine)
             .arg("-kernel")
             .arg(&self.image)
@@ -105,7 +106,7 @@ impl Machine {
                 &format!(
                     "root=/dev/vda rw console={} panic=-1 random.trust_cpu=on {}",
                     Arch::HOST.names().console,
-                    Arch::HOST.names().emulated
+                    qemu::kernel_parameters(Arch::HOST, accelerator)
                 ),
             ])
             .args(["-chardev", &chardev("file,id=console", console)])

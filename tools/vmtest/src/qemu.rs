@@ -72,10 +72,11 @@ pub fn command(
     };
     let loglevel = format!("loglevel={loglevel}");
     let terminal = format!("console={}", kernel.arch.names().console);
+    let machine = qemu::kernel_parameters(kernel.arch, accelerator(topology, kernel.arch));
     let words = [
         &*terminal,
         CMDLINE,
-        kernel.arch.names().emulated,
+        &machine,
         &loglevel,
         &kernel.check.cmdline,
         &topology.cmdline,
@@ -235,8 +236,8 @@ mod tests {
         let words = shell_words(&command);
         for part in [
             "-cpu EPYC",
-            "hung_task_timeout_secs=600 no_timer_check pti=off cryptomgr.notests loglevel",
-            "loglevel=7 no5lvl iommu=pt'",
+            "hung_task_timeout_secs=600 no_timer_check",
+            " loglevel=7 no5lvl iommu=pt'",
             "-object memory-backend-ram,id=m,size=1M",
             "-chardev file,id=console,append=on,path=/c,,1 -serial chardev:console",
             "-global ICH9-LPC.smm-enabled=off",
