@@ -28,7 +28,9 @@ use crate::ktap::Status;
 use crate::matrix;
 use crate::qemu::{self, Wiring};
 use crate::report::{TestReport, TopologyReport, Totals, KERNEL_LOG};
-use crate::results::{self, closing_lines, flaky, write_summaries, Flaky, KtapSink, Live, Summary};
+use crate::results::{
+    self, closing_lines, flaky, whole_rounds, write_summaries, Flaky, KtapSink, Live, Summary,
+};
 use crate::run::{create, Extra, Setup, Sink, BUSYBOX};
 use crate::schedule::{self, Costs, Part, Room, Unit};
 use crate::selftest;
@@ -61,7 +63,9 @@ Standard output is KTAP, the topologies in the order in which they end, and then
 \"N passed, N failed, N skipped\". The results directory gets <topology>.ktap,
 <topology>.console.log, summary.json, junit.xml and costs.toml.
 
-Exit status: 0 all passed, 1 something failed or was flaky, 2 could not run.";
+Ctrl-C ends the guests; what those have shown that were over is summed up all the same.
+
+Exit status: 0 all passed, 1 something failed or was flaky, 2 could not run, or not to its end.";
 
 const MERGE_EXAMPLES: &str = "\
 Examples:
@@ -88,9 +92,9 @@ Exit status: 0 the table was written, 2 there are no verdicts in the results.";
 
 const DEVICES_EXAMPLES: &str = "\
 Examples:
-  vmtest devices -t switch --media /tmp
-  qemu-system-x86_64 $(vmtest devices -t switch --media /tmp) -kernel bzImage -append console=ttyS0
-  vng --qemu-opts=\"$(vmtest devices -t switch --media /tmp)\" ...
+  vmtest devices -t switch --media media
+  qemu-system-x86_64 $(vmtest devices -t switch --media media) -kernel bzImage -append console=ttyS0
+  vng --qemu-opts=\"$(vmtest devices -t switch --media media)\" ...
   env $(vmtest devices -t switch --environment) ./p2pdma_odirect
 
 Exit status: 0 if they were printed, 2 if there is no such topology.";
@@ -573,10 +577,16 @@ impl RunArgs {
         ui.line("KTAP version 1")?;
         ui.line(&format!("1..{}", units.len()))?;
         let stress = Stress::start(usize::from(self.stress));
-        let rounds = self.run_all(&setup, &units, room, &directory, &ui);
+        let mut rounds = vec![Vec::new(); rounds];
+        let whole = self.run_all(&setup, &units, room, &directory, &ui, &mut rounds);
         drop(stress);
         ui.clear();
-        let rounds = rounds?;
+        if let Err(error) = whole {
+            // What ended it counts, not that nobody reads the rest.
+            let _ = conclude_early(&rounds, units.len(), &ui);
+            return Err(error);
+        }
+        let rounds: Vec<_> = rounds.into_iter().map(schedule::join).collect();
 
         let flaky = flaky(&rounds);
         for (number, topologies) in rounds.iter().enumerate() {
@@ -607,7 +617,8 @@ impl RunArgs {
         conclude(&all, &flaky, rounds.len(), &ui)
     }
 
-    /// Runs all guests, and gives what came of them, by round.
+    /// Runs all guests, and puts what came of each into its round; what is there is true even if an
+    /// error ends it.
     fn run_all(
         &self,
         setup: &Setup,
@@ -615,7 +626,8 @@ impl RunArgs {
         room: Room,
         directory: &Path,
         ui: &Ui,
-    ) -> Result<Vec<Vec<TopologyReport>>> {
+        rounds: &mut [Vec<TopologyReport>],
+    ) -> Result<()> {
         let side_by_side = room.jobs > 1 && units.len() > 1;
         let one = |unit: &Unit<'_>| -> Result<(TopologyReport, Vec<String>)> {
             let name = unit.name();
@@ -655,7 +667,6 @@ impl RunArgs {
             ));
             Ok((report, sink.buffered()))
         };
-        let mut rounds = vec![Vec::new(); usize::from(self.repeat)];
         let mut number = 0;
         // Whichever is over is printed, as a whole.
         let done = |unit: &Unit<'_>, (report, lines): (TopologyReport, Vec<String>)| {
@@ -668,8 +679,7 @@ impl RunArgs {
             rounds[unit.round - 1].push(report);
             Ok(())
         };
-        schedule::side_by_side(units, room, &one, done)?;
-        Ok(rounds.into_iter().map(schedule::join).collect())
+        schedule::side_by_side(units, room, &one, done)
     }
 }
 
@@ -744,6 +754,20 @@ fn conclude(
         ui.line(&line)?;
     }
     Ok(flaky.is_empty() && !topologies.iter().any(TopologyReport::failed))
+}
+
+/// Says what came of the guests that were over when an error, or a signal, ended the run: hours may
+/// be in them.
+fn conclude_early(rounds: &[Vec<TopologyReport>], planned: usize, ui: &Ui) -> Result<()> {
+    let over: usize = rounds.iter().map(Vec::len).sum();
+    if over == 0 {
+        return Ok(());
+    }
+    let whole = whole_rounds(rounds, planned / rounds.len());
+    conclude(&rounds.concat(), &flaky(&whole), whole.len(), ui)?;
+    ui.line(&format!(
+        "# only {over} of {planned} guests were run to their end"
+    ))
 }
 
 /// Threads that keep processors busy.

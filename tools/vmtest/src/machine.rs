@@ -210,6 +210,12 @@ impl Machine {
             ),
             None => "the guest was killed".into(),
         };
+        // The results are complete, and QEMU has a defect, or the guest made it have one.
+        if monitor.done && status.is_some_and(|status| !status.success()) {
+            monitor
+                .problems
+                .push(format!("after the guest was done, {how}"));
+        }
         for notice in monitor.gone(&how) {
             notify(notice)?;
         }
@@ -391,6 +397,27 @@ mod tests {
         assert_eq!(exit.status.and_then(|status| status.code()), Some(3));
         assert!(matches!(&finished[0].ending, Ending::GuestLost { how, .. } if how.contains("3")));
         assert!(!monitor.done);
+    }
+
+    #[test]
+    fn a_machine_that_dies_after_its_guest_is_a_problem() {
+        let bye = r#"echo '{"seq":0,"event":"bye"}' >&2;"#;
+        let (monitor, ..) = watch(&format!("{bye} exit 0"), PATIENT);
+        assert!(monitor.done, "{monitor:?}");
+        assert_eq!(monitor.problems, [""; 0]);
+        for (end, how) in [
+            ("exit 3", "exit status: 3"),
+            ("kill -SEGV $$", "signal: 11"),
+        ] {
+            let (monitor, ..) = watch(&format!("{bye} {end}"), PATIENT);
+            assert!(monitor.done, "{monitor:?}");
+            assert_eq!(monitor.lost, None);
+            let [problem] = &monitor.problems[..] else {
+                panic!("{monitor:?}");
+            };
+            assert!(problem.contains("after the guest was done"), "{problem}");
+            assert!(problem.contains(how), "{problem}");
+        }
     }
 
     #[test]

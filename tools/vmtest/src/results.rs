@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::ktap::Status;
 use crate::report::{ktap_lines, TestReport, TopologyReport, Totals};
 use crate::run::{create, Sink};
-use crate::schedule::Part;
+use crate::schedule::{self, Part};
 use crate::suite::Test;
 use crate::ui::Ui;
 
@@ -305,6 +305,12 @@ pub fn flaky(rounds: &[Vec<TopologyReport>]) -> Vec<Flaky> {
         .collect()
 }
 
+/// The rounds in which all guests were run to their end: the others say nothing of what is flaky.
+pub fn whole_rounds(rounds: &[Vec<TopologyReport>], guests: usize) -> Vec<Vec<TopologyReport>> {
+    let whole = rounds.iter().filter(|round| round.len() == guests);
+    whole.cloned().map(schedule::join).collect()
+}
+
 /// The lines after the KTAP: what failed, what was skipped and why, and the totals.
 pub fn closing_lines(topologies: &[TopologyReport], totals: Totals) -> Vec<String> {
     let mut lines = Vec::new();
@@ -457,6 +463,23 @@ mod tests {
                 "switch: t: d: xfail 2 times, missing 1 times",
             ]
         );
+    }
+
+    #[test]
+    fn only_whole_rounds_are_compared() {
+        let (mut first, mut part) = (topology(), topology());
+        first.name = "cmb-only".into();
+        part.part = Part { number: 1, of: 2 };
+        let mut other = part.clone();
+        other.part.number = 2;
+        let round = || vec![first.clone(), part.clone(), other.clone()];
+        let rounds = [round(), vec![first.clone(), part.clone()], Vec::new()];
+        let whole = whole_rounds(&rounds, 3);
+        assert_eq!(whole.len(), 1);
+        // What was run in parts is one again.
+        assert!(whole[0].iter().all(|report| report.part == Part::WHOLE));
+        assert_eq!(flaky(&whole), []);
+        assert_eq!(whole_rounds(&[round(), round()], 3).len(), 2);
     }
 
     #[test]
