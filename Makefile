@@ -23,11 +23,12 @@ help: ## List what can be made
 ## ONLY=<series>      check-series-patches: build the patches of this series only
 ## SERIES=7.4         update-lock: move FLAVOUR to this kernel series, if it works there
 ## LLVM=1             that kernel was built with clang
-## TOPOLOGY="<name>"  check, demo, shell, fuzz: these topologies only
-## TEST="<glob>"      check: these tests only
+## TOPOLOGY="<name>"  check, coverage, fuzz: these topologies only; demo, shell: this one
+## TEST="<glob>"      check, coverage: these tests only
 ## JOBS=<number>      check, mutants: guests to run side by side
 ## SHARD=<i>/<n>      check, mutants: a part of them only, see Documentation/p2pdma/vmtest.rst
 ## MINUTES=<number>   mutants: end after so many; the next run goes on from there
+## AGAIN=survived     mutants: those that survived once more; all: each of them
 ## FILE=<path>        mutants: only those of this file, e.g. drivers/pci/p2pdma.c
 ## REPEAT=<number>    check: run them so often, and name what is flaky
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
@@ -35,7 +36,7 @@ help: ## List what can be made
 ## SEED=<number>      fuzz, fuzz-tool: the same numbers as before
 ## SECONDS=60         fuzz-tool: how long each kind of input
 ## ARTIFACTS=<URL>    lava-job: where LAVA fetches the kernel and the tests
-## JSON=1             bench, fuzz: print JSON
+## JSON=1             bench, coverage, fuzz, kernel-series, mutants: print JSON
 ## DESTDIR=<dir>      install, modules_install: put it below that directory
 ## PREFIX=/usr/local  install: where programs and manual pages go
 ## MOK=<dir>          deb, modules_install: sign modules with MOK.priv and MOK.der in it
@@ -179,7 +180,7 @@ matrix: tools ## Write the table of verdicts in the documentation, from results 
 		>build/matrix.rst && mv build/matrix.rst Documentation/p2pdma/matrix.rst
 
 # The kernel's own list of topologies and time limits, from the flavour's data file.
-check-debug: ## Run all tests on a kernel with KASAN, lockdep, kmemleak, KUnit, ...
+check-debug: ## Run the tests on a kernel with KASAN, lockdep, kmemleak, KUnit, ...
 	$(Q)$(MAKE) check FLAVOUR=debug KDIR= KERNEL= LLVM=
 
 # Prints the path of the kernel's description, or nothing.
@@ -244,7 +245,7 @@ mutants: tools ## Change the kernel in many ways, and look whether the tests not
 	$(Q)$(MAKE) modules kselftest FLAVOUR=mutants PATCH=build/mutants/mutants.patch KDIR= KERNEL= LLVM=
 	$(Q). build/kernel/mutants/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE && \
 		$(MUTANTS) run --kernel build/kernel/mutants $(SHARD:%=--shard %) $(JOBS:%=--jobs %) \
-			$(MINUTES:%=--minutes %) $(FILE:%=--file %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
+			$(MINUTES:%=--minutes %) $(AGAIN:%=--again %) $(FILE:%=--file %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
 			--bin-dir $(BIN) || test $$? = 1
 	$(Q)$(MUTANTS) report $(JSON:%=--json)
 
