@@ -28,7 +28,7 @@ help: ## List what can be made
 ## JOBS=<number>      check, mutants: guests to run side by side
 ## SHARD=<i>/<n>      check, mutants: a part of them only, see Documentation/p2pdma/vmtest.rst
 ## MINUTES=<number>   mutants: end after so many; the next run goes on from there
-## AGAIN=survived     mutants: those that survived once more; all: each of them
+## AGAIN=survived     mutants: those that survived once more, and the rest; all: each of them
 ## FILE=<path>        mutants: only those of this file, e.g. drivers/pci/p2pdma.c
 ## REPEAT=<number>    check: run them so often, and name what is flaky
 ## STRESS=<number>    check: keep the machine busy meanwhile, by so many threads
@@ -245,8 +245,8 @@ mutants: tools ## Change the kernel in many ways, and look whether the tests not
 	$(Q)$(MAKE) modules kselftest FLAVOUR=mutants PATCH=build/mutants/mutants.patch KDIR= KERNEL= LLVM=
 	$(Q). build/kernel/mutants/kernel.env && OUT=$(CURDIR)/build/$$KERNEL_RELEASE && \
 		$(MUTANTS) run --kernel build/kernel/mutants $(SHARD:%=--shard %) $(JOBS:%=--jobs %) \
-			$(MINUTES:%=--minutes %) $(AGAIN:%=--again %) $(FILE:%=--file %) -- --module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma \
-			--bin-dir $(BIN) || test $$? = 1
+			$(MINUTES:%=--minutes %) $(AGAIN:%=--again %) $(FILE:%=--file %) -- \
+			--module-dir $$OUT --bin-dir $$OUT/kselftest/p2pdma --bin-dir $(BIN) || test $$? = 1
 	$(Q)$(MUTANTS) report $(JSON:%=--json)
 
 # One guest for each topology: the counters are those of its one boot.
@@ -469,12 +469,12 @@ deb: tools kernel ## Make Debian packages for the kernel in use
 	$(Q)cd $(DEB_OUT) && ls -s -h --block-size=K -- *.deb
 
 # Nothing that the first time has compiled is used the second time, and cargo's folder is another one.
-AGAIN := $(CURDIR)/build/deb/again
+DEB_AGAIN := $(CURDIR)/build/deb/again
 deb-reproducible: deb ## Make the packages once more from nothing, and compare them bit by bit
-	$(Q)rm -rf $(AGAIN) && mkdir -p $(AGAIN)
-	$(Q)$(MAKE) deb DEB_OUT=build/deb/again/$(DEB_ARCH) DEB_CARGO=$(AGAIN)/cargo >/dev/null
-	$(Q)rm -r $(AGAIN)/cargo; differs=; for deb in $(DEB_OUT)/*.deb; do \
-		other=$(AGAIN)/$(DEB_ARCH)/$${deb##*/}; cmp $$deb $$other && continue; differs=1; \
+	$(Q)rm -rf $(DEB_AGAIN) && mkdir -p $(DEB_AGAIN)
+	$(Q)$(MAKE) deb DEB_OUT=build/deb/again/$(DEB_ARCH) DEB_CARGO=$(DEB_AGAIN)/cargo >/dev/null
+	$(Q)rm -r $(DEB_AGAIN)/cargo; differs=; for deb in $(DEB_OUT)/*.deb; do \
+		other=$(DEB_AGAIN)/$(DEB_ARCH)/$${deb##*/}; cmp $$deb $$other && continue; differs=1; \
 		rm -rf /tmp/differs && mkdir /tmp/differs && dpkg-deb -R $$deb /tmp/differs/first && \
 		dpkg-deb -R $$other /tmp/differs/second && diff -qr /tmp/differs/first /tmp/differs/second; \
 	done; test -z "$$differs" && echo "packages: $$(ls $(DEB_OUT)/*.deb | wc -l) packages are the same bit by bit"

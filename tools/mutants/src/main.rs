@@ -12,7 +12,7 @@ mod list;
 mod report;
 mod weave;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ Examples:
   make mutants FILE=drivers/pci/p2pdma.c     those of one file
   p2pdma-mutants derive -k kernel.json       write build/mutants/mutants.json and mutants.patch
   p2pdma-mutants run -k kernel.json --only 'pci_bridge_has_acs_redir'
-  p2pdma-mutants run -k kernel.json --again survived
+  make mutants AGAIN=survived                those that survived once more, and the rest
   p2pdma-mutants report                      what is known so far
   p2pdma-mutants report --record 2026-12-31  for the table of assertions
   p2pdma-mutants assertions                  write that table
@@ -469,8 +469,13 @@ impl RunArgs {
             Some(_) => judgement.verdict != Verdict::Survived,
             None => true,
         };
-        let done: BTreeSet<&str> = judgements
+        // The last judgement counts, as it does in the report.
+        let last: BTreeMap<&str, &Judgement> = judgements
             .iter()
+            .map(|judgement| (&*judgement.name, judgement))
+            .collect();
+        let done: BTreeSet<&str> = last
+            .into_values()
             .filter(keep)
             .map(|judgement| &*judgement.name)
             .collect();
