@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -63,7 +63,8 @@ Standard output is KTAP, the topologies in the order in which they end, and then
 \"N passed, N failed, N skipped\". The results directory gets <topology>.ktap,
 <topology>.console.log, summary.json, junit.xml and costs.toml.
 
-Ctrl-C ends the guests; what those have shown that were over is summed up all the same.
+Ctrl-C ends the guests. That line then counts what was over, another one after it says how much
+that is, and there is no summary.json.
 
 Exit status: 0 all passed, 1 something failed or was flaky, 2 could not run, or not to its end.";
 
@@ -92,7 +93,7 @@ Exit status: 0 the table was written, 2 there are no verdicts in the results.";
 
 const DEVICES_EXAMPLES: &str = "\
 Examples:
-  vmtest devices -t switch --media media
+  mkdir media && vmtest devices -t switch --media media
   qemu-system-x86_64 $(vmtest devices -t switch --media media) -kernel bzImage -append console=ttyS0
   vng --qemu-opts=\"$(vmtest devices -t switch --media media)\" ...
   env $(vmtest devices -t switch --environment) ./p2pdma_odirect
@@ -466,19 +467,24 @@ fn ignores(status: &str, signal: i32) -> bool {
     mask.is_some_and(|mask| (mask >> (signal - 1)) & 1 != 0)
 }
 
-/// The first signal ends the guests in good order, a second one ends the runner at once.
+/// The first signal ends the guests in good order, one that comes later than a moment after it ends
+/// the runner at once. Whoever signals a group of processes often has make do so a second time.
 fn watch_signal(signal: i32) -> Result<()> {
-    let second = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register_conditional_shutdown(signal, 2, Arc::clone(&second))?;
-    signal_hook::flag::register(signal, Arc::clone(&second))?;
+    let (first, later) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    signal_hook::flag::register_conditional_shutdown(signal, 2, Arc::clone(&later))?;
+    signal_hook::flag::register(signal, Arc::clone(&first))?;
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || loop {
-            if second.load(Ordering::Relaxed) {
-                INTERRUPTED.store(true, Ordering::Relaxed);
-                break;
+        .spawn(move || {
+            while !first.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(50));
             }
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            INTERRUPTED.store(true, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(1));
+            later.store(true, Ordering::Relaxed);
         })?;
     Ok(())
 }
@@ -583,7 +589,7 @@ impl RunArgs {
         ui.clear();
         if let Err(error) = whole {
             // What ended it counts, not that nobody reads the rest.
-            let _ = conclude_early(&rounds, units.len(), &ui);
+            let _ = conclude_early(&rounds, units.len(), &directory, &ui);
             return Err(error);
         }
         let rounds: Vec<_> = rounds.into_iter().map(schedule::join).collect();
@@ -758,15 +764,27 @@ fn conclude(
 
 /// Says what came of the guests that were over when an error, or a signal, ended the run: hours may
 /// be in them.
-fn conclude_early(rounds: &[Vec<TopologyReport>], planned: usize, ui: &Ui) -> Result<()> {
+fn conclude_early(
+    rounds: &[Vec<TopologyReport>],
+    planned: usize,
+    directory: &Path,
+    ui: &Ui,
+) -> Result<()> {
     let over: usize = rounds.iter().map(Vec::len).sum();
     if over == 0 {
         return Ok(());
     }
+    ui.note(&format!(
+        "vmtest: what the guests have shown that had to end is in {}",
+        directory.display()
+    ));
     let whole = whole_rounds(rounds, planned / rounds.len());
-    conclude(&rounds.concat(), &flaky(&whole), whole.len(), ui)?;
+    let all: Vec<_> = rounds.iter().cloned().flat_map(schedule::join).collect();
+    conclude(&all, &flaky(&whole), whole.len(), ui)?;
     ui.line(&format!(
-        "# only {over} of {planned} guests were run to their end"
+        "# only {over} of {planned} guests were run to their end, {} of {} rounds",
+        whole.len(),
+        rounds.len()
     ))
 }
 

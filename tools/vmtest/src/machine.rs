@@ -210,14 +210,14 @@ impl Machine {
             ),
             None => "the guest was killed".into(),
         };
+        for notice in monitor.gone(&how) {
+            notify(notice)?;
+        }
         // The results are complete, and QEMU has a defect, or the guest made it have one.
         if monitor.done && status.is_some_and(|status| !status.success()) {
             monitor
                 .problems
                 .push(format!("after the guest was done, {how}"));
-        }
-        for notice in monitor.gone(&how) {
-            notify(notice)?;
         }
         Ok(Exit {
             status,
