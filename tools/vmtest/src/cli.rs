@@ -468,7 +468,7 @@ fn ignores(status: &str, signal: i32) -> bool {
 }
 
 /// The first signal ends the guests in good order, one that comes later than a moment after it ends
-/// the runner at once. Whoever signals a group of processes often has make do so a second time.
+/// the runner at once: make sends SIGTERM on to a group that has been sent it already.
 fn watch_signal(signal: i32) -> Result<()> {
     let (first, later) = (
         Arc::new(AtomicBool::new(false)),
