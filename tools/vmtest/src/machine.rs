@@ -204,10 +204,10 @@ impl Machine {
         };
         let how = match status {
             Some(status) if status.success() => "the guest ended unexpectedly".into(),
-            Some(status) => format!(
-                "QEMU ended with {status}: {}",
-                meaningful(&messages).join("; ")
-            ),
+            Some(status) => match meaningful(&messages).join("; ") {
+                said if said.is_empty() => format!("QEMU ended with {status}"),
+                said => format!("QEMU ended with {status}: {said}"),
+            },
             None => "the guest was killed".into(),
         };
         for notice in monitor.gone(&how) {
@@ -417,6 +417,7 @@ mod tests {
             };
             assert!(problem.contains("after the guest was done"), "{problem}");
             assert!(problem.contains(how), "{problem}");
+            assert!(!problem.ends_with(": "), "{problem}");
         }
     }
 
