@@ -10,9 +10,9 @@ mod derive;
 mod judge;
 mod list;
 mod report;
+mod select;
 mod weave;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,10 @@ use p2pdma_common::Manifest;
 use serde::de::DeserializeOwned;
 
 use assertions::Noticed;
-use judge::{function_of, Judge, Judgement, Stages, Verdict};
+use judge::{Judge, Judgement, Stages, Verdict};
 use list::{Mutant, Targets};
 use report::{Known, Report};
+use select::Selection;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +45,7 @@ Examples:
   p2pdma-mutants assertions --record         after a break was put into testing.rst
   p2pdma-mutants show 17                     what number 17 changes, and what became of it
 
-Exit status: 0 all were noticed, 1 some survived, 2 could not run.";
+Exit status: 0 all that were run were noticed, 1 some survived, 2 could not run.";
 
 /// Programs that check nothing: one that tells what the others have run.
 const NOT_A_TEST: &[&str] = &["p2pdma_gcov"];
@@ -114,18 +115,8 @@ struct RunArgs {
     /// The kernel with the patch: its kernel.json
     #[arg(short, long, value_name = "PATH")]
     kernel: PathBuf,
-    /// Only mutants whose names have this; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    only: Vec<String>,
-    /// Only those of this file; may be repeated
-    #[arg(long, value_name = "PATH")]
-    file: Vec<PathBuf>,
-    /// Only the I-th of N parts
-    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
-    shard: Option<(usize, usize)>,
-    /// Run what was judged before, too: `survived`, or `all`
-    #[arg(long, value_name = "WHICH", value_parser = ["survived", "all"])]
-    again: Option<String>,
+    #[command(flatten)]
+    which: Selection,
     /// How mutants are judged [default: stages.toml of this program's source]
     #[arg(long, value_name = "FILE")]
     stages: Option<PathBuf>,
@@ -139,16 +130,6 @@ struct RunArgs {
     /// For vmtest: directories of modules and programs
     #[arg(last = true, value_name = "VMTEST-ARGUMENT")]
     vmtest: Vec<String>,
-}
-
-fn parse_shard(text: &str) -> Result<(usize, usize), String> {
-    let parsed = text
-        .split_once('/')
-        .and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    match parsed {
-        Some((i, n)) if 1 <= i && i <= n => Ok((i, n)),
-        _ => Err("a part is I/N, as 2/3".into()),
-    }
 }
 
 fn main() -> ExitCode {
@@ -379,7 +360,7 @@ impl RunArgs {
         let reasons = read_known(&mutants)?;
         let judgements = files.judgements()?;
         let queue = Queue {
-            mutants: self.select(&mutants, &judgements, &reasons),
+            mutants: self.which.select(&mutants, &judgements, &reasons),
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         };
@@ -404,6 +385,7 @@ impl RunArgs {
             .append(true)
             .open(files.results());
         let results = Mutex::new((results.context("cannot write results")?, judgements));
+        let judged = AtomicUsize::new(0);
         let work = || -> Result<bool> {
             let mut all = true;
             while let Some((index, mutant)) = queue.next() {
@@ -433,10 +415,11 @@ impl RunArgs {
                         .map_or(String::new(), |by| format!(": {by}"))
                 );
                 known().1.push(judgement);
+                judged.fetch_add(1, Ordering::Relaxed);
             }
             Ok(all)
         };
-        std::thread::scope(|scope| {
+        let all = std::thread::scope(|scope| -> Result<bool> {
             let spawn = || {
                 scope.spawn(|| {
                     let done = work();
@@ -452,56 +435,11 @@ impl RunArgs {
                 all &= thread.join().map_err(|_| anyhow!("a thread panicked"))??;
             }
             Ok(all)
-        })
-    }
-
-    /// What is to be run: from all functions by turns, so that what there is time for says
-    /// something of all.
-    fn select<'a>(
-        &self,
-        mutants: &'a [Mutant],
-        judgements: &[Judgement],
-        reasons: &Known,
-    ) -> Vec<&'a Mutant> {
-        let again = self.again.as_deref();
-        let keep = |judgement: &&Judgement| match again {
-            Some("all") => false,
-            Some(_) => judgement.verdict != Verdict::Survived,
-            None => true,
-        };
-        // The last judgement counts, as it does in the report.
-        let last: BTreeMap<&str, &Judgement> = judgements
-            .iter()
-            .map(|judgement| (&*judgement.name, judgement))
-            .collect();
-        let done: BTreeSet<&str> = last
-            .into_values()
-            .filter(keep)
-            .map(|judgement| &*judgement.name)
-            .collect();
-        let (shard, of) = self.shard.unwrap_or((1, 1));
-        let mut selected: Vec<(usize, &Mutant)> = Vec::new();
-        let mut turn = 0;
-        let mut function = "";
-        for mutant in mutants.iter().filter(|mutant| mutant.error.is_none()) {
-            let own = function_of(&mutant.name);
-            turn = if own == function { turn + 1 } else { 0 };
-            function = own;
-            selected.push((turn, mutant));
+        })?;
+        let left = queue.mutants.len() - judged.load(Ordering::Relaxed);
+        if left > 0 {
+            eprintln!("mutants: {left} are still to be run: the next run goes on from here");
         }
-        selected.sort_by_key(|(turn, mutant)| (*turn, mutant.number));
-        selected
-            .into_iter()
-            .enumerate()
-            .filter(|(index, _)| index % of == shard - 1)
-            .map(|(_, (_, mutant))| mutant)
-            .filter(|mutant| {
-                !done.contains(&*mutant.name)
-                    && (again == Some("all") || !reasons.has(&mutant.name))
-                    && (self.file.is_empty() || self.file.contains(&mutant.file))
-                    && (self.only.is_empty()
-                        || self.only.iter().any(|text| mutant.name.contains(&**text)))
-            })
-            .collect()
+        Ok(all)
     }
 }
