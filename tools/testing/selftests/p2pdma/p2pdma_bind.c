@@ -152,6 +152,15 @@ FIXTURE_VARIANT(bind) {
 	const char *why_not;
 };
 
+/* Whatever went wrong before, the next test needs the provider. */
+static void bring_back(const struct target *t)
+{
+	if (access(t->device, F_OK))
+		p2p_find_again(t->provider);
+	else if (!p2p_is_provider(t->provider->bdf))
+		p2p_bind(t->provider);
+}
+
 FIXTURE_SETUP(bind)
 {
 	const struct p2p_provider *p = variant->provider;
@@ -163,21 +172,19 @@ FIXTURE_SETUP(bind)
 	t->provider = p;
 	snprintf(t->device, sizeof(t->device), "/sys/bus/pci/devices/%s",
 		 p->bdf);
+	bring_back(t);
+	P2P_WAIT_FOR(p2p_is_provider(p->bdf));
 	t->published = is_published(p);
 	t->namespaces = count_namespaces(p);
 	ASSERT_EQ(p->rest, p2p_settled(p))
 		TH_LOG("the pool is not as it was, an earlier test or another user holds memory");
 }
 
-/* Whatever went wrong, the next test needs the provider. */
 FIXTURE_TEARDOWN(bind)
 {
 	struct target *t = &self->t;
 
-	if (access(t->device, F_OK))
-		p2p_find_again(t->provider);
-	else if (!p2p_is_provider(t->provider->bdf))
-		p2p_bind(t->provider);
+	bring_back(t);
 	P2P_WAIT_FOR(is_back(t));
 	EXPECT_EQ(t->provider->rest, p2p_settled(t->provider));
 }
@@ -293,6 +300,19 @@ static int touch_until_gone(char *map, int ready)
 	return sig == SIGBUS ? 0 : 2;
 }
 
+/* The driver goes, else those who wait for that have to. */
+static void expect_unbound(struct __test_metadata *_metadata,
+			   const struct p2p_provider *provider,
+			   const pid_t *pid, int nr)
+{
+	int ret = p2p_unbind(provider);
+
+	EXPECT_EQ(0, ret)
+		TH_LOG("%s", strerror(errno));
+	for (int i = 0; ret && i < nr; i++)
+		kill(pid[i], SIGKILL);
+}
+
 /* Several processes are at it while the driver goes. */
 TEST_F(bind, touched_by_many)
 {
@@ -300,22 +320,24 @@ TEST_F(bind, touched_by_many)
 	pid_t pid[CHILDREN];
 	char byte, *map;
 
-	ASSERT_EQ(0, pipe(ready));
 	fd = p2p_open_pool(variant->provider, O_RDWR);
 	ASSERT_LE(0, fd);
 	map = p2p_map(fd, PAGES * page);
 	ASSERT_NE(MAP_FAILED, (void *)map);
 
 	for (int i = 0; i < CHILDREN; i++) {
+		ASSERT_EQ(0, pipe(ready));
 		pid[i] = fork();
 		ASSERT_LE(0, pid[i]);
 		if (!pid[i])
 			_exit(touch_until_gone(map, ready[1]));
+		close(ready[1]);
+		EXPECT_EQ(1, read(ready[0], &byte, 1))
+			TH_LOG("child %d ended early", i);
+		close(ready[0]);
 	}
-	for (int i = 0; i < CHILDREN; i++)
-		ASSERT_EQ(1, read(ready[0], &byte, 1));
 
-	EXPECT_EQ(0, p2p_unbind(self->t.provider));
+	expect_unbound(_metadata, variant->provider, pid, CHILDREN);
 	for (int i = 0; i < CHILDREN; i++) {
 		ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
 		EXPECT_EQ(0, status);
@@ -364,16 +386,19 @@ static int read_until_gone(const struct p2p_client *client, char *map,
  */
 TEST_F(bind, io_in_flight)
 {
-	const struct p2p_client *client = other_client(variant->provider);
+	const struct p2p_client *other = other_client(variant->provider);
+	struct p2p_client client;
 	int ready[2], status, fd;
 	char byte, *map;
 	pid_t pid;
 
-	if (!client)
+	if (!other)
 		SKIP(return, "no namespace of another device can reach this provider");
+	/* who had it open when its driver went may have it come back by another name */
+	P2P_WAIT_FOR(p2p_find_client(other->serial, &client));
 
-	ASSERT_EQ(0, pipe(ready));
 	for (int i = 0; i < IN_FLIGHT; i++) {
+		ASSERT_EQ(0, pipe(ready));
 		fd = p2p_open_pool(variant->provider, O_RDWR);
 		ASSERT_LE(0, fd);
 		map = p2p_map(fd, PAGES * page);
@@ -381,10 +406,14 @@ TEST_F(bind, io_in_flight)
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid)
-			_exit(read_until_gone(client, map, ready[1]));
-		ASSERT_EQ(1, read(ready[0], &byte, 1));
+			_exit(read_until_gone(&client, map, ready[1]));
+		close(ready[1]);
+		byte = '\0';
+		EXPECT_EQ(1, read(ready[0], &byte, 1))
+			TH_LOG("%s cannot be opened", client.path);
+		close(ready[0]);
 
-		EXPECT_EQ(0, p2p_unbind(self->t.provider));
+		expect_unbound(_metadata, variant->provider, &pid, 1);
 		expect_gone(_metadata, variant->provider);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_TRUE(WIFEXITED(status));

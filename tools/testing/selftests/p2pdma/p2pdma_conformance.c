@@ -180,12 +180,12 @@ TEST_F(conformance, killed)
 	if (!pid)
 		h_ready(ready[1], p2p_map(self->fd, PAGES * page) !=
 				  MAP_FAILED);
+	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &c, 1));
 	EXPECT_TAKEN(PAGES * page);
 	ASSERT_EQ(0, kill(pid, SIGKILL));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	close(ready[0]);
-	close(ready[1]);
 }
 
 /*

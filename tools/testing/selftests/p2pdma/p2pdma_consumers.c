@@ -456,12 +456,17 @@ static void remove_dm(void)
 		.data_size = sizeof(io),
 		.name = "p2pdma",
 	};
-	int fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	int ret, fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	struct timespec since = {};
 
-	if (fd >= 0) {
-		ioctl(fd, DM_DEV_REMOVE, &io);
+	/* as an array, it is looked at by others */
+	do {
+		ret = ioctl(fd, DM_DEV_REMOVE, &io);
+	} while (ret && errno == EBUSY && p2p_waits_on(&since));
+	if (ret)
+		ksft_print_msg("device mapper: %s\n", strerror(errno));
+	if (fd >= 0)
 		close(fd);
-	}
 }
 
 static pid_t maker;

@@ -33,19 +33,6 @@ FIXTURE_VARIANT(driver) {
 	const struct p2p_provider *provider;
 };
 
-FIXTURE_SETUP(driver)
-{
-	if (!variant)
-		SKIP(return, "no device is bound to " PROVIDER);
-	self->kmsg = kmsg_open();
-	ASSERT_LE(0, self->kmsg)
-		TH_LOG("/dev/kmsg: %s", strerror(errno));
-	ASSERT_EQ(0, p2p_driver_write(PROVIDER, "unbind", variant->provider->bdf))
-		TH_LOG("%s", strerror(errno));
-	ASSERT_EQ(0, p2p_set_override(variant->provider->bdf, DRIVER))
-		TH_LOG("%s", strerror(errno));
-}
-
 static int bind_provider(const struct p2p_provider *p)
 {
 	if (p2p_set_override(p->bdf, *p->override ? p->override : "\n"))
@@ -53,17 +40,44 @@ static int bind_provider(const struct p2p_provider *p)
 	return p2p_driver_write(PROVIDER, "bind", p->bdf);
 }
 
-FIXTURE_TEARDOWN(driver)
+/* Whatever driver the device has. */
+static void hand_back(struct __test_metadata *_metadata,
+		      const struct p2p_provider *p)
 {
-	const struct p2p_provider *p = variant ? variant->provider : NULL;
 	char driver[64];
 
-	if (!p)
-		return;
 	if (!p2p_driver_link(p->bdf, driver, sizeof(driver)))
 		EXPECT_EQ(0, p2p_driver_write(driver, "unbind", p->bdf));
 	EXPECT_EQ(0, bind_provider(p))
 		TH_LOG("%s", strerror(errno));
+}
+
+FIXTURE_SETUP(driver)
+{
+	char driver[64] = "";
+
+	if (!variant)
+		SKIP(return, "no device is bound to " PROVIDER);
+	self->kmsg = kmsg_open();
+	ASSERT_LE(0, self->kmsg)
+		TH_LOG("/dev/kmsg: %s", strerror(errno));
+	/* an earlier setup may have failed after it was unbound */
+	p2p_driver_link(variant->provider->bdf, driver, sizeof(driver));
+	if (strcmp(driver, PROVIDER))
+		hand_back(_metadata, variant->provider);
+	ASSERT_EQ(0, p2p_driver_write(PROVIDER, "unbind", variant->provider->bdf))
+		TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, p2p_set_override(variant->provider->bdf, DRIVER))
+		TH_LOG("%s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(driver)
+{
+	const struct p2p_provider *p = variant ? variant->provider : NULL;
+
+	if (!p)
+		return;
+	hand_back(_metadata, p);
 	EXPECT_EQ(p->rest, p2p_available(p));
 	close(self->kmsg);
 }

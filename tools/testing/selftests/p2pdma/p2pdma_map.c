@@ -753,9 +753,7 @@ FIXTURE_TEARDOWN(client_gone)
 	if (self->unbound) {
 		EXPECT_EQ(0, p2p_driver_write("nvme", "bind",
 					      variant->client->bdf));
-		/* how long that may take is for the timeout to say */
-		while (!has_namespace(variant->client->bdf))
-			usleep(10000);
+		P2P_WAIT_FOR(has_namespace(variant->client->bdf));
 	}
 	close(self->dev);
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));

@@ -289,7 +289,9 @@ TEST_F(pool, killed_holder)
 		while (true)
 			pause();
 	}
+	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	close(ready[0]);
 	EXPECT_TAKEN(16 * page);
 	ASSERT_EQ(0, kill(pid, SIGKILL));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));

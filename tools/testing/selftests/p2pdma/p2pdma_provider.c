@@ -539,10 +539,16 @@ static int load(const char *parameters)
 	return ret;
 }
 
+static int delete_module(void *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK);
+}
+
+/* This unbinds its devices, which waits for their pages. */
 static int unload(void)
 {
 	loaded_plainly = false;
-	return syscall(SYS_delete_module, DRIVER, O_NONBLOCK);
+	return p2p_limited("delete_module(" DRIVER ")", delete_module, DRIVER);
 }
 
 static void reload(struct __test_metadata *_metadata, const char *parameters)
@@ -600,13 +606,24 @@ static void give_back(struct __test_metadata *_metadata,
 	P2P_WAIT_FOR(!s->namespace || p2p_find_client(s->serial, &client));
 }
 
+/* Also before a device is taken: nobody gives it back where a setup fails. */
+static void give_all_back(struct __test_metadata *_metadata)
+{
+	for (unsigned int i = 0; i < nr_subjects; i++) {
+		const struct subject *s = &subjects[i];
+
+		if (!s->why_not && !is_bound(s->bdf, s->driver))
+			give_back(_metadata, s);
+	}
+}
+
 /* Everything is as it was before the first test. */
-static void restore(struct __test_metadata *_metadata, const struct subject *s)
+static void restore(struct __test_metadata *_metadata)
 {
 	struct p2p_provider provider = {};
+	const struct subject *s;
 
-	if (s && !s->why_not)
-		give_back(_metadata, s);
+	give_all_back(_metadata);
 	if (!loaded_plainly) {
 		if (unload())
 			EXPECT_EQ(ENOENT, errno)
@@ -706,7 +723,7 @@ FIXTURE_SETUP(refused)
 
 FIXTURE_TEARDOWN(refused)
 {
-	restore(_metadata, variant ? variant->subject : NULL);
+	restore(_metadata);
 	close(self->kmsg);
 }
 
@@ -764,7 +781,7 @@ FIXTURE_SETUP(unloadable)
 
 FIXTURE_TEARDOWN(unloadable)
 {
-	restore(_metadata, NULL);
+	restore(_metadata);
 	close(self->kmsg);
 }
 
@@ -838,6 +855,7 @@ FIXTURE_SETUP(accepted)
 	if (s->why_not)
 		SKIP(return, "%s", s->why_not);
 
+	give_all_back(_metadata);
 	self->offset = row->offset;
 	if ((int64_t)row->offset < 0)
 		self->offset += s->len;
@@ -862,7 +880,7 @@ FIXTURE_SETUP(accepted)
 
 FIXTURE_TEARDOWN(accepted)
 {
-	restore(_metadata, variant ? variant->subject : NULL);
+	restore(_metadata);
 }
 
 static void expect_attribute(struct __test_metadata *_metadata,
@@ -1105,6 +1123,7 @@ FIXTURE_SETUP(taken)
 	if (s->why_not)
 		SKIP(return, "%s", s->why_not);
 
+	restore(_metadata);
 	self->ram = mmap(NULL, TAKEN_LEN, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)self->ram);
@@ -1123,7 +1142,7 @@ FIXTURE_SETUP(taken)
 
 FIXTURE_TEARDOWN(taken)
 {
-	restore(_metadata, variant ? variant->subject : NULL);
+	restore(_metadata);
 }
 
 /* The namespaces of other controllers are read into it and written from it. */
@@ -1301,6 +1320,7 @@ FIXTURE_SETUP(bound)
 
 /* Number of the array that publish_unbinding makes. */
 #define ARRAY		140
+#define ARRAY_PATH	"/dev/md140"
 
 /* Sectors up to which writes to it wait. */
 static int suspend(const char *until)
@@ -1315,9 +1335,10 @@ FIXTURE_TEARDOWN(bound)
 {
 	/* whatever went wrong, or its writer could not be ended */
 	suspend("0");
+	p2p_stop_array(ARRAY_PATH);
 	close(self->kmsg);
 	close(self->fd);
-	restore(_metadata, NULL);
+	restore(_metadata);
 }
 
 /*
@@ -1556,8 +1577,11 @@ static void *oppose(void *data)
 	for (int i = 1; i <= DUELS; i++) {
 		while (atomic_load(&o->asked) < i)
 			sched_yield();
-		if (pwrite(o->fd, "0", 1, 0) != 1)
+		if (pwrite(o->fd, "0", 1, 0) != 1) {
+			/* nobody has to wait for it any more */
+			atomic_store(&o->done, DUELS);
 			return "cannot write";
+		}
 		atomic_store(&o->done, i);
 	}
 	return NULL;
@@ -1747,7 +1771,7 @@ TEST_F_TIMEOUT(bound, publish_unbinding, 120)
 			ASSERT_EQ(0, pthread_create(&publisher[j], NULL,
 						    j ? look_up_until_gone :
 							publish_until_gone, &p));
-		while (!atomic_load(&p.ready))
+		while (!atomic_load(&p.ready) && !atomic_load(&p.gone))
 			sched_yield();
 		P2P_WAIT_FOR(is_held(&h));
 		EXPECT_EQ(0, munmap(h.map, PAGES * page));

@@ -211,27 +211,28 @@ bool p2p_waits_on(struct timespec *start)
 }
 
 struct limited {
-	const char *path, *value;
+	int (*call)(void *data);
+	void *data;
 	int error;
 };
 
-static int limited_write(void *arg)
+static int limited_call(void *arg)
 {
 	struct limited *l = arg;
 
-	if (p2p_sysfs_write(l->path, l->value))
+	if (l->call(l->data))
 		l->error = errno;
 	return 0;
 }
 
 /*
- * p2p_sysfs_write() for what may wait for ever, and cannot be killed then: for a
- * driver to let go of its device. It is a task of its own that waits, so that
- * whoever asked can go on, with ETIMEDOUT. The task shares the memory, as a
- * mapping of the pool would count twice otherwise. Afterwards nobody waits for
- * a driver any more.
+ * Call what may wait for ever, and cannot be killed then: for a driver to let go
+ * of its device. It is a task of its own that waits, so that whoever asked can
+ * go on, with ETIMEDOUT. The task shares the memory, as a mapping of the pool
+ * would count twice otherwise. Afterwards nobody waits for a driver any more.
+ * Otherwise as the call: 0, or -1 and errno.
  */
-int p2p_sysfs_write_limited(const char *path, const char *value)
+int p2p_limited(const char *what, int (*call)(void *data), void *data)
 {
 	const struct timespec pause = { .tv_nsec = 500000 };
 	const double limit = DRIVER_S * p2p_patience();
@@ -250,16 +251,16 @@ int p2p_sysfs_write_limited(const char *path, const char *value)
 	stack = malloc(size);
 	if (!l || !stack)
 		ksft_exit_fail_msg("out of memory\n");
-	*l = (struct limited){ .path = path, .value = value };
-	pid = clone(limited_write, stack + size, CLONE_VM | CLONE_FILES | SIGCHLD,
+	*l = (struct limited){ .call = call, .data = data };
+	pid = clone(limited_call, stack + size, CLONE_VM | CLONE_FILES | SIGCHLD,
 		    l);
 	if (pid < 0)
 		ksft_exit_fail_perror("clone");
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (!waitpid(pid, &status, WNOHANG)) {
 		if (since(&start) >= limit) {
-			ksft_print_msg("%s to %s: no end of it after %.0f s\n",
-				       value, path, limit);
+			ksft_print_msg("%s: no end of it after %.0f s\n",
+				       what, limit);
 			if (p2p_stuck)
 				__atomic_store_n(p2p_stuck, true,
 						 __ATOMIC_RELAXED);
@@ -273,6 +274,40 @@ int p2p_sysfs_write_limited(const char *path, const char *value)
 	free(stack);
 	free(l);
 	return errno ? -1 : 0;
+}
+
+struct attribute {
+	char path[PATH_MAX], value[64];
+};
+
+static int write_attribute(void *data)
+{
+	struct attribute *a = data;
+
+	return p2p_sysfs_write(a->path, a->value);
+}
+
+/* p2p_sysfs_write() by p2p_limited(). */
+int p2p_sysfs_write_limited(const char *path, const char *value)
+{
+	struct attribute *a = malloc(sizeof(*a));
+	char what[PATH_MAX + 128];
+	int ret, saved;
+
+	if (!a)
+		ksft_exit_fail_msg("out of memory\n");
+	if (strlen(path) >= sizeof(a->path) || strlen(value) >= sizeof(a->value))
+		ksft_exit_fail_msg("%s: too long a path, or value\n", path);
+	snprintf(a->path, sizeof(a->path), "%s", path);
+	snprintf(a->value, sizeof(a->value), "%s", value);
+	snprintf(what, sizeof(what), "%s to %s", value, path);
+	ret = p2p_limited(what, write_attribute, a);
+	saved = errno;
+	/* who waits on still needs it */
+	if (!ret || saved != ETIMEDOUT)
+		free(a);
+	errno = saved;
+	return ret;
 }
 
 /* ---- discovery --------------------------------------------------------- */

@@ -141,6 +141,7 @@ bool p2p_waits_on(struct timespec *since);
 bool p2p_has_iommu(const char *bdf);
 bool p2p_has_virtual(const char *bdf);
 int p2p_sysfs_write(const char *path, const char *value);
+int p2p_limited(const char *what, int (*call)(void *data), void *data);
 int p2p_sysfs_write_limited(const char *path, const char *value);
 int p2p_driver_write(const char *driver, const char *file, const char *bdf);
 int p2p_bind(const struct p2p_provider *provider);
