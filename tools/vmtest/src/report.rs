@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 use vmtest_guest::Outcome;
 
@@ -141,6 +140,30 @@ impl Problem {
     }
 }
 
+/// The known defect that the guest was lost to, if it was lost, the kernel complained of nothing
+/// else, and no case had failed.
+pub fn known_crash(test: &Test, raw: &Raw) -> Result<Option<String>> {
+    if !matches!(raw.ending, Ending::GuestLost { .. }) {
+        return Ok(None);
+    }
+    let mut parser = Parser::default();
+    raw.output.iter().for_each(|line| parser.line(line));
+    let mut cases = parser.finish().cases.into_iter();
+    if cases.any(|case| case.status == Status::Fail) {
+        return Ok(None);
+    }
+    let allowed = test.allowed()?;
+    let mut crash = None;
+    for splat in raw.splats.iter().filter(|splat| splat.kind != "panic") {
+        match allowed.iter().find(|allowed| allowed.is(splat)) {
+            Some(allowed) if allowed.fatal => crash = Some(allowed.name.clone()),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+    }
+    Ok(crash)
+}
+
 /// Judges one test.
 pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
     let mut parser = Parser::default();
@@ -153,14 +176,13 @@ pub fn judge(test: &Test, raw: Raw) -> Result<TestReport> {
 
     let allowed = test.allowed()?;
     for splat in &raw.splats {
-        let has = |pattern: &Regex| splat.lines.iter().any(|line| pattern.is_match(line));
         let known = allowed
             .iter()
-            .find(|(_, patterns)| patterns.iter().all(has) && splat.kind != "panic");
-        if let Some((name, _)) = known {
+            .find(|allowed| allowed.is(splat) && !allowed.fatal && splat.kind != "panic");
+        if let Some(allowed) = known {
             diagnostics.push(format!(
-                "expected kernel warning \"{name}\": {}",
-                splat.title
+                "expected kernel warning \"{}\": {}",
+                allowed.name, splat.title
             ));
         } else {
             // That the guest is lost says it already.
@@ -485,6 +507,8 @@ pub fn ktap_lines(number: usize, collection: &str, report: &TestReport) -> Vec<S
 
 #[cfg(test)]
 mod tests {
+    use regex::Regex;
+
     use super::*;
 
     fn test() -> Test {
@@ -495,6 +519,7 @@ mod tests {
             allow = [
                 { name = "known", pattern = "memremap" },
                 { name = "from there", pattern = "suspicious", within = "\\bthere\\+" },
+                { name = "deadly", pattern = "^RIP: here\\+", within = "\\bthere\\+", fatal = true },
             ]
             "#,
         )
@@ -524,6 +549,55 @@ mod tests {
         let report = judge(&test(), raw).expect("judged");
         let totals = Totals::of(report.cases.iter());
         (report, totals)
+    }
+
+    #[test]
+    fn a_guest_that_is_lost_to_a_known_defect_is_run_again() {
+        let oops = |lines: &[&str]| Splat {
+            kind: "Oops",
+            title: "Oops: general protection fault".into(),
+            lines: lines.iter().map(|&line| line.into()).collect(),
+        };
+        let known = oops(&["RIP: here+0x64/0xd0", " there+0x69/0x140 [nvmet]"]);
+        let panic = || Splat {
+            kind: "panic",
+            ..splat("Kernel panic - not syncing: Fatal exception")
+        };
+        let lost = |splats: &[&Splat]| Raw {
+            ending: Ending::GuestLost {
+                how: "the kernel panicked".into(),
+                console: vec![],
+            },
+            splats: splats.iter().map(|&splat| splat.clone()).collect(),
+            ..exited(0, "")
+        };
+        let crash = |raw: &Raw| known_crash(&test(), raw).expect("looked at");
+        let raw = lost(&[&splat("WARNING: memremap"), &known, &panic()]);
+        assert_eq!(crash(&raw).as_deref(), Some("deadly"));
+        let mut failed = raw.clone();
+        failed.output = vec!["1..2".into(), "not ok 1 a".into()];
+        assert_eq!(crash(&failed), None);
+        failed.output = vec!["1..2".into(), "ok 1 a".into()];
+        assert!(crash(&failed).is_some());
+        // It is no excuse: who does not run it again has a failure.
+        assert_eq!(verdict(raw).0.status, Status::Fail);
+        // Nor where the guest lives on.
+        let mut raw = exited(0, "1..1\nok 1 a\n");
+        raw.splats = vec![known.clone()];
+        assert_eq!(crash(&raw), None);
+        assert_eq!(verdict(raw).0.status, Status::Fail);
+        for splats in [
+            &[&panic()][..],
+            &[&splat("WARNING: memremap"), &panic()],
+            &[&oops(&["RIP: here+0x64/0xd0"]), &panic()],
+            &[
+                &oops(&["RIP: elsewhere+0x1/0x2", "there+0x1/0x2"]),
+                &panic(),
+            ],
+            &[&known, &splat("WARNING: another"), &panic()],
+        ] {
+            assert_eq!(crash(&lost(splats)), None, "{splats:?}");
+        }
     }
 
     #[test]

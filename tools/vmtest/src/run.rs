@@ -23,14 +23,15 @@ use crate::modules::{Image, Library};
 use crate::monitor::{Ending, Limits, Monitor, Notice, Raw};
 use crate::qemu::{self, Wiring};
 use crate::report::{
-    judge, judge_kernel_log, required, skipped, without_excuse, TestReport, TopologyReport,
+    judge, judge_kernel_log, known_crash, required, skipped, without_excuse, TestReport,
+    TopologyReport,
 };
 use crate::schedule::Part;
 use crate::suite::{Suite, Test};
 use crate::topology::Topology;
 
 /// How often a topology is booted again because its kernel came to nothing before init, as those
-/// do whose processors are emulated.
+/// do whose processors are emulated; and how often because its kernel died of a known defect.
 const TRIES: usize = 2;
 
 /// Name of the guest's init among the programs.
@@ -355,6 +356,7 @@ impl Setup {
             console: Vec::new(),
             boot_seconds: 0.0,
             failures: Vec::new(),
+            crashes: 0,
         };
         let start = Instant::now();
         let mut boots = 0;
@@ -437,8 +439,10 @@ struct Course<'a> {
     kmemleak: Vec<String>,
     console: Vec<String>,
     boot_seconds: f64,
-    /// Boots that are not counted, as the emulation failed.
+    /// Boots that are not counted, as the emulation failed, or the kernel died of a known defect.
     failures: Vec<String>,
+    /// How many of them the kernel died in.
+    crashes: usize,
 }
 
 impl Course<'_> {
@@ -540,7 +544,8 @@ impl Course<'_> {
         }
         let lost = monitor.lost.take();
         let emulated = qemu::accelerator(self.topology, setup.kernel.arch).starts_with("tcg");
-        if emulated && monitor.emulation_failed() && self.failures.len() < TRIES {
+        let failures = self.failures.len() - self.crashes;
+        if emulated && monitor.emulation_failed() && failures < TRIES {
             let splat = monitor.splats.first().map(|splat| splat.title.as_str());
             let what = [lost.as_deref(), splat];
             let what: Vec<&str> = what.into_iter().flatten().collect();
@@ -564,6 +569,16 @@ impl Course<'_> {
 
     fn finish(&mut self, raw: Raw, sink: &mut dyn Sink) -> Result<()> {
         let test = self.tests[raw.test];
+        if self.crashes < TRIES {
+            if let Some(name) = known_crash(test, &raw)? {
+                self.crashes += 1;
+                let said = format!("vmtest: the kernel died of \"{name}\": it is run again");
+                sink.output(&said, false)?;
+                self.failures
+                    .push(format!("the kernel died of \"{name}\" in {}", test.name));
+                return Ok(());
+            }
+        }
         let mut report = judge(test, raw)?;
         if self.setup.kernel.check.must_run.contains(&test.name) {
             report = required(report);

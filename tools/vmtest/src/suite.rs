@@ -11,6 +11,7 @@ use glob::Pattern;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::splat::Splat;
 use crate::topology::Topology;
 
 /// What kselftest gives a test that says nothing else.
@@ -117,6 +118,26 @@ pub struct Allow {
     /// Another, that one of the lines has to match as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
+    /// The kernel dies of it, now and then: the test is run again then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fatal: bool,
+}
+
+/// An [`Allow`], ready to look for.
+pub struct Allowed {
+    /// [`Allow::name`].
+    pub name: String,
+    /// [`Allow::fatal`].
+    pub fatal: bool,
+    patterns: Vec<Regex>,
+}
+
+impl Allowed {
+    /// Whether it is what the kernel complains of.
+    pub fn is(&self, splat: &Splat) -> bool {
+        let has = |pattern: &Regex| splat.lines.iter().any(|line| pattern.is_match(line));
+        self.patterns.iter().all(has)
+    }
 }
 
 /// An [`Allow`] of several tests.
@@ -130,6 +151,9 @@ struct AllowIn {
     /// [`Allow::within`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within: Option<String>,
+    /// [`Allow::fatal`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    fatal: bool,
     /// Tests that provoke it, as globs.
     tests: Vec<String>,
 }
@@ -261,6 +285,7 @@ impl Suite {
                         name: row.name.clone(),
                         pattern: row.pattern.clone(),
                         within: row.within.clone(),
+                        fatal: row.fatal,
                     });
                 }
             }
@@ -351,17 +376,20 @@ impl Test {
         u64::from(self.output.unwrap_or(DEFAULT_OUTPUT)) << 10
     }
 
-    /// The warnings that it provokes on purpose: names, and patterns that all have to match.
-    pub fn allowed(&self) -> Result<Vec<(String, Vec<Regex>)>> {
+    /// The warnings that it provokes on purpose.
+    pub fn allowed(&self) -> Result<Vec<Allowed>> {
         self.allow
             .iter()
             .map(|allow| {
                 let patterns = std::iter::once(&allow.pattern).chain(&allow.within);
-                let regexes = patterns
-                    .map(|pattern| Regex::new(pattern))
-                    .collect::<Result<_, _>>()
-                    .with_context(|| format!("test \"{}\": allow", self.name))?;
-                Ok((allow.name.clone(), regexes))
+                Ok(Allowed {
+                    name: allow.name.clone(),
+                    fatal: allow.fatal,
+                    patterns: patterns
+                        .map(|pattern| Regex::new(pattern))
+                        .collect::<Result<_, _>>()
+                        .with_context(|| format!("test \"{}\": allow", self.name))?,
+                })
             })
             .collect()
     }
@@ -458,12 +486,17 @@ allow = [{ name = "known", pattern = "memremap_pages" }]
             let allowed = |test: &Test| test.allowed().expect("patterns");
             let names = suite.tests.iter().map(allowed);
             names
-                .map(|rows| rows.into_iter().map(|(name, _)| name).collect())
+                .map(|rows| rows.into_iter().map(|row| row.name).collect())
                 .collect()
         };
         let mut suite = Suite::parse(&row("tests = [\"o*\", \"two\"]")).expect("parses");
         assert_eq!(names(&suite), [vec!["a"], vec!["known", "a"]]);
-        assert_eq!(suite.tests[0].allowed().expect("patterns")[0].1.len(), 2);
+        assert_eq!(
+            suite.tests[0].allowed().expect("patterns")[0]
+                .patterns
+                .len(),
+            2
+        );
         suite.mend(&["a".into()]);
         assert_eq!(names(&suite), [vec![], vec!["known"]]);
         let suite = Suite::parse(&row("tests = [\"two\"]")).expect("parses");

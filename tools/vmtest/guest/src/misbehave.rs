@@ -11,7 +11,7 @@ use rustix::system::{reboot, RebootCommand};
 
 /// What it knows.
 pub const WAYS: &str = "pass|fail|lie|short|empty|skip|abort|hang|orphan|flood|\
-                        sysrq KEY|log TEXT|halt|poweroff";
+                        sysrq KEY|log TEXT|crash TEXT|halt|poweroff";
 
 /// Does one of [`WAYS`].
 pub fn main(how: &str) -> ExitCode {
@@ -61,6 +61,11 @@ pub fn with(how: &str, argument: &str) -> ExitCode {
     match how {
         "log" => write("/dev/kmsg", argument),
         "sysrq" => write("/proc/sysrq-trigger", argument),
+        // As if the kernel died of it.
+        "crash" => {
+            let _ = write("/dev/kmsg", argument);
+            write("/proc/sysrq-trigger", "c")
+        }
         _ => ExitCode::from(2),
     }
 }
