@@ -519,7 +519,7 @@ mod tests {
             allow = [
                 { name = "known", pattern = "memremap" },
                 { name = "from there", pattern = "suspicious", within = "\\bthere\\+" },
-                { name = "deadly", pattern = "^RIP: here\\+", within = "\\bthere\\+", fatal = true },
+                { name = "deadly", pattern = "^RIP: here", within = "\\bthere\\+", fatal = true },
             ]
             "#,
         )
@@ -598,6 +598,54 @@ mod tests {
         ] {
             assert_eq!(crash(&lost(splats)), None, "{splats:?}");
         }
+    }
+
+    #[test]
+    fn the_crash_that_was_seen_is_the_one_that_is_known() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../testing/selftests/p2pdma/tests.toml");
+        let suite = crate::suite::Suite::read(&path).expect("reads");
+        let of = |name: &str| suite.tests.iter().find(|test| test.name == name);
+        let crash = |test: &str, what: &str, function: &str| {
+            let console = format!(
+                "[   65.229015] {what}\n\
+                 [   65.231876] CPU: 0 UID: 0 PID: 462 Comm: p2pdma_nvmet_re Tainted: G OE\n\
+                 [   65.232822] RIP: 0010:{function}+0x64/0xd0\n\
+                 [   65.239719] Call Trace:\n\
+                 [   65.240671]  <TASK>\n\
+                 [   65.240879]  pci_p2pmem_alloc_sgl+0x50/0xd0\n\
+                 [   65.242918]  nvmet_req_alloc_sgls+0x69/0x140 [nvmet]\n\
+                 [   65.250267]  </TASK>\n\
+                 [   65.255022] ---[ end trace 0000000000000000 ]---\n\
+                 [   65.307509] RIP: 0010:{function}+0x64/0xd0\n\
+                 [   65.309582] Kernel panic - not syncing: Fatal exception\n"
+            );
+            let mut detector = crate::splat::Detector::default();
+            let mut splats: Vec<Splat> = console
+                .lines()
+                .filter_map(|line| detector.line(line))
+                .collect();
+            splats.extend(detector.flush());
+            let raw = Raw {
+                ending: Ending::GuestLost {
+                    how: "the guest ended unexpectedly".into(),
+                    console: vec![],
+                },
+                splats,
+                ..exited(0, "")
+            };
+            known_crash(of(test).expect("is there"), &raw).expect("looked at")
+        };
+        let seen = "Oops: general protection fault, probably for non-canonical address \
+                    0xffff1100bf84af40: 0000 [#1] SMP NOPTI";
+        let (test, function) = ("p2pdma_nvmet_surprise", "pci_alloc_p2pmem");
+        let name = Some("range-going-use-after-free".to_owned());
+        assert_eq!(crash(test, seen, function), name);
+        // Another function, another test, another defect: alloc-without-pool.
+        assert_eq!(crash(test, seen, "pci_free_p2pmem"), None);
+        assert_eq!(crash("p2pdma_pool", seen, function), None);
+        let other = "BUG: kernel NULL pointer dereference, address: 0000000000000000";
+        assert_eq!(crash(test, other, function), None);
     }
 
     #[test]
