@@ -779,9 +779,9 @@ TEST_F(mapping, mlockall)
 /* ---- known defects of the kernel --------------------------------------- */
 
 /*
- * Write once, in a child whose processor time is limited, so that a write that
- * never returns ends as a signal: the fault is retried for ever, in a way that can
- * be killed.
+ * Write once, in a child that is killed if its page faults do not end, so that a
+ * write that never returns ends as a signal: the fault is retried for ever, in a
+ * way that can be killed.
  */
 static int write_within_limit(char *mem)
 {

@@ -1116,36 +1116,57 @@ void *p2p_map_pieces(int fd, size_t len)
 /* ---- a known defect ---------------------------------------------------- */
 
 /*
- * How much processor time a call may take that is expected not to return,
- * times p2p_patience().
+ * How many page faults a child may have that is expected never to return: some
+ * twenty times what one has that does return, a moment for one that does not.
  */
-#define LIMIT_MS	100
+#define FAULTS_MAX	2000
 
 /*
- * Wait for a child that may be caught in a loop in the kernel: the status that
- * it ended with. What counts is processor time, which an emulated processor
- * that waits for a real one seems to use, too. A timer of the child's own is no
- * use: it expires on the way to user space.
+ * The page faults that a process had, fields 10 and 12 of proc_pid_stat(5). Memory
+ * must not be allocated for it: the child may hold the mmap_lock of its parent.
+ */
+static unsigned long faults_of(pid_t pid)
+{
+	unsigned long minor = 0, major = 0;
+	const char *name_end = NULL;
+	char line[512];
+
+	if (attr_read(line, sizeof(line), "/proc/%d/stat", pid) > 0)
+		name_end = strrchr(line, ')');
+	if (name_end)
+		sscanf(name_end, ") %*c %*d %*d %*d %*d %*d %*u %lu %*u %lu",
+		       &minor, &major);
+	return minor + major;
+}
+
+/*
+ * Wait for a child that may be caught in a loop in the kernel, which takes one
+ * page fault after the other: the status that it ended with, or -1. It is the
+ * faults that count, as what a time would say depends on the machine. A timer of
+ * the child's own is no use: it expires on the way to user space.
  */
 int p2p_wait_limited(pid_t pid)
 {
-	const struct timespec pause = { .tv_nsec = 2000000 };
-	const double limit = LIMIT_MS / 1e3 * p2p_patience();
-	struct timespec used;
-	clockid_t clock;
+	struct timespec since = {};
 	int status;
 
-	if (pid < 0 || clock_getcpuclockid(pid, &clock))
+	if (pid < 0)
 		return -1;
 	for (;;) {
 		pid_t ended = waitpid(pid, &status, WNOHANG);
 
 		if (ended)
 			return ended == pid ? status : -1;
-		if (!clock_gettime(clock, &used) &&
-		    used.tv_sec + used.tv_nsec / 1e9 >= limit)
+		if (faults_of(pid) >= FAULTS_MAX)
 			kill(pid, SIGKILL);
-		nanosleep(&pause, NULL);
+		if (!p2p_waits_on(&since)) {
+			unsigned long faults = faults_of(pid);
+
+			kill(pid, SIGKILL);
+			ksft_print_msg("a child does not end, after %lu page faults\n",
+				       faults);
+			return -1;
+		}
 	}
 }
 
