@@ -32,43 +32,12 @@ static ssize_t page;
  * @driver: directory of its driver in sysfs
  * @device: directory of the device
  * @published: what p2pmem/published said
- * @namespaces: how many the controller had, if it is one
  */
 struct target {
 	const struct p2p_provider *provider;
 	char device[PATH_MAX];
-	int published, namespaces;
+	int published;
 };
-
-/* Namespaces that the driver of an NVMe controller has found so far. */
-static int count_namespaces(const struct p2p_provider *provider)
-{
-	struct dirent **controller, **entry;
-	char path[PATH_MAX], sub[PATH_MAX];
-	int n, m, count = 0;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/nvme",
-		 provider->bdf);
-	n = scandir(path, &controller, NULL, alphasort);
-	for (int i = 0; i < n; i++) {
-		m = -1;
-		if (!strncmp(controller[i]->d_name, "nvme", 4) &&
-		    snprintf(sub, sizeof(sub), "%s/%s", path,
-			     controller[i]->d_name) < (int)sizeof(sub))
-			m = scandir(sub, &entry, NULL, alphasort);
-		for (int j = 0; j < m; j++) {
-			count += !strncmp(entry[j]->d_name, "nvme", 4) &&
-				 strchr(entry[j]->d_name + 4, 'n');
-			free(entry[j]);
-		}
-		if (m >= 0)
-			free(entry);
-		free(controller[i]);
-	}
-	if (n >= 0)
-		free(controller);
-	return count;
-}
 
 static int is_published(const struct p2p_provider *provider)
 {
@@ -92,7 +61,7 @@ static int is_published(const struct p2p_provider *provider)
 static bool is_back(const struct target *t)
 {
 	return p2p_is_provider(t->provider->bdf) &&
-	       count_namespaces(t->provider) >= t->namespaces;
+	       p2p_find_clients(t->provider->bdf);
 }
 
 /* The provider is gone, and so is all that it showed. */
@@ -179,7 +148,6 @@ FIXTURE_SETUP(bind)
 	ASSERT_TRUE(bring_back(t));
 	P2P_WAIT_FOR(p2p_is_provider(p->bdf));
 	t->published = is_published(p);
-	t->namespaces = count_namespaces(p);
 	ASSERT_EQ(p->rest, p2p_settled(p))
 		TH_LOG("the pool is not as it was, an earlier test or another user holds memory");
 }
@@ -391,7 +359,6 @@ static int read_until_gone(const struct p2p_client *client, char *map,
 TEST_F(bind, io_in_flight)
 {
 	const struct p2p_client *other = other_client(variant->provider);
-	struct p2p_client client;
 	int ready[2], status, fd;
 	char byte, *map;
 	pid_t pid;
@@ -399,7 +366,7 @@ TEST_F(bind, io_in_flight)
 	if (!other)
 		SKIP(return, "no namespace of another device can reach this provider");
 	/* who had it open when its driver went may have it come back by another name */
-	P2P_WAIT_FOR(p2p_find_client(other->serial, &client));
+	P2P_WAIT_FOR(p2p_find_clients(other->bdf));
 
 	for (int i = 0; i < IN_FLIGHT; i++) {
 		ASSERT_EQ(0, pipe(ready));
@@ -410,11 +377,11 @@ TEST_F(bind, io_in_flight)
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid)
-			_exit(read_until_gone(&client, map, ready[1]));
+			_exit(read_until_gone(other, map, ready[1]));
 		close(ready[1]);
 		byte = '\0';
 		EXPECT_EQ(1, read(ready[0], &byte, 1))
-			TH_LOG("%s cannot be opened", client.path);
+			TH_LOG("%s cannot be opened", other->path);
 		close(ready[0]);
 
 		expect_unbound(_metadata, variant->provider, &pid, 1);

@@ -269,6 +269,7 @@ TEST_F(conformance, unbind_mapped)
 	EXPECT_EQ(MAP_FAILED, p2p_map(self->fd, page));
 	EXPECT_EQ(ENODEV, errno);
 	ASSERT_EQ(0, p2p_bind(p));
+	P2P_WAIT_FOR(p2p_find_clients(p->bdf));
 	EXPECT_EQ(p->size, p2p_pool_size(p));
 	EXPECT_EQ(0, munmap(map, PAGES * page));
 }

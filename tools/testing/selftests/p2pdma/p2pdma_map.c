@@ -717,35 +717,6 @@ FIXTURE_SETUP(client_gone)
 	ASSERT_LE(0, self->dev);
 }
 
-/* A namespace of the controller, whatever it is called now. */
-static bool has_namespace(const char *bdf)
-{
-	struct dirent **controller, **entry;
-	char path[PATH_MAX];
-	bool found = false;
-	int n, m;
-
-	snprintf(path, sizeof(path), SYS_PCI "/%s/nvme", bdf);
-	n = scandir(path, &controller, NULL, alphasort);
-	for (int i = 0; i < n; i++) {
-		snprintf(path, sizeof(path), SYS_PCI "/%s/nvme/%s", bdf,
-			 controller[i]->d_name);
-		m = controller[i]->d_name[0] == '.' ? 0 :
-		    scandir(path, &entry, NULL, alphasort);
-		for (int j = 0; j < m; j++) {
-			found |= !strncmp(entry[j]->d_name, "nvme", 4) &&
-				 strchr(entry[j]->d_name + 4, 'n');
-			free(entry[j]);
-		}
-		if (m > 0)
-			free(entry);
-		free(controller[i]);
-	}
-	if (n >= 0)
-		free(controller);
-	return found;
-}
-
 FIXTURE_TEARDOWN(client_gone)
 {
 	if (!variant)
@@ -753,7 +724,7 @@ FIXTURE_TEARDOWN(client_gone)
 	if (self->unbound) {
 		EXPECT_EQ(0, p2p_driver_write("nvme", "bind",
 					      variant->client->bdf));
-		P2P_WAIT_FOR(has_namespace(variant->client->bdf));
+		P2P_WAIT_FOR(p2p_find_clients(variant->client->bdf));
 	}
 	close(self->dev);
 	EXPECT_EQ(variant->provider->rest, p2p_available(variant->provider));
@@ -821,8 +792,7 @@ int main(int argc, char **argv)
 			P2P_VARIANT_ADD(pair, pair, "%s@%s>%s", p->kind,
 					p->bdf, c->label);
 			/* a controller that nobody else is in need of */
-			if (c->scratch && strcmp(c->bdf, p->bdf) &&
-			    !p2p_has_virtual(c->bdf) &&
+			if (!p2p_why_not_take(c->bdf) && strcmp(c->bdf, p->bdf) &&
 			    p2p_expect(p, c).verdict != P2P_NOT_SUPPORTED) {
 				FIXTURE_VARIANT(client_gone) gone = { p, c };
 

@@ -343,7 +343,7 @@ FIXTURE_VARIANT(enable) {
 FIXTURE_SETUP(enable)
 {
 	self->disk = *variant->disk;
-	ASSERT_TRUE(nvmet_find_disk(&self->disk));
+	ASSERT_TRUE(p2p_find_client(&self->disk));
 	ASSERT_EQ(0, nvmet_cleanup());
 	ASSERT_EQ(0, nvmet_subsys_add(NQN));
 	ASSERT_EQ(0, nvmet_ns_add(NQN, 1, self->disk.path));
@@ -614,7 +614,7 @@ FIXTURE_SETUP(later)
 		SKIP(return, "P2PDMA_EXPECT names no disk that reaches %s",
 		     p->bdf);
 	self->disk = *disk;
-	ASSERT_TRUE(nvmet_find_disk(&self->disk));
+	ASSERT_TRUE(p2p_find_client(&self->disk));
 	self->provider = p;
 	ASSERT_EQ(0, nvmet_cleanup());
 	ASSERT_EQ(0, nvmet_subsys_add(NQN));
@@ -783,7 +783,7 @@ FIXTURE_SETUP(adapter)
 		SKIP(return,
 		     "P2PDMA_EXPECT names no provider that reaches one controller and not another");
 	ASSERT_EQ(0, nvmet_cleanup());
-	ASSERT_TRUE(nvmet_find_disk(&self->disk));
+	ASSERT_TRUE(p2p_find_client(&self->disk));
 	ASSERT_EQ(0, nvmet_subsys_add(NQN));
 	ASSERT_EQ(0, nvmet_ns_add(NQN, 1, self->disk.path));
 }

@@ -1261,7 +1261,7 @@ static int find_pairs(struct pair *pairs, const char *fabric)
 				continue;
 			pairs[nr].provider = p;
 			pairs[nr].disk = *c;
-			if (!nvmet_find_disk(&pairs[nr].disk))
+			if (!p2p_find_client(&pairs[nr].disk))
 				continue;
 			/* the same disk under several namespaces */
 			pairs[nr++].pos = pos;

@@ -628,7 +628,6 @@ static int device_write(const char *bdf, const char *file, const char *value)
 /* All that this PCI function is for the tests, is there. */
 static bool is_back(const char *bdf, const char *driver)
 {
-	struct p2p_client disk;
 	char now[64];
 
 	if (!driver[0])
@@ -642,20 +641,7 @@ static bool is_back(const char *bdf, const char *driver)
 		    (!p2p_is_provider(bdf) || p2p_available(p) != p->rest))
 			return false;
 	}
-	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
-		int fd;
-
-		disk = p2p.client[i];
-		if (strcmp(disk.bdf, bdf))
-			continue;
-		/* it has a name before it can be opened */
-		fd = nvmet_find_disk(&disk) ?
-		     open(disk.path, O_RDONLY | O_CLOEXEC) : -1;
-		if (fd < 0)
-			return false;
-		close(fd);
-	}
-	return true;
+	return p2p_find_clients(bdf);
 }
 
 /*
@@ -669,7 +655,7 @@ static void bring_back(struct __test_metadata *_metadata, struct target *t,
 	P2P_WAIT_FOR(is_back(t->provider->bdf, t->provider->driver));
 	P2P_WAIT_FOR(is_back(t->disk.bdf, "nvme"));
 	P2P_WAIT_FOR(is_back(t->fabric, fabric_driver));
-	ASSERT_TRUE(nvmet_find_disk(&t->disk));
+	ASSERT_TRUE(p2p_find_client(&t->disk));
 }
 
 /* Whatever went wrong, the next test needs the devices. */
@@ -699,7 +685,7 @@ FIXTURE_SETUP(hardware)
 
 	if (!variant)
 		SKIP(return,
-		     "no provider, disk in P2PDMA_SCRATCH and third function that reach each other");
+		     "no provider, disk and third function that reach each other and may go, see P2PDMA_SCRATCH");
 	restore(variant->provider);
 	catch_signal();
 	target_prepare(_metadata, t, variant->provider, variant->disk);
@@ -1004,15 +990,18 @@ static void add(const struct p2p_provider *p, const struct p2p_client *c)
 			       P2P_NOT_SUPPORTED;
 
 		all &= reached;
-		if (reached && other->scratch && strcmp(other->bdf, c->bdf) &&
+		if (reached && !p2p_why_not_take(other->bdf) &&
+		    strcmp(other->bdf, c->bdf) &&
 		    strcmp(other->bdf, p->bdf))
 			hw.fabric = other->bdf;
 	}
 	for (unsigned int i = 0; i < p2p.nr_providers; i++)
 		if (all && !hw.fabric && &p2p.provider[i] != p &&
-		    !p2p.provider[i].serial[0])
+		    !p2p.provider[i].serial[0] &&
+		    !p2p_why_not_unbind(&p2p.provider[i]))
 			hw.fabric = p2p.provider[i].bdf;
-	if (hw.fabric && strcmp(p->bdf, c->bdf))
+	if (hw.fabric && !p2p_why_not_unbind(p) && !p2p_why_not_take(c->bdf) &&
+	    strcmp(p->bdf, c->bdf))
 		P2P_VARIANT_ADD(hardware, hw, "%s@%s>%s", p->kind, p->bdf,
 				c->label);
 }

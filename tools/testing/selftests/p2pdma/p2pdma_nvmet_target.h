@@ -105,8 +105,13 @@ static inline void target_prepare(struct __test_metadata *_metadata,
 	t->ram = mmap(NULL, t->ram_len, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)t->ram);
-	ASSERT_TRUE(nvmet_find_disk(&t->disk))
+	ASSERT_TRUE(p2p_find_client(&t->disk))
 		TH_LOG("%s is gone", disk->label);
+	/* whether anybody uses it; nvme-cli wants to know that, too */
+	t->fd = open(t->disk.path, O_RDWR | O_EXCL | O_CLOEXEC);
+	ASSERT_LE(0, t->fd)
+		TH_LOG("%s: %s", t->disk.path, strerror(errno));
+	close(t->fd);
 	t->fd = open(t->disk.path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	ASSERT_LE(0, t->fd)
 		TH_LOG("%s: %s", t->disk.path, strerror(errno));

@@ -314,54 +314,6 @@ bool kmsg_find(int fd, char *line, size_t len, const char *fmt, ...)
 	return false;
 }
 
-/* ---- disks and PCI functions ------------------------------------------- */
-
-struct disk_search {
-	struct p2p_client *disk;
-	unsigned int nsid;
-	bool found;
-};
-
-static int match_disk(const char *name, void *arg)
-{
-	struct disk_search *search = arg;
-	char path[PATH_MAX], serial[64], nsid[16], hidden[8] = "0";
-
-	if (strncmp(name, "nvme", 4) || search->found)
-		return 0;
-	read_attr(path_of(path, "/sys/block/%s/hidden", name), hidden,
-		  sizeof(hidden));
-	if (read_attr(path_of(path, "/sys/block/%s/device/serial", name),
-		      serial, sizeof(serial)) <= 0 ||
-	    read_attr(path_of(path, "/sys/block/%s/nsid", name), nsid,
-		      sizeof(nsid)) <= 0)
-		return 0;
-	if (strcmp(hidden, "0") || strcmp(serial, search->disk->serial) ||
-	    strtoul(nsid, NULL, 10) != search->nsid)
-		return 0;
-
-	snprintf(search->disk->name, sizeof(search->disk->name), "%s", name);
-	snprintf(search->disk->path, sizeof(search->disk->path), "/dev/%s",
-		 name);
-	search->found = true;
-	return 0;
-}
-
-/*
- * Find a disk again by what stays: after its controller was removed and came
- * back, it may have another name.
- */
-bool nvmet_find_disk(struct p2p_client *disk)
-{
-	struct disk_search search = { .disk = disk, .nsid = 1 };
-	const char *nsid = strrchr(disk->label, '-');
-
-	if (nsid)
-		sscanf(nsid, "-n%u", &search.nsid);
-	each_entry("/sys/block", match_disk, &search);
-	return search.found;
-}
-
 /* ---- hosts ------------------------------------------------------------- */
 
 uint64_t nvmet_function(const char *bdf)

@@ -56,8 +56,7 @@ int nvmet_unlink(unsigned int port, const char *nqn);
 bool kmsg_find(int fd, char *line, size_t len, const char *fmt, ...)
 	__printf(4, 5);
 
-/* disks and PCI functions */
-bool nvmet_find_disk(struct p2p_client *disk);
+/* PCI functions */
 uint64_t nvmet_function(const char *bdf);
 void nvmet_function_name(uint64_t function, char *buf, size_t len);
 

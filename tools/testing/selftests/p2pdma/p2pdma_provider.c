@@ -269,8 +269,7 @@ static const struct publication {
  * @bdf: PCI address, as in sysfs
  * @where: which rows are for it
  * @driver: the driver that it had, or an empty string
- * @serial: of an NVMe controller
- * @namespace: an NVMe controller has one
+ * @client: a namespace of an NVMe controller, or NULL
  * @rest: available peer-to-peer memory while it has that driver, or -1
  * @bar: the BAR with the memory
  * @offset: of the memory in the BAR
@@ -284,8 +283,7 @@ struct subject {
 	char bdf[16];
 	enum where where;
 	char driver[64];
-	char serial[32];
-	bool namespace;
+	const struct p2p_client *client;
 	ssize_t rest;
 	int bar;
 	uint64_t offset, start, len, start0, len0;
@@ -387,25 +385,16 @@ static struct subject *add_subject(const char *bdf, enum where where)
 /* An NVMe controller, which must not be taken if that hurts. */
 static void add_controller(const struct p2p_client *client)
 {
-	unsigned int namespaces = 0, scratch = 0;
 	struct subject *s;
 
 	for (unsigned int i = 0; i < nr_subjects; i++)
 		if (!strcmp(subjects[i].bdf, client->bdf))
 			return;
-	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
-		if (!strcmp(p2p.client[i].bdf, client->bdf)) {
-			namespaces++;
-			scratch += p2p.client[i].scratch;
-		}
-	}
 	s = add_subject(client->bdf, ON_NO_CMB);
-	snprintf(s->serial, sizeof(s->serial), "%s", client->serial);
-	s->namespace = true;
+	s->client = client;
 	if (read_cmb(s))
 		s->where = ON_CMB;
-	if (scratch < namespaces || !*s->serial)
-		s->why_not = "would take the namespaces away, allow it with P2PDMA_SCRATCH";
+	s->why_not = p2p_why_not_take(client->bdf);
 }
 
 static uint64_t memory_of_machine(void)
@@ -594,8 +583,6 @@ static int bind_it(const struct subject *s)
 static void give_back(struct __test_metadata *_metadata,
 		      const struct subject *s)
 {
-	struct p2p_client client;
-
 	if (!strcmp(s->driver, DRIVER))
 		return;
 	if (is_bound(s->bdf, DRIVER))
@@ -605,7 +592,7 @@ static void give_back(struct __test_metadata *_metadata,
 		return;
 	ASSERT_EQ(0, p2p_driver_write(s->driver, "bind", s->bdf))
 		TH_LOG("binding %s again: %s", s->driver, strerror(errno));
-	P2P_WAIT_FOR(!s->namespace || p2p_find_client(s->serial, &client));
+	P2P_WAIT_FOR(p2p_find_clients(s->bdf));
 }
 
 /* Whether a test has made this driver that of a device, or is half through. */
@@ -1126,7 +1113,6 @@ static void expect_holds(struct __test_metadata *_metadata, const char *what,
 FIXTURE_SETUP(taken)
 {
 	const struct subject *s;
-	struct p2p_client client;
 
 	if (!variant)
 		SKIP(return, "no NVMe controller has a memory buffer");
@@ -1135,13 +1121,13 @@ FIXTURE_SETUP(taken)
 		SKIP(return, "%s", s->why_not);
 
 	restore(_metadata);
+	P2P_WAIT_FOR(p2p_find_clients(NULL));
 	self->ram = mmap(NULL, TAKEN_LEN, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)self->ram);
-	ASSERT_TRUE(p2p_find_client(s->serial, &client));
-	self->pos = client.size / 2 / MB(1) * MB(1);
+	self->pos = s->client->size / 2 / MB(1) * MB(1);
 	p2p_fill(self->ram, TAKEN_LEN, P2P_DATA, self->pos);
-	move_data(_metadata, &client, true, self->ram, TAKEN_LEN, self->pos);
+	move_data(_metadata, s->client, true, self->ram, TAKEN_LEN, self->pos);
 
 	take(_metadata, s);
 	ASSERT_EQ(0, bind_it(s))
@@ -1275,7 +1261,6 @@ TEST_F_TIMEOUT(taken, enabled, 120)
 TEST_F_TIMEOUT(taken, handed_back, 120)
 {
 	const struct subject *s = variant->subject;
-	struct p2p_client client;
 	char *map;
 	int fd;
 
@@ -1294,16 +1279,15 @@ TEST_F_TIMEOUT(taken, handed_back, 120)
 	EXPECT_EQ(s->rest, p2p_available(&self->provider));
 	EXPECT_EQ(1, p2p_attr_number(s->bdf, "enable"));
 
-	ASSERT_TRUE(p2p_find_client(s->serial, &client));
 	p2p_fill(self->ram, TAKEN_LEN, P2P_PRESET, 0);
-	move_data(_metadata, &client, false, self->ram, TAKEN_LEN, self->pos);
-	expect_holds(_metadata, client.path, self->ram, self->pos);
+	move_data(_metadata, s->client, false, self->ram, TAKEN_LEN, self->pos);
+	expect_holds(_metadata, s->client->path, self->ram, self->pos);
 
 	p2p_fill(self->ram, TAKEN_LEN, P2P_DATA, self->pos + MB(2));
-	move_data(_metadata, &client, true, self->ram, TAKEN_LEN, self->pos);
+	move_data(_metadata, s->client, true, self->ram, TAKEN_LEN, self->pos);
 	p2p_fill(self->ram, TAKEN_LEN, P2P_PRESET, 0);
-	move_data(_metadata, &client, false, self->ram, TAKEN_LEN, self->pos);
-	expect_holds(_metadata, client.path, self->ram, self->pos + MB(2));
+	move_data(_metadata, s->client, false, self->ram, TAKEN_LEN, self->pos);
+	expect_holds(_metadata, s->client->path, self->ram, self->pos + MB(2));
 }
 
 /* ---- a device that is bound -------------------------------------------- */
@@ -1343,10 +1327,11 @@ FIXTURE_SETUP(bound)
 		SKIP(return, "no device is bound to " DRIVER);
 	/* after a test that was ended by its limit */
 	if (!is_bound(variant->subject->bdf, DRIVER) ||
-	    !access(ARRAY_PATH, F_OK)) {
+	    !access(ARRAY_PATH, F_OK) || !p2p_find_clients(NULL)) {
 		stop_array();
 		restore(_metadata);
 	}
+	P2P_WAIT_FOR(p2p_find_clients(NULL));
 	self->provider = as_provider(variant->subject);
 	self->kmsg = kmsg_open();
 	ASSERT_LE(0, self->kmsg)

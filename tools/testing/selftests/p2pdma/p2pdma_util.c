@@ -477,59 +477,68 @@ static bool scratch_allowed(const struct p2p_client *client)
 	return found;
 }
 
+/* .../0000:04:00.0/nvme/nvme1: the last part that is an address, or NULL. */
+static const char *last_bdf(char *path)
+{
+	char *slash;
+
+	while ((slash = strrchr(path, '/'))) {
+		if (is_bdf(slash + 1))
+			return slash + 1;
+		*slash = '\0';
+	}
+	return NULL;
+}
+
 /*
  * The PCI function behind a disk. /sys/block/<disk>/device is the controller,
  * or with native multipath the subsystem, which has links to its controllers;
- * the first of them is taken, as any of them may carry the I/O.
+ * that of the wanted function is taken, or the first of them, as any of them may
+ * carry the I/O.
  */
-static bool client_bdf(struct p2p_client *client)
+static bool client_bdf(struct p2p_client *client, const char *wanted)
 {
-	char path[PATH_MAX], real[PATH_MAX], *slash;
+	char path[PATH_MAX], real[PATH_MAX];
 	struct dirent **entry;
-	bool found = false;
+	const char *bdf;
 	int n, i;
 
 	snprintf(path, sizeof(path), "/sys/block/%s/device", client->name);
 	if (!realpath(path, real))
 		return false;
+	if (!strstr(real, "/nvme-subsystem/")) {
+		bdf = last_bdf(real);
+		if (bdf)
+			copy_name(client->bdf, sizeof(client->bdf), bdf);
+		return bdf;
+	}
 
-	if (strstr(real, "/nvme-subsystem/")) {
-		copy_name(path, sizeof(path), real);
-		n = scandir(path, &entry, NULL, by_name);
-		if (n < 0)
-			return false;
-		for (i = 0; i < n; i++) {
-			unsigned int nr;
-			char link[PATH_MAX];
-			int end = 0;
+	copy_name(path, sizeof(path), real);
+	n = scandir(path, &entry, NULL, by_name);
+	for (i = 0; i < n; i++) {
+		char link[PATH_MAX];
+		unsigned int nr;
+		int end = 0;
 
-			if (!found &&
-			    sscanf(entry[i]->d_name, "nvme%u%n", &nr, &end) == 1 &&
-			    !entry[i]->d_name[end] &&
-			    snprintf(link, sizeof(link), "%s/%s", path,
-				     entry[i]->d_name) < (int)sizeof(link) &&
-			    realpath(link, real))
-				found = true;
-			free(entry[i]);
+		if (sscanf(entry[i]->d_name, "nvme%u%n", &nr, &end) == 1 &&
+		    !entry[i]->d_name[end] &&
+		    snprintf(link, sizeof(link), "%s/%s", path,
+			     entry[i]->d_name) < (int)sizeof(link) &&
+		    realpath(link, real)) {
+			bdf = last_bdf(real);
+			if (bdf && (!client->bdf[0] ||
+				    (wanted && !strcmp(bdf, wanted))))
+				copy_name(client->bdf, sizeof(client->bdf), bdf);
 		}
+		free(entry[i]);
+	}
+	if (n >= 0)
 		free(entry);
-		if (!found)
-			return false;
-	}
-
-	/* .../0000:04:00.0/nvme/nvme1: the last part that is an address */
-	while ((slash = strrchr(real, '/'))) {
-		if (is_bdf(slash + 1)) {
-			copy_name(client->bdf, sizeof(client->bdf), slash + 1);
-			return true;
-		}
-		*slash = '\0';
-	}
-	return false;
+	return client->bdf[0];
 }
 
 /* Whether a PCI function has virtual ones, which it takes with it. */
-bool p2p_has_virtual(const char *bdf)
+static bool has_virtual(const char *bdf)
 {
 	return attr_number(bdf, "sriov_numvfs") > 0;
 }
@@ -573,34 +582,55 @@ static void number_function(struct p2p_client *client)
 /* A name for tests, without what has a meaning in KTAP or splits words. */
 static void make_label(struct p2p_client *client)
 {
-	char nsid[16], *c;
+	char *c;
 
 	snprintf(client->label, sizeof(client->label), "%s",
 		 client->serial[0] ? client->serial : client->name);
-	if (client->serial[0] &&
-	    attr_read(nsid, sizeof(nsid), "/sys/block/%s/nsid",
-		      client->name) > 0 &&
-	    strcmp(nsid, "1"))
-		snprintf(client->label, sizeof(client->label), "%s-n%s",
-			 client->serial, nsid);
+	if (client->serial[0] && client->nsid != 1)
+		snprintf(client->label, sizeof(client->label), "%s-n%u",
+			 client->serial, client->nsid);
 	for (c = client->label; *c; c++)
 		if (isspace((unsigned char)*c) || *c == '#')
 			*c = '_';
+}
+
+/* With native multipath: a path to a disk, not the disk. */
+static bool is_hidden(const char *name)
+{
+	char hidden[8] = "0";
+
+	attr_read(hidden, sizeof(hidden), "/sys/block/%s/hidden", name);
+	return strcmp(hidden, "0");
+}
+
+/*
+ * Which namespace a disk is, of the wanted PCI function if there are several:
+ * false if it is none of a PCI function.
+ */
+static bool identify(struct p2p_client *client, const char *name,
+		     const char *wanted)
+{
+	char nsid[16];
+
+	memset(client, 0, sizeof(*client));
+	if (strncmp(name, "nvme", 4) || is_hidden(name))
+		return false;
+	copy_name(client->name, sizeof(client->name), name);
+	snprintf(client->path, sizeof(client->path), "/dev/%s", client->name);
+	if (attr_read(nsid, sizeof(nsid), "/sys/block/%s/nsid", name) <= 0)
+		return false;
+	client->nsid = strtoul(nsid, NULL, 10);
+	return client_bdf(client, wanted);
 }
 
 static bool describe_client(struct p2p_client *client, const char *name)
 {
 	char buf[64];
 
-	memset(client, 0, sizeof(*client));
-	copy_name(client->name, sizeof(client->name), name);
-	snprintf(client->path, sizeof(client->path), "/dev/%s", client->name);
-
-	if (attr_read(buf, sizeof(buf), "/sys/block/%s/hidden", name) > 0 &&
-	    strcmp(buf, "0"))
+	if (is_hidden(name))
 		return false;
-	if (!client_bdf(client)) {
-		ksft_print_msg("%s: no PCI controller, left out\n", name);
+	if (!identify(client, name, NULL)) {
+		ksft_print_msg("%s: not of a PCI function, left out\n", name);
 		return false;
 	}
 	attr_read(client->serial, sizeof(client->serial),
@@ -651,24 +681,72 @@ static void find_clients(void)
 	qsort(p2p.client, p2p.nr_clients, sizeof(p2p.client[0]), by_label);
 }
 
-/* The namespace of a controller, as it is now: false if it is not there. */
-bool p2p_find_client(const char *serial, struct p2p_client *client)
+/*
+ * Find a namespace again by what stays, the PCI function and the number: a
+ * controller whose driver was bound again has another name if somebody still has
+ * the old disk open. False if it is not there, or cannot be opened yet, which
+ * comes a moment after it has its name.
+ */
+bool p2p_find_client(struct p2p_client *client)
 {
 	struct dirent **entry;
+	struct p2p_client now;
 	bool found = false;
-	int n, i;
+	int n, i, fd;
 
 	n = scandir("/sys/block", &entry, NULL, by_name);
 	for (i = 0; i < n; i++) {
-		found = found ||
-			(!strncmp(entry[i]->d_name, "nvme", 4) &&
-			 describe_client(client, entry[i]->d_name) &&
-			 !strcmp(client->serial, serial));
+		found = found || (identify(&now, entry[i]->d_name, client->bdf) &&
+				  !strcmp(now.bdf, client->bdf) &&
+				  now.nsid == client->nsid);
 		free(entry[i]);
 	}
 	if (n >= 0)
 		free(entry);
-	return found;
+	fd = found ? open(now.path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return false;
+	close(fd);
+	copy_name(client->name, sizeof(client->name), now.name);
+	copy_name(client->path, sizeof(client->path), now.path);
+	return true;
+}
+
+/*
+ * Find again all namespaces that p2p_discover() has found, or those of a PCI
+ * function: false if one is not there, which may come if it is waited for.
+ */
+bool p2p_find_clients(const char *bdf)
+{
+	bool all = true;
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		if (!bdf || !strcmp(p2p.client[i].bdf, bdf))
+			all = p2p_find_client(&p2p.client[i]) && all;
+	}
+	return all;
+}
+
+/*
+ * Why the nvme driver must not be unbound from a controller, or NULL: all its
+ * namespaces have to be in P2PDMA_SCRATCH.
+ */
+const char *p2p_why_not_take(const char *bdf)
+{
+	unsigned int namespaces = 0, scratch = 0;
+
+	if (has_virtual(bdf))
+		return "has virtual functions, which would go with it";
+
+	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
+		if (!strcmp(p2p.client[i].bdf, bdf)) {
+			namespaces++;
+			scratch += p2p.client[i].scratch;
+		}
+	}
+	if (scratch < namespaces || !namespaces)
+		return "would take the namespaces away, allow it with P2PDMA_SCRATCH";
+	return NULL;
 }
 
 /* ---- expectations ------------------------------------------------------ */
@@ -1469,22 +1547,11 @@ int p2p_stop_array(const char *path)
 /* Why the driver must not be taken from a provider, or NULL. */
 const char *p2p_why_not_unbind(const struct p2p_provider *provider)
 {
-	unsigned int namespaces = 0, scratch = 0;
-
 	if (!strcmp(provider->driver, "p2pdma_provider"))
 		return NULL;
 	if (strcmp(provider->driver, "nvme"))
 		return "bound to a driver that this test does not know";
-
-	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
-		if (!strcmp(p2p.client[i].bdf, provider->bdf)) {
-			namespaces++;
-			scratch += p2p.client[i].scratch;
-		}
-	}
-	if (scratch < namespaces || !namespaces)
-		return "would take the namespaces away, allow it with P2PDMA_SCRATCH";
-	return NULL;
+	return p2p_why_not_take(provider->bdf);
 }
 
 /* ---- page tables ------------------------------------------------------- */

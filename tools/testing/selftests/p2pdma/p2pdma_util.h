@@ -46,12 +46,17 @@ struct p2p_provider {
 
 /**
  * struct p2p_client - an NVMe namespace, whose controller does the DMA
+ *
+ * The name and the path are those of the last time that it was looked for, all
+ * else is as it was at the start.
+ *
  * @name: disk name, as in /sys/block
  * @path: device node
  * @label: serial number and namespace, stable across boots; for test names
  * @serial: serial number of the controller, with "-vf0" and so on if that is a
  *	virtual function
  * @bdf: PCI address of the controller
+ * @nsid: number of the namespace
  * @size: size of the namespace in bytes
  * @lba: logical block size in bytes
  * @scratch: P2PDMA_SCRATCH allows the content to be destroyed
@@ -62,6 +67,7 @@ struct p2p_client {
 	char label[64];
 	char serial[32];
 	char bdf[16];
+	unsigned int nsid;
 	uint64_t size;
 	size_t lba;
 	bool scratch;
@@ -139,7 +145,6 @@ bool p2p_waits_on(struct timespec *since);
 
 /* sysfs */
 bool p2p_has_iommu(const char *bdf);
-bool p2p_has_virtual(const char *bdf);
 int p2p_sysfs_write(const char *path, const char *value);
 int p2p_limited(const char *what, int (*call)(void *data), void *data);
 int p2p_sysfs_write_limited(const char *path, const char *value);
@@ -166,7 +171,9 @@ bool p2p_is_provider(const char *bdf);
 ssize_t p2p_attr(const char *bdf, const char *attr, char *buf, size_t len);
 int64_t p2p_attr_number(const char *bdf, const char *attr);
 int p2p_find_again(const struct p2p_provider *provider);
-bool p2p_find_client(const char *serial, struct p2p_client *client);
+bool p2p_find_client(struct p2p_client *client);
+bool p2p_find_clients(const char *bdf);
+const char *p2p_why_not_take(const char *bdf);
 
 /* Arrays of disks, without a superblock. */
 bool p2p_has_raid1(void);
