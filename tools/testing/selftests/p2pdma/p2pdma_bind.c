@@ -10,7 +10,6 @@
  * its namespaces with its driver, so it is left alone unless P2PDMA_SCRATCH
  * names it.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -29,7 +28,6 @@ static ssize_t page;
 /**
  * struct target - the provider under test
  * @provider: as it was found
- * @driver: directory of its driver in sysfs
  * @device: directory of the device
  * @published: what p2pmem/published said
  */

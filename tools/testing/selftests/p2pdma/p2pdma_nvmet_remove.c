@@ -687,6 +687,7 @@ FIXTURE_SETUP(hardware)
 		SKIP(return,
 		     "no provider, disk and third function that reach each other and may go, see P2PDMA_SCRATCH");
 	restore(variant->provider);
+	P2P_WAIT_FOR(p2p_find_clients(NULL));
 	catch_signal();
 	target_prepare(_metadata, t, variant->provider, variant->disk);
 	t->fabric = variant->fabric;

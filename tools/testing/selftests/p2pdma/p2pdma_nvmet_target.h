@@ -107,12 +107,8 @@ static inline void target_prepare(struct __test_metadata *_metadata,
 	ASSERT_NE(MAP_FAILED, (void *)t->ram);
 	ASSERT_TRUE(p2p_find_client(&t->disk))
 		TH_LOG("%s is gone", disk->label);
-	/* whether anybody uses it; nvme-cli wants to know that, too */
-	t->fd = open(t->disk.path, O_RDWR | O_EXCL | O_CLOEXEC);
-	ASSERT_LE(0, t->fd)
-		TH_LOG("%s: %s", t->disk.path, strerror(errno));
-	close(t->fd);
-	t->fd = open(t->disk.path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	t->fd = open(t->disk.path, (disk->scratch ? O_RDWR : O_RDONLY) |
+				   O_DIRECT | O_CLOEXEC);
 	ASSERT_LE(0, t->fd)
 		TH_LOG("%s: %s", t->disk.path, strerror(errno));
 	ASSERT_EQ(0, nvmet_cleanup());

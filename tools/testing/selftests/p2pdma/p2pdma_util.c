@@ -603,6 +603,20 @@ static bool is_hidden(const char *name)
 	return strcmp(hidden, "0");
 }
 
+/* What is mounted, or otherwise in use, is not written to, whoever names it. */
+static bool is_free(const struct p2p_client *client)
+{
+	int fd = open(client->path, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+	if (fd >= 0)
+		return !close(fd);
+	if (errno != EBUSY)
+		return true;
+	ksft_print_msg("%s: in use, is left as it is although P2PDMA_SCRATCH names it\n",
+		       client->path);
+	return false;
+}
+
 /*
  * Which namespace a disk is, of the wanted PCI function if there are several:
  * false if it is none of a PCI function.
@@ -646,7 +660,7 @@ static bool describe_client(struct p2p_client *client, const char *name)
 		return false;
 	}
 	make_label(client);
-	client->scratch = scratch_allowed(client);
+	client->scratch = scratch_allowed(client) && is_free(client);
 	return true;
 }
 
@@ -713,23 +727,25 @@ bool p2p_find_client(struct p2p_client *client)
 }
 
 /*
- * Find again all namespaces that p2p_discover() has found, or those of a PCI
- * function: false if one is not there, which may come if it is waited for.
+ * Find again the namespaces of a PCI function, or all whose controllers may be
+ * taken: false if one is not there, which may come if it is waited for.
  */
 bool p2p_find_clients(const char *bdf)
 {
 	bool all = true;
 
 	for (unsigned int i = 0; i < p2p.nr_clients; i++) {
-		if (!bdf || !strcmp(p2p.client[i].bdf, bdf))
-			all = p2p_find_client(&p2p.client[i]) && all;
+		struct p2p_client *c = &p2p.client[i];
+
+		if (bdf ? !strcmp(c->bdf, bdf) : !p2p_why_not_take(c->bdf))
+			all = p2p_find_client(c) && all;
 	}
 	return all;
 }
 
 /*
  * Why the nvme driver must not be unbound from a controller, or NULL: all its
- * namespaces have to be in P2PDMA_SCRATCH.
+ * namespaces have to be in P2PDMA_SCRATCH, and it must have no virtual functions.
  */
 const char *p2p_why_not_take(const char *bdf)
 {
