@@ -46,10 +46,6 @@ struct p2p_provider {
 
 /**
  * struct p2p_client - an NVMe namespace, whose controller does the DMA
- *
- * The name and the path are those of the last time that it was looked for, all
- * else is as it was at the start.
- *
  * @name: disk name, as in /sys/block
  * @path: device node
  * @label: serial number and namespace, stable across boots; for test names
@@ -59,7 +55,10 @@ struct p2p_provider {
  * @nsid: number of the namespace
  * @size: size of the namespace in bytes
  * @lba: logical block size in bytes
- * @scratch: P2PDMA_SCRATCH allows the content to be destroyed
+ * @scratch: P2PDMA_SCRATCH allows the content to be destroyed, and nobody uses it
+ *
+ * The name and the path are those of the last time that it was looked for, all
+ * else is as it was at the start.
  */
 struct p2p_client {
 	char name[32];
